@@ -1,0 +1,1 @@
+//! The synchronization core of evermux under loom: one model for each race.

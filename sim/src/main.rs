@@ -1,0 +1,3 @@
+//! evermux on a simulated network: every run is one seed.
+
+fn main() {}

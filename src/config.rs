@@ -1,0 +1,190 @@
+//! Every setting, with its default, its unit and its bounds.
+//!
+//! A [`Config`] is checked once, when it is built. What accepts a `Config` never has to check it again.
+
+use std::time::Duration;
+
+use crate::error::ConfigError;
+
+/// The most streams in one direction that a session may be allowed to hold open.
+const MAX_STREAMS: u32 = 1 << 16;
+
+/// The settings of a manager and of its sessions.
+///
+/// ```
+/// use std::time::Duration;
+/// use evermux::Config;
+///
+/// let config = Config::builder()
+///     .heartbeat_idle(Duration::from_secs(3))
+///     .heartbeat_timeout(Duration::from_secs(2))
+///     .build()?;
+/// assert_eq!(config.heartbeat_idle(), Duration::from_secs(3));
+/// # Ok::<(), evermux::ConfigError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    resolve_timeout: Duration,
+    connect_timeout: Duration,
+    handshake_timeout: Duration,
+    backoff_initial: Duration,
+    backoff_factor: f32,
+    backoff_max: Duration,
+    backoff_jitter: f32,
+    stable_after: Duration,
+    first_retry_jitter: Duration,
+    max_attempts: Option<u32>,
+    max_elapsed: Option<Duration>,
+    heartbeat_idle: Duration,
+    heartbeat_timeout: Duration,
+    write_timeout: Duration,
+    handshakes_in_flight: usize,
+    drain_timeout: Duration,
+    open_timeout: Duration,
+    accept_backlog: usize,
+    max_streams: u32,
+    window_growth_budget: usize,
+    seed: Option<u64>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            resolve_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(10),
+            backoff_initial: Duration::from_secs(1),
+            backoff_factor: 1.5,
+            backoff_max: Duration::from_secs(30),
+            backoff_jitter: 0.2,
+            stable_after: Duration::from_secs(10),
+            first_retry_jitter: Duration::ZERO,
+            max_attempts: None,
+            max_elapsed: None,
+            heartbeat_idle: Duration::from_secs(10),
+            heartbeat_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(10),
+            handshakes_in_flight: 64,
+            drain_timeout: Duration::from_secs(10),
+            open_timeout: Duration::from_secs(75),
+            accept_backlog: 128,
+            max_streams: 256,
+            window_growth_budget: 64 << 20,
+            seed: None,
+        }
+    }
+}
+
+macro_rules! settings {
+    ($($(#[$doc:meta])* $name:ident: $type:ty,)*) => {
+        impl Config {
+            $($(#[$doc])* pub fn $name(&self) -> $type { self.$name })*
+        }
+
+        impl ConfigBuilder {
+            $($(#[$doc])* #[must_use] pub fn $name(mut self, $name: $type) -> Self {
+                self.0.$name = $name;
+                self
+            })*
+        }
+    };
+}
+
+settings! {
+    /// How long one resolution of a host name may take. Default: 5 s.
+    resolve_timeout: Duration,
+    /// How long connecting may take, all addresses of the host together. Default: 5 s.
+    connect_timeout: Duration,
+    /// How long the transport's handshake and the proof of the session may take, together. Default: 10 s.
+    handshake_timeout: Duration,
+    /// The first pause between attempts. Default: 1 s.
+    backoff_initial: Duration,
+    /// By what each pause is longer than the one before; at least 1. Default: 1.5.
+    backoff_factor: f32,
+    /// The longest pause between attempts, before jitter. Default: 30 s.
+    backoff_max: Duration,
+    /// The share of a pause that is drawn at random, from 0 to 1: with 0.2, a pause of 10 s lasts from 8 s to 12 s.
+    /// Default: 0.2.
+    backoff_jitter: f32,
+    /// How long a session must have lived for its loss to be followed by an attempt at once, and for the backoff to
+    /// start anew. Default: 10 s.
+    stable_after: Duration,
+    /// The longest random pause before the first attempt after the loss of a stable session. It spreads a fleet that
+    /// lost the same peer at the same moment. Default: none.
+    first_retry_jitter: Duration,
+    /// After how many failed attempts in a row the manager gives up. Default: never.
+    max_attempts: Option<u32>,
+    /// After how long without a session the manager gives up. Default: never.
+    max_elapsed: Option<Duration>,
+    /// After how long without a byte from the peer a ping is sent. Default: 10 s.
+    heartbeat_idle: Duration,
+    /// How long the peer may stay silent after the socket has taken a ping. Default: 5 s.
+    heartbeat_timeout: Duration,
+    /// How long a write to the socket may stay pending. Default: 10 s.
+    write_timeout: Duration,
+    /// How many accepted connections may be in their handshake at once. Default: 64.
+    handshakes_in_flight: usize,
+    /// How long a session that closes may take for what is in flight. Default: 10 s.
+    drain_timeout: Duration,
+    /// How long [`Session::open_stream`](crate::Session::open_stream) waits for a place. Default: 75 s.
+    open_timeout: Duration,
+    /// How many inbound streams may wait to be accepted; one more is reset. Default: 128.
+    accept_backlog: usize,
+    /// How many streams may be open in one session, in each direction. Default: 256.
+    max_streams: u32,
+    /// How many bytes the receive windows of one session may grow by, all together, on a path whose round trip is over
+    /// one millisecond. Default: 64 MiB.
+    window_growth_budget: usize,
+    /// From what all randomness of a manager is drawn. Default: drawn from the operating system at `start()`.
+    seed: Option<u64>,
+}
+
+impl Config {
+    /// Begins with the defaults.
+    pub fn builder() -> ConfigBuilder {
+        ConfigBuilder::default()
+    }
+}
+
+/// Builds a [`Config`].
+#[derive(Clone, Debug, Default)]
+#[must_use = "a builder does nothing until `build` is called"]
+pub struct ConfigBuilder(Config);
+
+impl ConfigBuilder {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    ///
+    /// [`ConfigError`] names the first setting that is out of its bounds, and the bounds.
+    pub fn build(self) -> Result<Config, ConfigError> {
+        let config = self.0;
+        for (name, value) in [
+            ("resolve_timeout", config.resolve_timeout),
+            ("connect_timeout", config.connect_timeout),
+            ("handshake_timeout", config.handshake_timeout),
+            ("backoff_initial", config.backoff_initial),
+            ("heartbeat_idle", config.heartbeat_idle),
+            ("heartbeat_timeout", config.heartbeat_timeout),
+            ("write_timeout", config.write_timeout),
+            ("drain_timeout", config.drain_timeout),
+            ("open_timeout", config.open_timeout),
+        ] {
+            check(name, !value.is_zero(), "must be longer than zero")?;
+        }
+        check("backoff_factor", (1.0..=100.0).contains(&config.backoff_factor), "must be from 1 to 100")?;
+        check("backoff_jitter", (0.0..=1.0).contains(&config.backoff_jitter), "must be from 0 to 1")?;
+        check("backoff_max", config.backoff_max >= config.backoff_initial, "must not be below backoff_initial")?;
+        check("max_attempts", config.max_attempts != Some(0), "must be at least 1, or not set")?;
+        check("max_elapsed", config.max_elapsed != Some(Duration::ZERO), "must be longer than zero, or not set")?;
+        check("handshakes_in_flight", config.handshakes_in_flight > 0, "must be at least 1")?;
+        check("accept_backlog", config.accept_backlog > 0, "must be at least 1")?;
+        check("max_streams", (1..=MAX_STREAMS).contains(&config.max_streams), "must be from 1 to 65,536")?;
+        check("window_growth_budget", config.window_growth_budget <= 1 << 30, "must not be above 1 GiB")?;
+        Ok(config)
+    }
+}
+
+fn check(setting: &'static str, holds: bool, bound: &'static str) -> Result<(), ConfigError> {
+    if holds { Ok(()) } else { Err(ConfigError { setting, bound }) }
+}

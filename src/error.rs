@@ -1,0 +1,298 @@
+//! What can go wrong, as types that a caller can match.
+
+use std::{error::Error, io, sync::Arc, time::Duration};
+
+/// Why a session ended.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CloseReason {
+    /// We closed it: [`Session::close`](crate::Session::close), a shutdown, or the last handle was dropped.
+    #[error("the session was closed on this side")]
+    Closed,
+    /// We ended it at once: [`Session::abort`](crate::Session::abort).
+    #[error("the session was aborted on this side")]
+    Aborted,
+    /// The peer closed it in good order.
+    #[error("the session was closed by the peer")]
+    PeerClosed,
+    /// The peer ended it with an error: 1 is a protocol error, 2 an internal error. A peer also does this when we hold
+    /// more streams open than it allows.
+    #[error(
+        "the peer ended the session with error code {0} (1: protocol error or too many streams, 2: internal error)"
+    )]
+    PeerError(u32),
+    /// The connection was lost.
+    #[error("the connection was lost: {0}")]
+    Lost(#[source] Arc<io::Error>),
+    /// The peer stayed silent after a ping.
+    #[error("the peer stayed silent after a ping")]
+    HeartbeatTimeout,
+    /// The peer, or the path to it, took no bytes for too long.
+    #[error("a write to the socket stayed pending for too long")]
+    WriteStalled,
+    /// The peer sent more pings than it read answers.
+    #[error("the peer sends pings and does not read the answers")]
+    PingFlood,
+    /// The peer caused more control frames than it read.
+    #[error("the peer causes control frames and does not read them")]
+    ControlFlood,
+    /// What the peer sent is not yamux.
+    #[error("the peer broke the yamux protocol: {0}")]
+    Protocol(Arc<str>),
+    /// Another session took its place.
+    #[error("the session was replaced by another one")]
+    Replaced,
+    /// The peer did not answer in time while the session was being set up.
+    #[error("the peer did not answer in time while the session was being set up")]
+    NotProven,
+    /// The task that drives it panicked. This is a bug in evermux or in what it is given.
+    #[error("the task that drives the session panicked")]
+    Panicked,
+    /// The runtime ended under it.
+    #[error("the runtime that drives the session has ended")]
+    RuntimeEnded,
+}
+
+impl CloseReason {
+    /// The [`io::ErrorKind`] that a stream of a session which ended so reports.
+    pub fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::HeartbeatTimeout | Self::WriteStalled | Self::NotProven => io::ErrorKind::TimedOut,
+            Self::Protocol(_) | Self::PingFlood | Self::ControlFlood => io::ErrorKind::InvalidData,
+            _ => io::ErrorKind::ConnectionReset,
+        }
+    }
+}
+
+impl From<CloseReason> for io::Error {
+    fn from(reason: CloseReason) -> Self {
+        io::Error::new(reason.kind(), reason)
+    }
+}
+
+/// Why a stream could not be opened.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum OpenError {
+    /// No place became free in time: too many streams are open, or the peer acknowledges none.
+    #[error("no stream could be opened in time: too many are open, or the peer acknowledges none")]
+    TimedOut,
+    /// The session is closing; open the stream on the next one.
+    #[error("the session is closing and opens no more streams")]
+    Draining,
+    /// The session has ended.
+    #[error("the session has ended: {0}")]
+    Lost(#[source] CloseReason),
+    /// The manager has stopped: there will be no next session.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl From<OpenError> for io::Error {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::TimedOut => io::Error::new(io::ErrorKind::TimedOut, error),
+            OpenError::Draining => io::Error::new(io::ErrorKind::NotConnected, error),
+            OpenError::Lost(reason) => reason.into(),
+            OpenError::Stopped(stopped) => stopped.into(),
+        }
+    }
+}
+
+/// There is no session, and there will be none.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Stopped {
+    /// The manager was shut down.
+    #[error("the manager was shut down")]
+    ShutDown,
+    /// The manager gave up.
+    #[error(transparent)]
+    GaveUp(Arc<GaveUp>),
+}
+
+impl From<Stopped> for io::Error {
+    fn from(stopped: Stopped) -> Self {
+        io::Error::new(io::ErrorKind::NotConnected, stopped)
+    }
+}
+
+/// Why a manager gave up.
+#[derive(Debug, thiserror::Error)]
+#[error("the manager gave up after {attempts} attempts: {cause}")]
+#[non_exhaustive]
+pub struct GaveUp {
+    /// What made it give up.
+    pub cause: GaveUpCause,
+    /// How many attempts had failed in a row.
+    pub attempts: u32,
+    /// The error of the last attempt.
+    #[source]
+    pub last_error: Option<Arc<dyn Error + Send + Sync>>,
+}
+
+/// What made a manager give up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum GaveUpCause {
+    /// `max_attempts` or `max_elapsed` was reached.
+    #[error("the limit on attempts was reached")]
+    Exhausted,
+    /// An attempt failed in a way that no other attempt can mend.
+    #[error("an attempt failed in a way that another attempt cannot mend")]
+    Fatal,
+    /// The provider panicked.
+    #[error("the provider panicked")]
+    Panicked,
+    /// The provider's task was aborted.
+    #[error("the provider's task was aborted")]
+    Aborted,
+    /// The runtime ended.
+    #[error("the runtime ended")]
+    RuntimeEnded,
+}
+
+/// Why a wait with a deadline returned no session.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// There was no session in time.
+    #[error("there was no session within {0:?}")]
+    TimedOut(Duration),
+    /// There will be no session.
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+impl From<WaitError> for io::Error {
+    fn from(error: WaitError) -> Self {
+        match error {
+            WaitError::TimedOut(_) => io::Error::new(io::ErrorKind::TimedOut, error),
+            WaitError::Stopped(stopped) => stopped.into(),
+        }
+    }
+}
+
+/// Why a manager did not start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// The address cannot be understood.
+    #[error("{address:?} is not an address: give HOST:PORT, for example \"example.com:7233\" or \"[::1]:7233\"")]
+    Address {
+        /// What was given.
+        address: String,
+    },
+    /// The address to listen on cannot be resolved or bound.
+    #[error("cannot listen on {address}: {source}")]
+    Bind {
+        /// What was given.
+        address: String,
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// `start()` was called outside a tokio runtime.
+    #[error("there is no tokio runtime here: call start() within one")]
+    NoRuntime,
+}
+
+impl From<StartError> for io::Error {
+    fn from(error: StartError) -> Self {
+        match error {
+            StartError::Bind { source, .. } => source,
+            StartError::Address { .. } => io::Error::new(io::ErrorKind::InvalidInput, error),
+            StartError::NoRuntime => io::Error::other(error),
+        }
+    }
+}
+
+/// A setting that is out of its bounds.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{setting} {bound}")]
+pub struct ConfigError {
+    pub(crate) setting: &'static str,
+    pub(crate) bound: &'static str,
+}
+
+impl ConfigError {
+    /// The name of the setting.
+    pub fn setting(&self) -> &'static str {
+        self.setting
+    }
+}
+
+impl From<ConfigError> for io::Error {
+    fn from(error: ConfigError) -> Self {
+        io::Error::new(io::ErrorKind::InvalidInput, error)
+    }
+}
+
+/// Why an attempt to connect failed, and whether another may succeed.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub struct ConnectError {
+    source: Box<dyn Error + Send + Sync>,
+    fatal: bool,
+}
+
+impl ConnectError {
+    /// Another attempt may succeed.
+    pub fn transient(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: source.into(), fatal: false }
+    }
+
+    /// No other attempt can succeed: the manager gives up.
+    pub fn fatal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: source.into(), fatal: true }
+    }
+
+    /// Whether no other attempt can succeed.
+    pub fn is_fatal(&self) -> bool {
+        self.fatal
+    }
+
+    pub(crate) fn into_source(self) -> Arc<dyn Error + Send + Sync> {
+        self.source.into()
+    }
+}
+
+impl From<io::Error> for ConnectError {
+    fn from(source: io::Error) -> Self {
+        Self::transient(source)
+    }
+}
+
+/// Why a connection could not be accepted, and whether the next one may be.
+#[derive(Debug, thiserror::Error)]
+#[error("{source}")]
+pub struct AcceptError {
+    source: Box<dyn Error + Send + Sync>,
+    fatal: bool,
+}
+
+impl AcceptError {
+    /// The next connection may be accepted.
+    pub fn transient(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: source.into(), fatal: false }
+    }
+
+    /// No connection will ever be accepted again: the manager gives up.
+    pub fn fatal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: source.into(), fatal: true }
+    }
+
+    /// Whether no connection will ever be accepted again.
+    pub fn is_fatal(&self) -> bool {
+        self.fatal
+    }
+
+    pub(crate) fn into_source(self) -> Arc<dyn Error + Send + Sync> {
+        self.source.into()
+    }
+}
+
+impl From<io::Error> for AcceptError {
+    fn from(source: io::Error) -> Self {
+        Self::transient(source)
+    }
+}

@@ -1,0 +1,9 @@
+//! One logical multiplexed connection that never dies.
+#![forbid(unsafe_code)]
+
+pub use config::{Config, ConfigBuilder};
+pub use error::ConfigError;
+
+pub mod config;
+pub mod error;
+pub mod sync;
