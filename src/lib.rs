@@ -3,6 +3,7 @@
 
 pub use config::{Config, ConfigBuilder};
 pub use error::ConfigError;
+pub use sync::SessionId;
 
 pub mod config;
 pub mod error;

@@ -1,0 +1,220 @@
+//! The order in which things end.
+//!
+//! Both orders are drop guards, so that they are kept on every way out: a return, a panic, an aborted task, the end of
+//! the runtime.
+
+use std::{fmt, mem, sync::Arc, thread, vec};
+
+use super::{Primitives, SessionSlot, Std};
+
+/// What the end of a session consists of. [`SessionEnd`] keeps the order.
+pub trait Ending {
+    /// Why the session ended.
+    type Reason;
+
+    /// Takes the session out of its slot.
+    fn clear(&mut self);
+
+    /// Makes the reason known to whoever waits for the session's end.
+    fn publish(&mut self, reason: &Self::Reason);
+
+    /// Fails everything that hangs on the session: its streams, and those who wait to open one.
+    fn report(&mut self, reason: &Self::Reason);
+
+    /// The reason, if the guard is dropped without one. [`std::thread::panicking`] tells a panic from an aborted task.
+    fn abandoned(&mut self) -> Self::Reason;
+}
+
+/// Ends a session in the order clear, publish, report (rule 7), when it is told to or dropped.
+///
+/// So whoever learns of a death, in whatever way, finds the session gone from its slot (G3). If a step panics the later
+/// ones still run and the panic goes on; a second panic aborts.
+///
+/// ```
+/// use evermux::sync::{Ending, SessionEnd};
+///
+/// struct Steps<'a>(&'a mut Vec<&'static str>);
+///
+/// impl Ending for Steps<'_> {
+///     type Reason = &'static str;
+///     fn clear(&mut self) {
+///         self.0.push("cleared");
+///     }
+///     fn publish(&mut self, reason: &Self::Reason) {
+///         self.0.push(reason);
+///     }
+///     fn report(&mut self, _: &Self::Reason) {
+///         self.0.push("reported");
+///     }
+///     fn abandoned(&mut self) -> Self::Reason {
+///         "abandoned"
+///     }
+/// }
+///
+/// let mut steps = Vec::new();
+/// drop(SessionEnd::new(Steps(&mut steps)));
+/// assert_eq!(steps, ["cleared", "abandoned", "reported"]);
+/// ```
+#[must_use = "dropping the guard ends the session"]
+pub struct SessionEnd<E: Ending> {
+    ending: E,
+    ended: bool,
+}
+
+impl<E: Ending> SessionEnd<E> {
+    /// Guards a session that lives.
+    pub fn new(ending: E) -> Self {
+        Self { ending, ended: false }
+    }
+
+    /// Ends the session for this reason.
+    pub fn end(mut self, reason: &E::Reason) {
+        self.run(reason);
+    }
+
+    /// What was given to [`new`](Self::new).
+    pub fn get_ref(&self) -> &E {
+        &self.ending
+    }
+
+    /// What was given to [`new`](Self::new).
+    pub fn get_mut(&mut self) -> &mut E {
+        &mut self.ending
+    }
+
+    fn run(&mut self, reason: &E::Reason) {
+        if mem::replace(&mut self.ended, true) {
+            return;
+        }
+        // Dropped from the outside in, each even if the one before panicked.
+        let rest = Publish(Report { ending: &mut self.ending, reason });
+        rest.0.ending.clear();
+    }
+}
+
+impl<E: Ending> Drop for SessionEnd<E> {
+    fn drop(&mut self) {
+        if !self.ended {
+            let reason = self.ending.abandoned();
+            self.run(&reason);
+        }
+    }
+}
+
+impl<E: Ending> fmt::Debug for SessionEnd<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SessionEnd").finish_non_exhaustive()
+    }
+}
+
+struct Publish<'a, E: Ending>(Report<'a, E>);
+
+impl<E: Ending> Drop for Publish<'_, E> {
+    fn drop(&mut self) {
+        self.0.ending.publish(self.0.reason);
+    }
+}
+
+struct Report<'a, E: Ending> {
+    ending: &'a mut E,
+    reason: &'a E::Reason,
+}
+
+impl<E: Ending> Drop for Report<'_, E> {
+    fn drop(&mut self) {
+        self.ending.report(self.reason);
+    }
+}
+
+/// Stops a slot when its provider ends, in whatever way (G12).
+///
+/// When it is dropped it [stops](SessionSlot::stop) the slot, wakes every waiter, and then gives each session that was
+/// live to the closure, outside the lock (G6). A panic of a waker or of the closure does not keep the other sessions
+/// from the closure; a second panic aborts.
+///
+/// ```
+/// use std::sync::Arc;
+/// use evermux::sync::{SessionSlot, StopGuard};
+///
+/// let slot: Arc<SessionSlot<&str, &str>> = Arc::new(SessionSlot::new(1));
+/// let mut guard = StopGuard::new(Arc::clone(&slot), "aborted", |session| println!("ending {session}"));
+/// guard.set_reason("gave up");
+/// drop(guard);
+/// assert_eq!(slot.wait_blocking(), Err("gave up"));
+/// ```
+#[must_use = "dropping the guard stops the slot"]
+pub struct StopGuard<V: Clone, R: Clone, F: FnMut(V), P: Primitives = Std> {
+    slot: Arc<SessionSlot<V, R, P>>,
+    /// `None` once disarmed.
+    reason: Option<R>,
+    panicked: Option<R>,
+    end: F,
+}
+
+impl<V: Clone, R: Clone, F: FnMut(V), P: Primitives> StopGuard<V, R, F, P> {
+    /// Guards a provider that runs. `reason` is what the slot is stopped with if the guard is dropped now.
+    pub fn new(slot: Arc<SessionSlot<V, R, P>>, reason: R, end: F) -> Self {
+        Self { slot, reason: Some(reason), panicked: None, end }
+    }
+
+    /// Sets the reason for a drop during a panic. Without it there is one reason for all.
+    pub fn on_panic(mut self, reason: R) -> Self {
+        self.panicked = Some(reason);
+        self
+    }
+
+    /// Changes the reason for a drop without a panic.
+    pub fn set_reason(&mut self, reason: R) {
+        self.reason = Some(reason);
+    }
+
+    /// Drops the guard and leaves the slot as it is.
+    pub fn disarm(mut self) {
+        self.reason = None;
+    }
+}
+
+impl<V: Clone, R: Clone, F: FnMut(V), P: Primitives> Drop for StopGuard<V, R, F, P> {
+    fn drop(&mut self) {
+        let Some(mut reason) = self.reason.take() else { return };
+        if thread::panicking()
+            && let Some(panicked) = self.panicked.take()
+        {
+            reason = panicked;
+        }
+        let (sessions, wakers) = self.slot.stop_silently(reason);
+        let sessions = Sessions { rest: sessions.into_iter(), end: &mut self.end };
+        wakers.wake();
+        sessions.end();
+    }
+}
+
+impl<V: Clone, R: Clone, F: FnMut(V), P: Primitives> fmt::Debug for StopGuard<V, R, F, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StopGuard").field("armed", &self.reason.is_some()).finish_non_exhaustive()
+    }
+}
+
+struct Sessions<'a, V, F: FnMut(V)> {
+    rest: vec::IntoIter<V>,
+    end: &'a mut F,
+}
+
+impl<V, F: FnMut(V)> Sessions<'_, V, F> {
+    fn end(mut self) {
+        self.end_rest();
+    }
+
+    fn end_rest(&mut self) {
+        for session in &mut self.rest {
+            (self.end)(session);
+        }
+    }
+}
+
+impl<V, F: FnMut(V)> Drop for Sessions<'_, V, F> {
+    /// Finds sessions left only if a waker or the closure panicked.
+    fn drop(&mut self) {
+        self.end_rest();
+    }
+}
