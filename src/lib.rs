@@ -3,8 +3,4 @@
 
 pub use config::{Config, ConfigBuilder};
 pub use error::ConfigError;
-pub use sync::SessionId;
-
-pub mod config;
-pub mod error;
-pub mod sync;
+pub use provider::{Accept, Connect, Connected};

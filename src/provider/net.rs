@@ -1,0 +1,184 @@
+//! A network, as two small traits, and its TCP forms.
+//!
+//! TCP, TLS, Unix sockets, pipes in memory and simulated networks all fit behind [`Connect`] and [`Accept`]. Nothing
+//! else in this crate names a socket.
+
+use std::{future::Future, net::SocketAddr, sync::Arc};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::error::{AcceptError, ConnectError};
+
+/// Makes connections by dialling.
+///
+/// A closure that returns a future is a `Connect`; so is an [`Arc`] of one.
+///
+/// ```
+/// use evermux::{Connect, Connected};
+/// use tokio::net::TcpStream;
+///
+/// fn takes(_: impl Connect) {}
+///
+/// takes(|| async {
+///     let stream = TcpStream::connect("127.0.0.1:7233").await?;
+///     Ok(Connected::anonymous(stream))
+/// });
+/// ```
+pub trait Connect: Send + Sync + 'static {
+    /// A connection: any ordered stream of bytes in both directions.
+    type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// Makes one attempt, and waits until it has succeeded or failed.
+    ///
+    /// It should end in a bounded time. Handshakes of the transport belong in it. It is called again after each
+    /// failure that is not fatal, and after each loss of a connection, with pauses in between. Several calls may run
+    /// at once.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::transient`] when another attempt may succeed, [`ConnectError::fatal`] when none can: the
+    /// manager then gives up.
+    ///
+    /// # Cancel safety
+    ///
+    /// An implementation must be cancel-safe: whatever the attempt holds is closed when the future is dropped. That
+    /// is how a shutdown ends an attempt.
+    fn connect(&self) -> impl Future<Output = Result<Connected<Self::Io>, ConnectError>> + Send;
+}
+
+/// Makes connections by listening.
+///
+/// Accepting is split in two, so that a peer that is slow or silent in its handshake keeps nobody else out (G13). An
+/// [`Arc`] of an `Accept` is one.
+///
+/// ```
+/// use evermux::{Accept, Connected, error::AcceptError};
+/// use tokio::net::{UnixListener, UnixStream};
+///
+/// struct Unix(UnixListener);
+///
+/// impl Accept for Unix {
+///     type Io = UnixStream;
+///     type Pending = UnixStream;
+///
+///     async fn accept(&self) -> Result<UnixStream, AcceptError> {
+///         Ok(self.0.accept().await?.0)
+///     }
+///
+///     async fn finish(&self, pending: UnixStream) -> Result<Connected<UnixStream>, AcceptError> {
+///         Ok(Connected::anonymous(pending))
+///     }
+///
+///     fn local_addr(&self) -> Option<std::net::SocketAddr> {
+///         None
+///     }
+/// }
+/// ```
+pub trait Accept: Send + Sync + 'static {
+    /// A connection: any ordered stream of bytes in both directions.
+    type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
+
+    /// What was accepted and has still to be finished. Dropping it closes it.
+    type Pending: Send + 'static;
+
+    /// Takes the next connection and nothing more; waits until there is one. Called by one task, one call at a time.
+    ///
+    /// # Errors
+    ///
+    /// [`AcceptError::transient`] when the next connection may be accepted: it is called again after a pause.
+    /// [`AcceptError::fatal`] when none will be: the manager then gives up.
+    ///
+    /// # Cancel safety
+    ///
+    /// An implementation must be cancel-safe: when the future is dropped, a connection that it has not returned is
+    /// either still waiting to be accepted or closed.
+    fn accept(&self) -> impl Future<Output = Result<Self::Pending, AcceptError>> + Send;
+
+    /// Finishes what [`accept`](Self::accept) took, a TLS handshake for example, and waits until that has succeeded or
+    /// failed. Many run at once, each under a deadline of the caller's.
+    ///
+    /// # Errors
+    ///
+    /// [`AcceptError::transient`] when this connection is lost and nothing else; [`AcceptError::fatal`] when no other
+    /// will ever be accepted: the manager then gives up.
+    ///
+    /// # Cancel safety
+    ///
+    /// An implementation must be cancel-safe: dropping the future closes the connection.
+    fn finish(&self, pending: Self::Pending) -> impl Future<Output = Result<Connected<Self::Io>, AcceptError>> + Send;
+
+    /// Where it listens, with the port that the operating system chose; `None` where there are no such addresses.
+    fn local_addr(&self) -> Option<SocketAddr>;
+
+    /// From where a connection that is not finished comes; `None`, the default, where there are no such addresses.
+    fn peer_addr(pending: &Self::Pending) -> Option<SocketAddr> {
+        let _ = pending;
+        None
+    }
+}
+
+/// A connection that was just made, with its addresses where it has any.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Connected<Io> {
+    /// The connection.
+    pub io: Io,
+    /// The address of this end.
+    pub local: Option<SocketAddr>,
+    /// The address of the peer's end.
+    pub peer: Option<SocketAddr>,
+}
+
+impl<Io> Connected<Io> {
+    /// A connection and what is known of its addresses.
+    pub fn new(io: Io, local: Option<SocketAddr>, peer: Option<SocketAddr>) -> Self {
+        Self { io, local, peer }
+    }
+
+    /// A connection without addresses.
+    pub fn anonymous(io: Io) -> Self {
+        Self::new(io, None, None)
+    }
+}
+
+impl<F, Fut, Io> Connect for F
+where
+    F: Fn() -> Fut + Send + Sync + 'static,
+    Fut: Future<Output = Result<Connected<Io>, ConnectError>> + Send,
+    Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    type Io = Io;
+
+    fn connect(&self) -> impl Future<Output = Result<Connected<Io>, ConnectError>> + Send {
+        self()
+    }
+}
+
+impl<T: Connect> Connect for Arc<T> {
+    type Io = T::Io;
+
+    fn connect(&self) -> impl Future<Output = Result<Connected<Self::Io>, ConnectError>> + Send {
+        T::connect(self)
+    }
+}
+
+impl<T: Accept> Accept for Arc<T> {
+    type Io = T::Io;
+    type Pending = T::Pending;
+
+    fn accept(&self) -> impl Future<Output = Result<Self::Pending, AcceptError>> + Send {
+        T::accept(self)
+    }
+
+    fn finish(&self, pending: Self::Pending) -> impl Future<Output = Result<Connected<Self::Io>, AcceptError>> + Send {
+        T::finish(self, pending)
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        T::local_addr(self)
+    }
+
+    fn peer_addr(pending: &Self::Pending) -> Option<SocketAddr> {
+        T::peer_addr(pending)
+    }
+}
