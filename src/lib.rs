@@ -4,3 +4,9 @@
 pub use config::{Config, ConfigBuilder};
 pub use error::ConfigError;
 pub use provider::{Accept, Connect, Connected};
+
+pub mod config;
+pub mod error;
+pub mod provider;
+mod random;
+pub mod sync;
