@@ -3,7 +3,7 @@
 
 pub use config::{Config, ConfigBuilder};
 pub use error::ConfigError;
-pub use provider::{Accept, Connect, Connected};
+pub use provider::{Accept, Connect, Connected, TcpAcceptor, TcpConnector};
 
 pub mod config;
 pub mod error;

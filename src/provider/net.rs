@@ -9,6 +9,11 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::{AcceptError, ConnectError};
 
+pub use tcp::{TcpAcceptor, TcpConnector};
+
+mod dial;
+mod tcp;
+
 /// Makes connections by dialling.
 ///
 /// A closure that returns a future is a `Connect`; so is an [`Arc`] of one.

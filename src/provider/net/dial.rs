@@ -1,0 +1,215 @@
+//! One attempt to reach a host: resolve its name, then race its addresses.
+//!
+//! What the operating system does is behind [`Network`], so that this part runs in any time and on any answers.
+
+use std::{
+    fmt::{self, Display, Formatter},
+    future::Future,
+    io,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    time::Duration,
+};
+
+use futures_util::stream::{FuturesUnordered, StreamExt};
+use tokio::time::{sleep, timeout};
+
+use super::Connected;
+use crate::{
+    config::Config,
+    error::{ConnectError, StartError},
+};
+
+/// The head start that one address has over the next: the "Connection Attempt Delay" of RFC 8305, section 5.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// The most addresses of one name that are tried in one attempt (G19).
+const MAX_ADDRESSES: usize = 64;
+
+/// What dialling asks of the operating system.
+pub(super) trait Network: Clone + Send + Sync + 'static {
+    type Io: Send + 'static;
+
+    fn lookup(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
+
+    fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<(Self::Io, Option<SocketAddr>)>> + Send;
+}
+
+/// Makes attempts over a network.
+#[derive(Clone, Debug)]
+pub(super) struct Dialer<N> {
+    network: N,
+    host: Host,
+    resolve_timeout: Duration,
+    connect_timeout: Duration,
+}
+
+impl<N: Network> Dialer<N> {
+    pub(super) fn new(network: N, address: String, config: &Config) -> Result<Self, StartError> {
+        match Host::parse(&address) {
+            Some(host) if host.port != 0 => Ok(Self {
+                network,
+                host,
+                resolve_timeout: config.resolve_timeout(),
+                connect_timeout: config.connect_timeout(),
+            }),
+            _ => Err(StartError::Address { address }),
+        }
+    }
+
+    pub(super) async fn dial(&self) -> Result<Connected<N::Io>, ConnectError> {
+        let addresses = resolve(&self.network, &self.host, self.resolve_timeout).await?;
+        let mut failures = Failures { host: self.host.clone(), answers: Vec::new(), timeout: None };
+        match timeout(self.connect_timeout, race(&self.network, addresses, &mut failures.answers)).await {
+            Ok(Some(connected)) => return Ok(connected),
+            Ok(None) if self.host.is_fatal(&failures.answers) => return Err(ConnectError::fatal(failures)),
+            Ok(None) => {}
+            Err(_) => failures.timeout = Some(self.connect_timeout),
+        }
+        Err(ConnectError::transient(failures))
+    }
+}
+
+/// The addresses of a host, at most [`MAX_ADDRESSES`] and at least one, the two families by turns.
+pub(super) async fn resolve<N: Network>(network: &N, host: &Host, within: Duration) -> io::Result<Vec<SocketAddr>> {
+    let resolved = match timeout(within, network.lookup(&host.name, host.port)).await {
+        Ok(Ok(addresses)) if addresses.is_empty() => Err(nothing_resolved()),
+        Ok(resolved) => resolved,
+        Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, format!("no answer within {within:?}"))),
+    };
+    match resolved {
+        Ok(addresses) => Ok(by_turns(addresses)),
+        Err(error) => Err(io::Error::new(error.kind(), format!("cannot resolve {:?}: {error}", host.name))),
+    }
+}
+
+pub(super) fn nothing_resolved() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the name has no addresses")
+}
+
+/// Puts the families in turn, beginning with the one that the resolver put first (RFC 8305, section 4): a family that
+/// leads nowhere costs one head start, not one for each of its addresses.
+fn by_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
+    let (first, second): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|address| address.is_ipv4() == first_is_v4);
+    let (mut first, mut second) = (first.into_iter(), second.into_iter());
+    let mut mixed = Vec::new();
+    while mixed.len() < MAX_ADDRESSES {
+        let before = mixed.len();
+        mixed.extend(first.next());
+        mixed.extend(second.next());
+        if mixed.len() == before {
+            break;
+        }
+    }
+    mixed
+}
+
+/// Tries all addresses, each with its head start over the next; the first that connects wins. `None`: all failed, and
+/// `answers` says how.
+///
+/// Dropping the future closes every socket of it.
+async fn race<N: Network>(
+    network: &N,
+    addresses: Vec<SocketAddr>,
+    answers: &mut Vec<(SocketAddr, io::Error)>,
+) -> Option<Connected<N::Io>> {
+    let mut waiting = addresses.into_iter();
+    let mut trying = FuturesUnordered::new();
+    loop {
+        if let Some(peer) = waiting.next() {
+            trying.push(async move { (peer, network.connect(peer).await) });
+        }
+        tokio::select! {
+            biased;
+            ended = trying.next() => match ended {
+                Some((peer, Ok((io, local)))) => return Some(Connected::new(io, local, Some(peer))),
+                Some((peer, Err(error))) => answers.push((peer, error)),
+                None => return None,
+            },
+            () = sleep(HEAD_START), if waiting.len() > 0 => {}
+        }
+    }
+}
+
+/// Why no address of a host could be connected.
+#[derive(Debug)]
+struct Failures {
+    host: Host,
+    answers: Vec<(SocketAddr, io::Error)>,
+    /// After how long those that had not answered were given up.
+    timeout: Option<Duration>,
+}
+
+impl Display for Failures {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot connect to {}", self.host)?;
+        let mut separator = ": ";
+        for (address, error) in &self.answers {
+            write!(f, "{separator}{address}: {error}")?;
+            separator = "; ";
+        }
+        if let Some(timeout) = self.timeout {
+            write!(f, "{separator}no connection within {timeout:?}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failures {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.answers.last().map(|(_, error)| error as _)
+    }
+}
+
+/// A host and a port, as they were given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Host {
+    /// A name, or an IP address without brackets.
+    name: String,
+    port: u16,
+}
+
+impl Host {
+    pub(super) fn parse(address: &str) -> Option<Self> {
+        let (host, port) = address.rsplit_once(':')?;
+        let bracketed = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let valid = match bracketed {
+            // A zone may follow the address: `fe80::1%eth0` (RFC 4007, section 11).
+            Some(name) => {
+                let (ip, zone) = name.split_once('%').unwrap_or((name, "0"));
+                ip.parse::<Ipv6Addr>().is_ok() && !zone.is_empty() && zone.chars().all(is_of_a_name)
+            }
+            None => !host.is_empty() && host.chars().all(is_of_a_name),
+        };
+        // `u16::from_str` takes a leading plus.
+        let digits = port.bytes().all(|byte| byte.is_ascii_digit());
+        let port = port.parse().ok()?;
+        (valid && digits).then(|| Self { name: bracketed.unwrap_or(host).to_owned(), port })
+    }
+
+    /// Whether no other attempt can end otherwise.
+    ///
+    /// What a name stands for may change, and so may routes, firewalls and limits; that includes `EPERM`, which
+    /// network policies give, and `EAFNOSUPPORT`, since IPv6 can be switched on.
+    fn is_fatal(&self, answers: &[(SocketAddr, io::Error)]) -> bool {
+        self.name.parse::<IpAddr>().is_ok()
+            && answers.iter().all(|(_, error)| error.kind() == io::ErrorKind::InvalidInput)
+    }
+}
+
+impl Display for Host {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        if self.name.contains(':') {
+            write!(f, "[{}]:{}", self.name, self.port)
+        } else {
+            write!(f, "{}:{}", self.name, self.port)
+        }
+    }
+}
+
+fn is_of_a_name(character: char) -> bool {
+    character.is_alphanumeric() || matches!(character, '-' | '.' | '_')
+}
+
+#[cfg(test)]
+mod tests;

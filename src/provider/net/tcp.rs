@@ -1,0 +1,221 @@
+//! TCP: dialling by name, and listening.
+
+use std::{future::Future, io, net::SocketAddr};
+
+use tokio::{
+    net::{TcpListener, TcpSocket, TcpStream},
+    runtime::Handle,
+};
+
+use super::{
+    Accept, Connect, Connected,
+    dial::{Dialer, Host, Network, nothing_resolved, resolve},
+};
+use crate::{
+    config::Config,
+    error::{AcceptError, ConnectError, StartError},
+};
+
+/// How many connections may wait in the kernel to be accepted. It may allow fewer (`net.core.somaxconn`).
+const BACKLOG: u32 = 1024;
+
+/// How many bytes the kernel may hold that it has not yet sent. They are in front of a heartbeat's ping (G10).
+#[cfg(any(target_os = "android", target_os = "linux"))]
+const NOTSENT_LOWAT_BYTES: u32 = 128 << 10;
+
+/// Dials a host and a port over TCP.
+///
+/// Each attempt resolves the name anew, so that an address that has moved is found, and tries all its addresses, 64 at
+/// most: by turns of the two families, 250 ms apart or as soon as one has failed, whichever is first. The first that
+/// connects is taken and the others are closed (RFC 8305).
+///
+/// The resolution ends after `resolve_timeout`, and connecting, all addresses together, after `connect_timeout`.
+/// Sockets get `TCP_NODELAY` and, on Linux and Android, a `TCP_NOTSENT_LOWAT` of 128 KiB.
+///
+/// Its errors are transient, those of names, firewalls and limits included, since all of these change. One is fatal:
+/// the operating system calls an address invalid that was given as an IP address.
+///
+/// ```
+/// use evermux::{Config, Connect, TcpConnector};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+/// let connector = TcpConnector::new(listener.local_addr()?.to_string(), &Config::default())?;
+/// let connected = connector.connect().await?;
+/// assert_eq!(connected.peer, Some(listener.local_addr()?));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct TcpConnector(Dialer<System>);
+
+impl TcpConnector {
+    /// Will dial `address`, `"HOST:PORT"`: a name or an IPv4 address, or an IPv6 address in brackets. The port is not 0.
+    ///
+    /// Nothing is resolved or dialled yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Address`] when `address` has another form.
+    pub fn new(address: impl Into<String>, config: &Config) -> Result<Self, StartError> {
+        Dialer::new(System, address.into(), config).map(Self)
+    }
+}
+
+impl Connect for TcpConnector {
+    type Io = TcpStream;
+
+    fn connect(&self) -> impl Future<Output = Result<Connected<TcpStream>, ConnectError>> + Send {
+        self.0.dial()
+    }
+}
+
+/// Listens on a TCP port.
+///
+/// The port can be bound again as soon as this is dropped, also while connections of before are still winding down.
+/// 1,024 connections may wait to be accepted. Accepted sockets get `TCP_NODELAY` and, on Linux and Android, a
+/// `TCP_NOTSENT_LOWAT` of 128 KiB.
+///
+/// Running out of file descriptors or memory, and connections that are lost before they are accepted, are transient
+/// errors (G13). An error is fatal when the listener itself is broken.
+///
+/// ```
+/// use evermux::{Accept, Config, TcpAcceptor};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let acceptor = TcpAcceptor::bind("127.0.0.1:0", &Config::default()).await?;
+/// let address = acceptor.local_addr().expect("TCP has addresses");
+///
+/// let client = tokio::net::TcpStream::connect(address).await?;
+/// let pending = acceptor.accept().await?;
+/// assert_eq!(TcpAcceptor::peer_addr(&pending), Some(client.local_addr()?));
+/// let connected = acceptor.finish(pending).await?;
+/// assert_eq!(connected.peer, Some(client.local_addr()?));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug)]
+pub struct TcpAcceptor {
+    listener: TcpListener,
+    local: SocketAddr,
+}
+
+impl TcpAcceptor {
+    /// Listens on `address`, `"HOST:PORT"`: a name or an IPv4 address, or an IPv6 address in brackets. With port 0 the
+    /// operating system chooses one, and [`local_addr`](Accept::local_addr) tells it.
+    ///
+    /// Waits for the resolution of a name, at most `resolve_timeout`. Of several addresses the first that can be bound
+    /// is taken.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Address`] when `address` has another form, [`StartError::Bind`] when it cannot be resolved or
+    /// bound, [`StartError::NoRuntime`] outside a tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: when the future is dropped nothing stays bound.
+    ///
+    /// # Panics
+    ///
+    /// When the runtime was built without I/O or without time.
+    pub async fn bind(address: &str, config: &Config) -> Result<Self, StartError> {
+        let host = Host::parse(address).ok_or_else(|| StartError::Address { address: address.to_owned() })?;
+        if Handle::try_current().is_err() {
+            return Err(StartError::NoRuntime);
+        }
+        let bind = |source| StartError::Bind { address: address.to_owned(), source };
+        let addresses = resolve(&System, &host, config.resolve_timeout()).await.map_err(bind)?;
+        let mut failure = nothing_resolved();
+        for address in addresses {
+            match listen(address).and_then(|listener| Ok((listener.local_addr()?, listener))) {
+                Ok((local, listener)) => return Ok(Self { listener, local }),
+                Err(error) => failure = error,
+            }
+        }
+        Err(bind(failure))
+    }
+}
+
+impl Accept for TcpAcceptor {
+    type Io = TcpStream;
+    type Pending = (TcpStream, SocketAddr);
+
+    async fn accept(&self) -> Result<Self::Pending, AcceptError> {
+        self.listener.accept().await.map_err(accept_error)
+    }
+
+    async fn finish(&self, (stream, peer): Self::Pending) -> Result<Connected<TcpStream>, AcceptError> {
+        tune(&stream).map_err(AcceptError::transient)?;
+        let local = stream.local_addr().ok();
+        Ok(Connected::new(stream, local, Some(peer)))
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        Some(self.local)
+    }
+
+    fn peer_addr(pending: &Self::Pending) -> Option<SocketAddr> {
+        Some(pending.1)
+    }
+}
+
+/// The operating system.
+#[derive(Clone, Copy, Debug)]
+struct System;
+
+impl Network for System {
+    type Io = TcpStream;
+
+    async fn lookup(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(tokio::net::lookup_host((host, port)).await?.collect())
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+        let stream = TcpStream::connect(address).await?;
+        tune(&stream)?;
+        let local = stream.local_addr().ok();
+        Ok((stream, local))
+    }
+}
+
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    // On Windows this option would let another program take the port; there it can be bound again without.
+    #[cfg(not(windows))]
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
+
+fn tune(stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    // An old kernel has no such option: the connection works without.
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    if let Err(error) = socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES) {
+        tracing::debug!(%error, "no TCP_NOTSENT_LOWAT");
+    }
+    Ok(())
+}
+
+fn accept_error(error: io::Error) -> AcceptError {
+    if listener_is_broken(&error) { AcceptError::fatal(error) } else { AcceptError::transient(error) }
+}
+
+/// Whether `accept` will give this error for ever. All others pass: those that accept(2) hands on from the new socket,
+/// those of firewalls, and those of limits (G13).
+#[cfg(unix)]
+fn listener_is_broken(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK | libc::EINVAL))
+}
+
+/// Whether `accept` will give this error for ever.
+#[cfg(not(unix))]
+fn listener_is_broken(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput
+}
+
+#[cfg(test)]
+mod tests;

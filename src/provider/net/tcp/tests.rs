@@ -1,0 +1,101 @@
+//! What the integration tests cannot reach: a resolver that changes its answer, socket options, error numbers.
+
+use std::{
+    collections::VecDeque,
+    sync::{Arc, Mutex},
+};
+
+use super::*;
+
+/// The operating system, with a resolver whose answers change.
+#[derive(Clone)]
+struct Moving(Arc<Mutex<VecDeque<Vec<SocketAddr>>>>);
+
+impl Network for Moving {
+    type Io = TcpStream;
+
+    async fn lookup(&self, _: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(self.0.lock().unwrap().pop_front().unwrap())
+    }
+
+    async fn connect(&self, address: SocketAddr) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+        System.connect(address).await
+    }
+}
+
+async fn acceptor() -> TcpAcceptor {
+    TcpAcceptor::bind("127.0.0.1:0", &Config::default()).await.unwrap()
+}
+
+fn dialer(answers: impl Into<VecDeque<Vec<SocketAddr>>>) -> Dialer<Moving> {
+    let moving = Moving(Arc::new(Mutex::new(answers.into())));
+    Dialer::new(moving, "example.com:7233".to_owned(), &Config::default()).unwrap()
+}
+
+#[tokio::test]
+async fn of_two_addresses_the_first_refuses() {
+    // A port that is bound and not listened on refuses, and nobody else can take it.
+    let refusing = TcpSocket::new_v4().unwrap();
+    refusing.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listening = acceptor().await;
+    let dialer = dialer([vec![refusing.local_addr().unwrap(), listening.local]]);
+    assert_eq!(dialer.dial().await.unwrap().peer, Some(listening.local));
+}
+
+#[tokio::test]
+async fn stale_dns() {
+    let (old, new) = (acceptor().await, acceptor().await);
+    let dialer = dialer([vec![old.local], vec![new.local]]);
+
+    assert_eq!(dialer.dial().await.unwrap().peer, Some(old.local));
+    drop(old);
+    assert_eq!(dialer.dial().await.unwrap().peer, Some(new.local));
+}
+
+#[tokio::test]
+async fn sockets_are_tuned_at_both_ends() {
+    let acceptor = acceptor().await;
+    let connector = TcpConnector::new(acceptor.local.to_string(), &Config::default()).unwrap();
+    let (dialled, pending) = tokio::join!(connector.connect(), acceptor.accept());
+    let dialled = dialled.unwrap();
+    let accepted = acceptor.finish(pending.unwrap()).await.unwrap();
+    for stream in [&dialled.io, &accepted.io] {
+        assert!(stream.nodelay().unwrap());
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        assert_eq!(socket2::SockRef::from(stream).tcp_notsent_lowat().unwrap(), NOTSENT_LOWAT_BYTES);
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn fatal_on_transient_accept() {
+    let fatal = |number| accept_error(io::Error::from_raw_os_error(number)).is_fatal();
+    for number in [
+        libc::EMFILE,
+        libc::ENFILE,
+        libc::ENOBUFS,
+        libc::ENOMEM,
+        libc::ECONNABORTED,
+        libc::ECONNRESET,
+        libc::EPERM,
+        libc::EPROTO,
+        libc::EINTR,
+        libc::EOPNOTSUPP,
+        libc::ENETDOWN,
+        libc::EHOSTUNREACH,
+        libc::ETIMEDOUT,
+    ] {
+        assert!(!fatal(number), "{}", io::Error::from_raw_os_error(number));
+    }
+    for number in [libc::EBADF, libc::ENOTSOCK, libc::EINVAL] {
+        assert!(fatal(number), "{}", io::Error::from_raw_os_error(number));
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn accepting_on_a_listener_that_was_shut_down_is_fatal() {
+    let acceptor = acceptor().await;
+    socket2::SockRef::from(&acceptor.listener).shutdown(std::net::Shutdown::Both).unwrap();
+    assert!(acceptor.accept().await.unwrap_err().is_fatal());
+}
