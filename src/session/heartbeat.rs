@@ -1,0 +1,131 @@
+//! When to ask the peer for a sign of life, and when to give it up (G10).
+//!
+//! A state machine without a clock: it is told what happened and when, and says what to do.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{config::Config, error::CloseReason};
+
+/// What is to be done now.
+#[derive(Debug)]
+pub enum Verdict {
+    /// Nothing before [`Heartbeat::deadline`].
+    Wait,
+    /// Send a ping, and report it with [`Heartbeat::on_ping_queued`].
+    Ping,
+    /// Give the session up.
+    Dead(CloseReason),
+}
+
+/// Where the ping of the heartbeat is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Ping {
+    /// None is under way.
+    None,
+    /// Behind other bytes: the time it spends there is the socket's, and [`CloseReason::WriteStalled`] bounds it.
+    Queued,
+    /// The socket took it, and the peer was last heard of, at this time or later.
+    Taken(Instant),
+}
+
+/// The heartbeat of one session, and its check for stalled writes.
+#[derive(Debug)]
+pub struct Heartbeat {
+    idle: Duration,
+    timeout: Duration,
+    write_timeout: Duration,
+    last_read: Instant,
+    ping: Ping,
+    write_pending_since: Option<Instant>,
+    started: bool,
+}
+
+impl Heartbeat {
+    /// Checks writes from now on, and the peer from [`start`](Self::start) on.
+    pub fn new(config: &Config, now: Instant) -> Self {
+        Self {
+            idle: config.heartbeat_idle(),
+            timeout: config.heartbeat_timeout(),
+            write_timeout: config.write_timeout(),
+            last_read: now,
+            ping: Ping::None,
+            write_pending_since: None,
+            started: false,
+        }
+    }
+
+    /// The session is proven: from now on silence counts.
+    pub fn start(&mut self, now: Instant) {
+        self.started = true;
+        self.last_read = now;
+    }
+
+    /// Bytes came from the socket. Any byte restarts both clocks of reading.
+    pub fn on_read(&mut self, now: Instant) {
+        self.last_read = now;
+    }
+
+    /// A ping stands in the queue.
+    pub fn on_ping_queued(&mut self) {
+        self.ping = Ping::Queued;
+    }
+
+    /// The socket has taken the ping: the peer's time to answer begins.
+    pub fn on_ping_taken(&mut self, now: Instant) {
+        if self.ping == Ping::Queued {
+            self.ping = Ping::Taken(now);
+        }
+    }
+
+    /// The ping was answered.
+    pub fn on_pong(&mut self) {
+        self.ping = Ping::None;
+    }
+
+    /// The socket did not take what was written, or did not flush it.
+    pub fn on_write_pending(&mut self, now: Instant) {
+        self.write_pending_since.get_or_insert(now);
+    }
+
+    /// The socket took bytes, or has nothing left to take.
+    pub fn on_write_progress(&mut self) {
+        self.write_pending_since = None;
+    }
+
+    /// Judges the session.
+    pub fn judge(&self, now: Instant) -> Verdict {
+        if self.write_pending_since.is_some_and(|since| now >= since + self.write_timeout) {
+            return Verdict::Dead(CloseReason::WriteStalled);
+        }
+        match self.read_deadline() {
+            Some(deadline) if now >= deadline => match self.ping {
+                Ping::None => Verdict::Ping,
+                _ => Verdict::Dead(CloseReason::HeartbeatTimeout),
+            },
+            _ => Verdict::Wait,
+        }
+    }
+
+    /// When to judge next. It never moves earlier but by [`on_write_pending`](Self::on_write_pending) and
+    /// [`on_ping_taken`](Self::on_ping_taken).
+    pub fn deadline(&self) -> Option<Instant> {
+        let write = self.write_pending_since.map(|since| since + self.write_timeout);
+        match (self.read_deadline(), write) {
+            (Some(read), Some(write)) => Some(read.min(write)),
+            (read, write) => read.or(write),
+        }
+    }
+
+    fn read_deadline(&self) -> Option<Instant> {
+        if !self.started {
+            return None;
+        }
+        match self.ping {
+            Ping::None => Some(self.last_read + self.idle),
+            Ping::Queued => None,
+            Ping::Taken(at) => Some(at.max(self.last_read) + self.timeout),
+        }
+    }
+}

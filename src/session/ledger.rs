@@ -1,0 +1,262 @@
+//! What came and went on the wire, stream by stream (G16, G17).
+//!
+//! The wire keeps the ledger and the handles read it. A record lives from the SYN until both ends have finished on the
+//! wire; frames of a stream without a record go nowhere. The wire writes an entry before the yamux crate sees the last
+//! byte of the frame it is about, so a handle that the crate wakes always finds it written.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
+    },
+};
+
+use tokio::sync::OwnedSemaphorePermit;
+
+use super::frame::{Header, Kind, flags};
+
+/// The peer's FIN was handed over.
+const FIN_IN: u8 = 1;
+/// The peer's RST was handed over. After a FIN it fails writes only.
+const RST_IN: u8 = 2;
+/// The handle is gone or has reset the stream: what the crate still says of it is not the user's word.
+const GONE: u8 = 4;
+/// The user's FIN stands in the queue.
+const FIN_QUEUED: u8 = 8;
+
+/// What wire and handle know of one stream.
+#[derive(Debug, Default)]
+pub(crate) struct Entry {
+    facts: AtomicU8,
+    carried: AtomicU64,
+}
+
+impl Entry {
+    /// Whether the peer's FIN was handed over, and the bytes that its Data frames carried before it.
+    pub(crate) fn finished_at(&self) -> Option<u64> {
+        self.is(FIN_IN).then(|| self.carried.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn is_reset_by_peer(&self) -> bool {
+        self.is(RST_IN)
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is(GONE)
+    }
+
+    pub(crate) fn is_fin_queued(&self) -> bool {
+        self.is(FIN_QUEUED)
+    }
+
+    pub(crate) fn set_gone(&self) {
+        self.set(GONE);
+    }
+
+    pub(crate) fn set_fin_queued(&self) {
+        self.set(FIN_QUEUED);
+    }
+
+    fn is(&self, fact: u8) -> bool {
+        self.facts.load(Ordering::Acquire) & fact != 0
+    }
+
+    fn set(&self, fact: u8) {
+        self.facts.fetch_or(fact, Ordering::AcqRel);
+    }
+}
+
+/// Counts a stream, or a wait for one, in the load of its session.
+#[derive(Debug)]
+pub(crate) struct LoadGuard(Arc<AtomicUsize>);
+
+impl LoadGuard {
+    pub(crate) fn new(load: &Arc<AtomicUsize>) -> Self {
+        load.fetch_add(1, Ordering::AcqRel);
+        Self(Arc::clone(load))
+    }
+}
+
+impl Drop for LoadGuard {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// What an outbound stream holds while it is open on the wire.
+#[derive(Debug)]
+pub(crate) struct Place {
+    pub(crate) permit: OwnedSemaphorePermit,
+    pub(crate) load: LoadGuard,
+}
+
+#[derive(Debug)]
+struct Record {
+    entry: Arc<Entry>,
+    outbound: bool,
+    fin_out: bool,
+    /// An RST goes out right after our FIN.
+    reset_after_fin: bool,
+    _permit: Option<OwnedSemaphorePermit>,
+    _load: LoadGuard,
+}
+
+/// What to do with a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Ruling {
+    /// Let it through.
+    Pass,
+    /// Let its place be taken by an RST.
+    Reset,
+    /// Let it through, then send an RST.
+    PassThenReset,
+    /// Take it, body and all, and say nothing.
+    Drop,
+    /// Drop it, and answer with an RST.
+    Refuse,
+}
+
+/// The records of one session.
+#[derive(Debug)]
+pub(crate) struct Ledger {
+    records: BTreeMap<u32, Record>,
+    inbound: u32,
+    max_inbound: u32,
+    load: Arc<AtomicUsize>,
+    /// A draining session refuses every new stream.
+    refuse_all: bool,
+}
+
+impl Ledger {
+    pub(crate) fn new(max_inbound: u32, load: Arc<AtomicUsize>) -> Self {
+        Self { records: BTreeMap::new(), inbound: 0, max_inbound, load, refuse_all: false }
+    }
+
+    pub(crate) fn refuse_all(&mut self) {
+        self.refuse_all = true;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.records.is_empty()
+    }
+
+    /// Closes every record, and gives the ids.
+    pub(crate) fn close_all(&mut self) -> impl Iterator<Item = u32> + use<> {
+        self.inbound = 0;
+        std::mem::take(&mut self.records).into_keys()
+    }
+
+    pub(crate) fn entry(&self, id: u32) -> Option<Arc<Entry>> {
+        self.records.get(&id).map(|record| Arc::clone(&record.entry))
+    }
+
+    /// Opens a record for a stream of ours, before anything of it is sent.
+    pub(crate) fn open(&mut self, id: u32, place: Place) -> Arc<Entry> {
+        let entry = Arc::new(Entry::default());
+        let record = Record {
+            entry: Arc::clone(&entry),
+            outbound: true,
+            fin_out: false,
+            reset_after_fin: false,
+            _permit: Some(place.permit),
+            _load: place.load,
+        };
+        self.records.insert(id, record);
+        entry
+    }
+
+    /// Rules on a frame of a stream that came in, from its header.
+    pub(crate) fn rule_in(&mut self, header: &Header) -> Ruling {
+        let id = header.stream_id;
+        let known = self.records.get(&id);
+        if header.has(flags::SYN) && !header.has(flags::RST) && known.is_none() {
+            if self.refuse_all || self.inbound >= self.max_inbound {
+                return Ruling::Refuse;
+            }
+            self.inbound += 1;
+            let record = Record {
+                entry: Arc::default(),
+                outbound: false,
+                fin_out: false,
+                reset_after_fin: false,
+                _permit: None,
+                _load: LoadGuard::new(&self.load),
+            };
+            self.records.insert(id, record);
+            return Ruling::Pass;
+        }
+        let Some(record) = known else { return Ruling::Drop };
+        // What follows a FIN would be handed to the reader by the crate. Credit and RST still count.
+        let data = header.kind == Kind::Data && !header.has(flags::RST);
+        if data && record.entry.is(FIN_IN) { Ruling::Drop } else { Ruling::Pass }
+    }
+
+    /// Books a frame that [`rule_in`](Self::rule_in) passed. Called before the crate is given its last byte.
+    pub(crate) fn book_in(&mut self, header: &Header) {
+        let Some(record) = self.records.get(&header.stream_id) else { return };
+        let entry = &record.entry;
+        if header.has(flags::RST) {
+            entry.set(RST_IN);
+            self.remove(header.stream_id);
+            return;
+        }
+        entry.carried.fetch_add(u64::from(header.body_len()), Ordering::AcqRel);
+        if header.has(flags::FIN) {
+            entry.set(FIN_IN);
+            if record.fin_out {
+                self.remove(header.stream_id);
+            }
+        }
+    }
+
+    /// Rules on a frame of a stream that the crate sends, and books it.
+    pub(crate) fn pass_out(&mut self, header: &Header) -> Ruling {
+        let Some(record) = self.records.get_mut(&header.stream_id) else { return Ruling::Drop };
+        if header.has(flags::RST) {
+            self.remove(header.stream_id);
+            return Ruling::Pass;
+        }
+        if !header.has(flags::FIN) {
+            return Ruling::Pass;
+        }
+        if record.entry.is_gone() && !record.entry.is_fin_queued() {
+            // The crate's word for a stream that was dropped unfinished: a cut reply must not read as complete.
+            self.remove(header.stream_id);
+            return Ruling::Reset;
+        }
+        record.fin_out = true;
+        if record.entry.is(FIN_IN) {
+            self.remove(header.stream_id);
+            Ruling::Pass
+        } else if record.reset_after_fin {
+            self.remove(header.stream_id);
+            Ruling::PassThenReset
+        } else {
+            Ruling::Pass
+        }
+    }
+
+    /// A stream whose FIN the user has sent is given up. Says whether its RST goes out now; otherwise it follows the FIN.
+    pub(crate) fn give_up(&mut self, id: u32) -> bool {
+        match self.records.get_mut(&id) {
+            None => false,
+            Some(record) if record.fin_out => {
+                self.remove(id);
+                true
+            }
+            Some(record) => {
+                record.reset_after_fin = true;
+                false
+            }
+        }
+    }
+
+    fn remove(&mut self, id: u32) {
+        if let Some(record) = self.records.remove(&id)
+            && !record.outbound
+        {
+            self.inbound -= 1;
+        }
+    }
+}

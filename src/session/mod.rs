@@ -1,0 +1,359 @@
+//! One yamux session over one connection.
+//!
+//! socket → [wire](wire) → yamux crate → [driver](driver) → handles. The driver is the only task that touches the crate.
+//! It knows nothing of slots and managers: that a session must leave its slot before anyone learns of its death (rule 7)
+//! reaches it as a hook.
+
+pub(crate) mod driver;
+pub mod frame;
+pub mod heartbeat;
+mod ledger;
+mod state;
+mod stream;
+pub(crate) mod wire;
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::{Mutex, mpsc, oneshot},
+    time::timeout,
+};
+use tracing::{Instrument, debug, info_span};
+
+pub use self::stream::{BlockingStream, MuxStream, ReadHalf, WriteHalf};
+use self::{
+    driver::{Command, Driver},
+    ledger::{LoadGuard, Place},
+    state::{ClearHook, SessionState},
+    wire::{Role, WireCore},
+};
+use crate::{
+    blocking,
+    config::Config,
+    error::{CloseReason, OpenError},
+    sync::SessionId,
+};
+
+/// One yamux session over one connection. Cheap to clone; clones speak of the same session.
+///
+/// A [`MuxManager`](crate::MuxManager) hands sessions out. [`Session::client`] and [`Session::server`] make one alone.
+///
+/// Inbound streams wait in one queue: each goes to one caller of [`accept_stream`](Self::accept_stream).
+///
+/// ```
+/// use evermux::{Config, Session};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let (near, far) = tokio::io::duplex(4096);
+/// let config = Config::default();
+/// let (client, server) = tokio::try_join!(Session::client(near, &config), Session::server(far, &config))?;
+///
+/// let mut stream = client.open_stream().await?;
+/// stream.write_all(b"hello").await?;
+/// stream.shutdown().await?;
+///
+/// let mut inbound = server.accept_stream().await?;
+/// let mut text = String::new();
+/// inbound.read_to_string(&mut text).await?;
+/// assert_eq!(text, "hello");
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Session(Arc<Handle>);
+
+struct Handle {
+    state: Arc<SessionState>,
+    commands: mpsc::UnboundedSender<Command>,
+    inbound: Mutex<mpsc::Receiver<MuxStream>>,
+    open_timeout: Duration,
+    drain_timeout: Duration,
+}
+
+/// What a session that belongs to a manager is given by it.
+pub(crate) struct Identity {
+    pub(crate) id: SessionId,
+    pub(crate) clear: ClearHook,
+    pub(crate) load: Arc<AtomicUsize>,
+}
+
+impl Identity {
+    fn alone() -> Self {
+        Self { id: SessionId::ALONE, clear: Box::new(|| ()), load: Arc::default() }
+    }
+}
+
+impl Session {
+    /// Makes a session on a connection that this side has made. It is driven on the current runtime.
+    ///
+    /// Waits for a round trip on it, at most [`Config::handshake_timeout`].
+    ///
+    /// # Errors
+    ///
+    /// [`CloseReason::NotProven`] when the peer does not answer in time, or what ended the connection before that.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn client<Io>(io: Io, config: &Config) -> Result<Self, CloseReason>
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self::alone(io, Role::Client, config).await
+    }
+
+    /// Makes a session on a connection that the peer has made. All else is as for [`client`](Self::client).
+    ///
+    /// # Errors
+    ///
+    /// As [`client`](Self::client).
+    pub async fn server<Io>(io: Io, config: &Config) -> Result<Self, CloseReason>
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        Self::alone(io, Role::Server, config).await
+    }
+
+    async fn alone<Io>(io: Io, role: Role, config: &Config) -> Result<Self, CloseReason>
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let (session, driver) = Self::launch(io, role, false, (None, None), Identity::alone(), config);
+        tokio::spawn(driver);
+        session.prove(config.handshake_timeout()).await?;
+        session.publish();
+        Ok(session)
+    }
+
+    /// Makes a session, and the task that drives it.
+    ///
+    /// With `withhold`, the peer's pings are not answered before [`publish`](Self::publish): an evermux peer publishes
+    /// nothing until then (G14).
+    pub(crate) fn launch<Io>(
+        io: Io,
+        role: Role,
+        withhold: bool,
+        addresses: (Option<SocketAddr>, Option<SocketAddr>),
+        identity: Identity,
+        config: &Config,
+    ) -> (Self, impl Future<Output = ()> + Send + use<Io>)
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Identity { id, clear, load } = identity;
+        let core = WireCore::new(io, role, withhold, config, Arc::clone(&load));
+        let state = Arc::new(SessionState::new(id, addresses, config.max_streams(), load, clear));
+        let (commands, receiver) = mpsc::unbounded_channel();
+        let (inbound_sender, inbound) = mpsc::channel(config.accept_backlog());
+        let channel = (commands.downgrade(), receiver);
+        let driver = Driver::new(core, role, Arc::clone(&state), config, inbound_sender, channel);
+        let span = info_span!("session", %id, peer = addresses.1.map(tracing::field::display));
+        let handle = Handle {
+            state,
+            commands,
+            inbound: Mutex::new(inbound),
+            open_timeout: config.open_timeout(),
+            drain_timeout: config.drain_timeout(),
+        };
+        (Self(Arc::new(handle)), driver.instrument(span))
+    }
+
+    /// Waits for the round trip that proves the session (G15); without one it is ended.
+    pub(crate) async fn prove(&self, within: Duration) -> Result<Duration, CloseReason> {
+        match timeout(within, self.0.state.proven()).await {
+            Ok(proven) => proven,
+            Err(_) => {
+                self.end(CloseReason::NotProven);
+                Err(CloseReason::NotProven)
+            }
+        }
+    }
+
+    /// The session is where callers find it: it answers pings, and takes and acknowledges streams.
+    pub(crate) fn publish(&self) {
+        debug!(id = %self.id(), "session published");
+        self.command(Command::Publish);
+    }
+
+    /// Waits until the session is out of its slot: it is closed, or no longer takes new streams.
+    pub(crate) async fn retired(&self) {
+        self.0.state.retired().await;
+    }
+
+    /// Opens a stream. The peer is told at once.
+    ///
+    /// Waits for a place when [`Config::max_streams`] are open, and when the peer has not acknowledged 256 streams, at
+    /// most [`Config::open_timeout`]. Places are given in the order of asking.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::TimedOut`], [`OpenError::Draining`] when the session is closing, and [`OpenError::Lost`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future opens nothing, or resets what was opened.
+    pub async fn open_stream(&self) -> Result<MuxStream, OpenError> {
+        timeout(self.0.open_timeout, self.open()).await.unwrap_or(Err(OpenError::TimedOut))
+    }
+
+    /// [`open_stream`](Self::open_stream) for threads.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_stream`](Self::open_stream).
+    ///
+    /// # Panics
+    ///
+    /// Where it would have to wait inside an async context.
+    pub fn open_stream_blocking(&self) -> Result<MuxStream, OpenError> {
+        blocking::block_on_timeout(self.0.open_timeout, self.open()).unwrap_or(Err(OpenError::TimedOut))
+    }
+
+    async fn open(&self) -> Result<MuxStream, OpenError> {
+        let state = &self.0.state;
+        let load = LoadGuard::new(&state.load);
+        let permit = Arc::clone(&state.permits).acquire_owned().await.map_err(|_| state.open_error())?;
+        let (reply, stream) = oneshot::channel();
+        self.command(Command::Open(Place { permit, load }, reply));
+        stream.await.map_err(|_| state.open_error())
+    }
+
+    /// Takes the next stream that the peer has opened.
+    ///
+    /// # Errors
+    ///
+    /// Why the session ended, once the streams that came before are taken.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes no stream.
+    pub async fn accept_stream(&self) -> Result<MuxStream, CloseReason> {
+        let next = self.0.inbound.lock().await.recv().await;
+        match next {
+            Some(stream) => Ok(stream),
+            None => Err(self.closed().await),
+        }
+    }
+
+    /// [`accept_stream`](Self::accept_stream) for threads.
+    ///
+    /// # Errors
+    ///
+    /// As [`accept_stream`](Self::accept_stream).
+    ///
+    /// # Panics
+    ///
+    /// Where it would have to wait inside an async context.
+    pub fn accept_stream_blocking(&self) -> Result<MuxStream, CloseReason> {
+        blocking::block_on(self.accept_stream())
+    }
+
+    /// Asks the peer for a sign of life, and gives the round trip.
+    ///
+    /// Waits for the answer, and as long as the session lives. Calls that wait at the same time share one ping.
+    ///
+    /// # Errors
+    ///
+    /// Why the session ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn ping(&self) -> Result<Duration, CloseReason> {
+        let (reply, answer) = oneshot::channel();
+        self.command(Command::Ping(reply));
+        match answer.await {
+            Ok(round_trip) => Ok(round_trip),
+            Err(_) => Err(self.closed().await),
+        }
+    }
+
+    /// Waits for the end of the session, and gives its reason.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn closed(&self) -> CloseReason {
+        self.0.state.closed().await
+    }
+
+    /// Closes the session in good order, and waits until it is closed.
+    ///
+    /// It leaves its manager at once. No stream is opened any more; those in flight may finish within
+    /// [`Config::drain_timeout`], then they are reset.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, dropping the future does not stop the closing.
+    pub async fn close(&self) -> CloseReason {
+        self.close_within(self.0.drain_timeout).await
+    }
+
+    pub(crate) async fn close_within(&self, within: Duration) -> CloseReason {
+        self.0.state.retire();
+        self.command(Command::Close(within));
+        self.closed().await
+    }
+
+    /// Ends the session at once: nothing more is sent, and the connection is dropped.
+    pub fn abort(&self) {
+        self.end(CloseReason::Aborted);
+    }
+
+    pub(crate) fn end(&self, reason: CloseReason) {
+        self.0.state.retire();
+        self.command(Command::Abort(reason));
+    }
+
+    fn command(&self, command: Command) {
+        // Refused by a session that has ended: what the command carries is dropped, and so answered.
+        let _ = self.0.commands.send(command);
+    }
+
+    /// What names the session within its manager.
+    pub fn id(&self) -> SessionId {
+        self.0.state.id
+    }
+
+    /// Whether the session has ended. One that is closing has not.
+    pub fn is_closed(&self) -> bool {
+        self.0.state.close_reason().is_some()
+    }
+
+    /// The round trip that proved the session.
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.0.state.round_trip()
+    }
+
+    /// How many streams are open, both ways, with the calls that wait to open one.
+    pub fn open_streams(&self) -> usize {
+        self.0.state.load.load(std::sync::atomic::Ordering::Relaxed)
+    }
+
+    /// The address of the other side, where the transport has one.
+    pub fn peer_addr(&self) -> Option<SocketAddr> {
+        self.0.state.peer
+    }
+
+    /// The address of this side, where the transport has one.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.0.state.local
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("id", &self.id()).field("peer", &self.peer_addr()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,143 @@
+//! What all handles of one session share.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
+    time::Duration,
+};
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+
+use crate::{
+    error::{CloseReason, OpenError},
+    sync::SessionId,
+};
+
+/// Takes the session out of its slot. It must not wait.
+pub(crate) type ClearHook = Box<dyn Fn() + Send + Sync>;
+
+/// A value that is set once, and that tasks can wait for.
+#[derive(Debug, Default)]
+struct Told<T> {
+    value: OnceLock<T>,
+    signal: CancellationToken,
+}
+
+impl<T: Clone> Told<T> {
+    fn new() -> Self {
+        Self { value: OnceLock::new(), signal: CancellationToken::new() }
+    }
+
+    fn tell(&self, value: T) {
+        // The first word wins.
+        let _ = self.value.set(value);
+        self.signal.cancel();
+    }
+
+    fn get(&self) -> Option<T> {
+        self.value.get().cloned()
+    }
+
+    async fn wait(&self) -> T {
+        loop {
+            if let Some(value) = self.get() {
+                return value;
+            }
+            self.signal.cancelled().await;
+        }
+    }
+}
+
+/// The life of one session, as its handles see it.
+pub(crate) struct SessionState {
+    pub(crate) id: SessionId,
+    pub(crate) local: Option<SocketAddr>,
+    pub(crate) peer: Option<SocketAddr>,
+    pub(crate) load: Arc<AtomicUsize>,
+    /// Places for outbound streams.
+    pub(crate) permits: Arc<Semaphore>,
+    clear: ClearHook,
+    retired: CancellationToken,
+    proven: Told<Duration>,
+    closed: Told<CloseReason>,
+}
+
+impl SessionState {
+    pub(crate) fn new(
+        id: SessionId,
+        addresses: (Option<SocketAddr>, Option<SocketAddr>),
+        max_streams: u32,
+        load: Arc<AtomicUsize>,
+        clear: ClearHook,
+    ) -> Self {
+        let (local, peer) = addresses;
+        Self {
+            id,
+            local,
+            peer,
+            load,
+            permits: Arc::new(Semaphore::new(max_streams as usize)),
+            clear,
+            retired: CancellationToken::new(),
+            proven: Told::new(),
+            closed: Told::new(),
+        }
+    }
+
+    /// Takes the session out of its slot, and only then lets anybody know (rule 7). No stream is opened after it.
+    pub(crate) fn retire(&self) {
+        (self.clear)();
+        self.retired.cancel();
+        self.permits.close();
+    }
+
+    /// Waits until the session is out of its slot.
+    pub(crate) async fn retired(&self) {
+        self.retired.cancelled().await;
+    }
+
+    pub(crate) fn is_retired(&self) -> bool {
+        self.retired.is_cancelled()
+    }
+
+    pub(crate) fn set_proven(&self, round_trip: Duration) {
+        self.proven.tell(round_trip);
+    }
+
+    /// Waits for the round trip that proves the session.
+    pub(crate) async fn proven(&self) -> Result<Duration, CloseReason> {
+        tokio::select! {
+            biased;
+            reason = self.closed.wait() => Err(reason),
+            round_trip = self.proven.wait() => Ok(round_trip),
+        }
+    }
+
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.proven.get()
+    }
+
+    /// Publishes the end of the session. Only after [`retire`](Self::retire).
+    pub(crate) fn set_closed(&self, reason: CloseReason) {
+        self.closed.tell(reason);
+    }
+
+    pub(crate) fn close_reason(&self) -> Option<CloseReason> {
+        self.closed.get()
+    }
+
+    pub(crate) async fn closed(&self) -> CloseReason {
+        self.closed.wait().await
+    }
+
+    /// Becomes ready when [`close_reason`](Self::close_reason) has an answer.
+    pub(crate) fn closed_signal(&self) -> WaitForCancellationFutureOwned {
+        self.closed.signal.clone().cancelled_owned()
+    }
+
+    /// Why a stream could not be opened on a session that is retired.
+    pub(crate) fn open_error(&self) -> OpenError {
+        self.close_reason().map_or(OpenError::Draining, OpenError::Lost)
+    }
+}

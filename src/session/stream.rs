@@ -1,0 +1,345 @@
+//! The two halves of a stream, and the stream.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, ready},
+};
+
+use futures_util::io::{AsyncRead as _, AsyncWrite as _};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    sync::mpsc,
+};
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::{driver::Command, ledger::Entry, state::SessionState};
+use crate::{blocking, error::CloseReason, sync::SessionId};
+
+/// What both halves of a stream share.
+pub(crate) struct StreamCore {
+    id: u32,
+    /// None once the stream was reset on this side.
+    inner: Mutex<Option<yamux::Stream>>,
+    entry: Arc<Entry>,
+    session: Arc<SessionState>,
+    commands: mpsc::UnboundedSender<Command>,
+}
+
+impl StreamCore {
+    pub(crate) fn new(
+        inner: yamux::Stream,
+        entry: Arc<Entry>,
+        session: Arc<SessionState>,
+        commands: mpsc::UnboundedSender<Command>,
+    ) -> Self {
+        Self { id: inner.id().val(), inner: Mutex::new(Some(inner)), entry, session, commands }
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Option<yamux::Stream>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Ends both directions at once. After what was written, the peer sees an RST.
+    fn reset(&self) {
+        let inner = self.inner().take();
+        if inner.is_none() {
+            return;
+        }
+        self.entry.set_gone();
+        drop(inner);
+        if self.entry.is_fin_queued() {
+            // The crate says nothing more of a stream whose FIN it has sent. A session that has ended needs no word.
+            let _ = self.commands.send(Command::GiveUp(self.id));
+        }
+    }
+}
+
+impl Drop for StreamCore {
+    fn drop(&mut self) {
+        let Some(inner) = self.inner().take() else { return };
+        let unfinished = self.entry.finished_at().is_none() && !self.entry.is_reset_by_peer();
+        self.entry.set_gone();
+        if self.entry.is_fin_queued() && unfinished {
+            // The peer may still be sending: the driver reads and discards, so that what we sent is not destroyed (G17).
+            let _ = self.commands.send(Command::Linger(inner, Arc::clone(&self.entry)));
+        }
+    }
+}
+
+/// The end of the session, once a half has to wait for it.
+#[derive(Default)]
+struct SessionEnd(Option<Pin<Box<WaitForCancellationFutureOwned>>>);
+
+impl SessionEnd {
+    fn poll(&mut self, session: &SessionState, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        loop {
+            if let Some(reason) = session.close_reason() {
+                return Poll::Ready(reason);
+            }
+            ready!(self.0.get_or_insert_with(|| Box::pin(session.closed_signal())).as_mut().poll(cx));
+        }
+    }
+}
+
+fn reset_here() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "the stream was reset on this side")
+}
+
+fn reset_by_peer() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionReset, "the stream was reset by the peer")
+}
+
+/// The reading half of a [`MuxStream`].
+///
+/// Dropping it alone changes nothing for the peer, which stops when its window of 256 KiB is full.
+pub struct ReadHalf {
+    core: Arc<StreamCore>,
+    read: u64,
+    session_end: SessionEnd,
+}
+
+/// The writing half of a [`MuxStream`].
+///
+/// Dropping it without `shutdown()` resets the stream, both directions.
+pub struct WriteHalf {
+    core: Arc<StreamCore>,
+    session_end: SessionEnd,
+}
+
+impl AsyncRead for ReadHalf {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        let read = match &mut *this.core.inner() {
+            None => return Poll::Ready(Err(reset_here())),
+            Some(inner) => ready!(Pin::new(inner).poll_read(cx, buf.initialize_unfilled())),
+        };
+        if let Ok(n @ 1..) = read {
+            buf.advance(n);
+            this.read += n as u64;
+            return Poll::Ready(Ok(()));
+        }
+        // The crate says the same of a FIN, an RST and a lost session: the ledger knows which (G17).
+        // Of FIN and RST the first decides: after an RST the ledger takes no FIN.
+        if this.core.entry.finished_at() == Some(this.read) {
+            return Poll::Ready(Ok(()));
+        }
+        if this.core.entry.is_reset_by_peer() {
+            return Poll::Ready(Err(reset_by_peer()));
+        }
+        let reason = ready!(this.session_end.poll(&this.core.session, cx));
+        Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, reason)))
+    }
+}
+
+impl WriteHalf {
+    /// Why nothing more can be written to a stream that the crate has closed.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
+        if self.core.entry.is_reset_by_peer() {
+            return Poll::Ready(reset_by_peer());
+        }
+        let reason = ready!(self.session_end.poll(&self.core.session, cx));
+        Poll::Ready(io::Error::new(io::ErrorKind::ConnectionReset, reason))
+    }
+}
+
+impl AsyncWrite for WriteHalf {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        if this.core.entry.is_fin_queued() {
+            return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, "the stream was shut down for writing")));
+        }
+        if buf.is_empty() {
+            return Poll::Ready(Ok(0));
+        }
+        let written = match &mut *this.core.inner() {
+            None => return Poll::Ready(Err(reset_here())),
+            Some(inner) => ready!(Pin::new(inner).poll_write(cx, buf)),
+        };
+        match written {
+            Ok(n) => Poll::Ready(Ok(n)),
+            Err(_) => this.poll_end(cx).map(Err),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let flushed = match &mut *this.core.inner() {
+            None => return Poll::Ready(Err(reset_here())),
+            Some(inner) => ready!(Pin::new(inner).poll_flush(cx)),
+        };
+        match flushed {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(_) => this.poll_end(cx).map(Err),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let entry = &this.core.entry;
+        if entry.is_fin_queued() {
+            // A second FIN would make some peers end the session.
+            return Poll::Ready(Ok(()));
+        }
+        let closed = match &mut *this.core.inner() {
+            None => return Poll::Ready(Err(reset_here())),
+            // Before our FIN, the crate calls only what is reset or lost closed.
+            Some(inner) if inner.is_closed() => Err(io::ErrorKind::WriteZero.into()),
+            Some(inner) => ready!(Pin::new(inner).poll_close(cx)).inspect(|()| entry.set_fin_queued()),
+        };
+        match closed {
+            Ok(()) => Poll::Ready(Ok(())),
+            Err(_) => this.poll_end(cx).map(Err),
+        }
+    }
+}
+
+impl Drop for WriteHalf {
+    fn drop(&mut self) {
+        if !self.core.entry.is_fin_queued() {
+            self.core.reset();
+        }
+    }
+}
+
+/// One stream of a session: tokio's [`AsyncRead`] and [`AsyncWrite`].
+///
+/// - `shutdown()` on it says that no more bytes come; the other direction goes on. `Ok` means queued, not delivered.
+/// - Reading ends with end of file only when the peer has said that it is finished *and* every byte before that was
+///   read. A reset, a lost session, a stream that the peer dropped: all of these are an error of the kind
+///   [`ConnectionReset`](io::ErrorKind::ConnectionReset), after the bytes that came before it.
+/// - Dropping it before `shutdown()` resets it: the peer sees an error, after the bytes that were written. Dropping it
+///   after `shutdown()` leaves the peer up to 10 s and 1 MiB to finish; then it is reset.
+///
+/// A stream keeps its session running, but not in its manager: after the session has ended, the stream fails.
+///
+/// # Cancel safety
+///
+/// As tokio's `TcpStream`: a read or write that was dropped before it was ready has taken nothing.
+pub struct MuxStream {
+    read: ReadHalf,
+    write: WriteHalf,
+}
+
+impl MuxStream {
+    pub(crate) fn new(core: StreamCore) -> Self {
+        let core = Arc::new(core);
+        Self {
+            read: ReadHalf { core: Arc::clone(&core), read: 0, session_end: SessionEnd::default() },
+            write: WriteHalf { core, session_end: SessionEnd::default() },
+        }
+    }
+
+    /// The session that it belongs to.
+    pub fn session_id(&self) -> SessionId {
+        self.write.core.session.id
+    }
+
+    /// Its id in the session, as it stands in the frames.
+    pub fn id(&self) -> u32 {
+        self.write.core.id
+    }
+
+    /// Ends both directions at once. The peer sees an error, after the bytes that were written.
+    pub fn reset(self) {
+        self.write.core.reset();
+    }
+
+    /// Parts the two directions, so that two tasks can each hold one.
+    pub fn into_split(self) -> (ReadHalf, WriteHalf) {
+        (self.read, self.write)
+    }
+
+    /// Makes it a [`std::io::Read`] and [`std::io::Write`], for threads without async.
+    pub fn into_blocking(self) -> BlockingStream {
+        BlockingStream(self)
+    }
+}
+
+impl std::fmt::Debug for MuxStream {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MuxStream").field("session", &self.session_id()).field("id", &self.id()).finish()
+    }
+}
+
+impl std::fmt::Debug for ReadHalf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ReadHalf").field("id", &self.core.id).finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for WriteHalf {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WriteHalf").field("id", &self.core.id).finish_non_exhaustive()
+    }
+}
+
+impl AsyncRead for MuxStream {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.read).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for MuxStream {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.write).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.write).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.write).poll_shutdown(cx)
+    }
+}
+
+/// A [`MuxStream`] for threads: [`std::io::Read`] and [`std::io::Write`].
+///
+/// It needs no runtime of its own. When the runtime of its session ends, its calls end with an error.
+///
+/// # Panics
+///
+/// Where it would have to wait inside an async context, as tokio's blocking calls do. `spawn_blocking` and
+/// `block_in_place` are fine.
+#[derive(Debug)]
+pub struct BlockingStream(MuxStream);
+
+impl BlockingStream {
+    /// Says that no more bytes come. Reading goes on.
+    ///
+    /// # Errors
+    ///
+    /// The stream was reset, or its session is lost.
+    pub fn shutdown(&mut self) -> io::Result<()> {
+        blocking::block_on(std::future::poll_fn(|cx| Pin::new(&mut self.0).poll_shutdown(cx)))
+    }
+
+    /// Gives the async stream back.
+    pub fn into_inner(self) -> MuxStream {
+        self.0
+    }
+}
+
+impl io::Read for BlockingStream {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let mut buf = ReadBuf::new(buf);
+        blocking::block_on(std::future::poll_fn(|cx| Pin::new(&mut self.0).poll_read(cx, &mut buf)))?;
+        Ok(buf.filled().len())
+    }
+}
+
+impl io::Write for BlockingStream {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        blocking::block_on(std::future::poll_fn(|cx| Pin::new(&mut self.0).poll_write(cx, buf)))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        blocking::block_on(std::future::poll_fn(|cx| Pin::new(&mut self.0).poll_flush(cx)))
+    }
+}

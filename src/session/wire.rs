@@ -1,0 +1,885 @@
+//! The frame layer between the socket and the yamux crate.
+//!
+//! It follows the frame boundaries both ways, and so can do what the crate does not: it sends heartbeats between frames
+//! (G10), answers the peer's pings, keeps the [`Ledger`], turns the crate's word for a dropped stream into an RST (G17),
+//! refuses streams past the limit (G16), and handles GoAway. The crate sees a connection of the right shape: only its
+//! own pings are answered to it, and no frame of a stream that has ended.
+//!
+//! # Bounds (G19)
+//!
+//! 64 KiB read ahead, 64 KiB waiting to be written, [`MAX_PONGS`] answers, [`MAX_CONTROLS`] control frames.
+
+use std::{
+    collections::VecDeque,
+    io::{self, IoSlice},
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures_util::io::{AsyncRead, AsyncWrite};
+use tokio::{io::ReadBuf, time::Instant};
+use tracing::trace;
+
+use super::{
+    frame::{HEADER_LEN, Header, Kind, flags},
+    heartbeat::{Heartbeat, Verdict},
+    ledger::{Entry, Ledger, Place, Ruling},
+};
+use crate::{config::Config, error::CloseReason};
+
+const READ_AHEAD: usize = 64 << 10;
+const WRITE_BUFFER: usize = 64 << 10;
+/// Bodies from this size on go to the socket together with what is buffered, without being copied.
+const VECTORED_FROM: usize = 4 << 10;
+/// How much the crate may write before it must read: its loop prefers writing.
+const WRITE_BEFORE_READ: usize = 1 << 20;
+/// Answers that may wait for the peer to read them; one more is [`CloseReason::PingFlood`].
+const MAX_PONGS: usize = 64;
+/// RST and GoAway frames of our own that may wait; one more is [`CloseReason::ControlFlood`].
+const MAX_CONTROLS: usize = 1024;
+
+/// Marks the pings of the wire. The crate counts its own from 0.
+const OURS: u32 = 1 << 31;
+/// The value of the ping that proves a session. An evermux peer is known by it.
+const PROOF: u32 = OURS | 0x6576_6d78;
+/// The values of all other pings of the wire stay below this one.
+const PING_VALUES: u32 = 1 << 24;
+
+/// Whether we dialled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// We dialled: our streams have odd ids.
+    Client,
+    /// We accepted: our streams have even ids.
+    Server,
+}
+
+/// A queue of bytes in one allocation.
+#[derive(Debug)]
+struct Bytes {
+    bytes: Box<[u8]>,
+    start: usize,
+    end: usize,
+}
+
+impl Bytes {
+    fn with_capacity(capacity: usize) -> Self {
+        Self { bytes: vec![0; capacity].into_boxed_slice(), start: 0, end: 0 }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        &self.bytes[self.start..self.end]
+    }
+
+    fn len(&self) -> usize {
+        self.end - self.start
+    }
+
+    fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
+    fn room(&self) -> usize {
+        self.bytes.len() - self.len()
+    }
+
+    fn consume(&mut self, n: usize) {
+        self.start += n;
+        debug_assert!(self.start <= self.end);
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+    }
+
+    /// Moves what is there to the front where that makes room.
+    fn compact(&mut self) {
+        if self.start > 0 {
+            self.bytes.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+    }
+
+    /// Appends as much as there is room for.
+    fn push(&mut self, bytes: &[u8]) -> usize {
+        let n = bytes.len().min(self.room());
+        if self.end + n > self.bytes.len() {
+            self.compact();
+        }
+        self.bytes[self.end..self.end + n].copy_from_slice(&bytes[..n]);
+        self.end += n;
+        n
+    }
+}
+
+/// A frame that is being handed to the crate.
+#[derive(Debug)]
+struct Passing {
+    header: Header,
+    bytes: [u8; HEADER_LEN],
+    header_handed: usize,
+    body_left: usize,
+}
+
+impl Passing {
+    fn new(header: Header) -> Self {
+        let body_left = header.body_len() as usize;
+        Self { header, bytes: header.encode(), header_handed: 0, body_left }
+    }
+
+    fn is_complete(&self) -> bool {
+        self.header_handed == HEADER_LEN && self.body_left == 0
+    }
+}
+
+/// Where the input stands between two frames.
+#[derive(Debug)]
+enum Incoming {
+    /// The next bytes are a header.
+    Boundary,
+    /// A frame is being handed over.
+    Passing(Passing),
+    /// So many bytes of a body are to be thrown away.
+    Dropping(usize),
+}
+
+/// Where the output stands between two frames of the crate.
+#[derive(Debug)]
+struct Outgoing {
+    header: [u8; HEADER_LEN],
+    header_len: usize,
+    body_left: usize,
+    drop_body: bool,
+}
+
+/// A ping of ours that waits for its answer.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    value: u32,
+    at: Instant,
+}
+
+/// How far [`WireCore::poll_finish`] has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Finish {
+    Resetting,
+    Flushing,
+    ShuttingDown,
+    Discarding,
+    Done,
+}
+
+/// The wire itself. The crate owns one handle of it, the driver another; both live in one task.
+pub(crate) struct WireCore<Io> {
+    io: Io,
+    role: Role,
+    ledger: Ledger,
+    heartbeat: Heartbeat,
+
+    input: Bytes,
+    incoming: Incoming,
+
+    output: Bytes,
+    outgoing: Outgoing,
+    pongs: VecDeque<u32>,
+    controls: VecDeque<Header>,
+    /// The crate may begin no more frames.
+    sealed: bool,
+    written_since_read: usize,
+    write_paused: bool,
+    /// Bytes that were put into the output, and that the socket took.
+    queued: u64,
+    taken: u64,
+    /// The socket took bytes that it has not flushed.
+    unflushed: bool,
+
+    /// Answers to the peer's pings wait until the session is published.
+    withhold: bool,
+    next_ping: u32,
+    proof: Option<Asked>,
+    proven: Option<Duration>,
+    beat: Option<Asked>,
+    /// Where in the output the heartbeat's ping ends.
+    beat_end: Option<u64>,
+    ping: Option<Asked>,
+    pong: Option<Duration>,
+
+    /// The ping of the crate that was last sent.
+    crate_ping: Option<u32>,
+    /// Its answer, until the session is published.
+    held_pong: Option<Header>,
+    /// Whether the crate may learn round trips, and so let windows grow.
+    growth: Option<bool>,
+
+    peer_is_evermux: bool,
+    go_away_in: bool,
+    go_away_out: bool,
+    write_error: Option<Arc<io::Error>>,
+    failure: Option<CloseReason>,
+    finish: Finish,
+}
+
+/// A handle of the wire, as the crate takes it.
+pub(crate) struct Wire<Io>(Arc<Mutex<WireCore<Io>>>);
+
+impl<Io> Clone for Wire<Io> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<Io> Wire<Io> {
+    pub(crate) fn new(core: WireCore<Io>) -> Self {
+        Self(Arc::new(Mutex::new(core)))
+    }
+
+    /// One task holds both handles, so this never waits.
+    pub(crate) fn core(&self) -> MutexGuard<'_, WireCore<Io>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<Io> WireCore<Io>
+where
+    Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    /// Begins a session: its proof stands first in the output.
+    pub(crate) fn new(io: Io, role: Role, withhold: bool, config: &Config, load: Arc<AtomicUsize>) -> Self {
+        let now = Instant::now();
+        let mut wire = Self {
+            io,
+            role,
+            ledger: Ledger::new(config.max_streams(), load),
+            heartbeat: Heartbeat::new(config, now),
+            input: Bytes::with_capacity(READ_AHEAD),
+            incoming: Incoming::Boundary,
+            output: Bytes::with_capacity(WRITE_BUFFER),
+            outgoing: Outgoing { header: [0; HEADER_LEN], header_len: 0, body_left: 0, drop_body: false },
+            pongs: VecDeque::new(),
+            controls: VecDeque::new(),
+            sealed: false,
+            written_since_read: 0,
+            write_paused: false,
+            queued: 0,
+            taken: 0,
+            unflushed: false,
+            withhold,
+            next_ping: 0,
+            proof: Some(Asked { value: PROOF, at: now }),
+            proven: None,
+            beat: None,
+            beat_end: None,
+            ping: None,
+            pong: None,
+            crate_ping: None,
+            held_pong: None,
+            growth: None,
+            peer_is_evermux: false,
+            go_away_in: false,
+            go_away_out: false,
+            write_error: None,
+            failure: None,
+            finish: Finish::Resetting,
+        };
+        wire.push_frame(Header::ping(PROOF));
+        wire
+    }
+
+    pub(crate) fn entry(&self, id: u32) -> Option<Arc<Entry>> {
+        self.ledger.entry(id)
+    }
+
+    pub(crate) fn open(&mut self, id: u32, place: Place) -> Arc<Entry> {
+        self.ledger.open(id, place)
+    }
+
+    /// Whether no stream is open on the wire.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.ledger.is_empty()
+    }
+
+    /// The round trip that proved the session.
+    pub(crate) fn proven(&self) -> Option<Duration> {
+        self.proven
+    }
+
+    /// Whether the peer has said that it opens no more streams.
+    pub(crate) fn has_go_away(&self) -> bool {
+        self.go_away_in
+    }
+
+    pub(crate) fn peer_is_evermux(&self) -> bool {
+        self.peer_is_evermux
+    }
+
+    /// Why the session cannot go on.
+    pub(crate) fn failure(&self) -> Option<&CloseReason> {
+        self.failure.as_ref()
+    }
+
+    /// The session is in its place: answers what was asked meanwhile, and decides whether windows may grow.
+    ///
+    /// A first value that was held is longer than the round trip. The budget of the windows bounds the harm, and the
+    /// crate measures again after 10 s.
+    pub(crate) fn publish(&mut self) {
+        self.withhold = false;
+        let growth = self.proven.is_some_and(|rtt| rtt >= Duration::from_millis(1));
+        self.growth = Some(growth);
+    }
+
+    /// Gives up a stream whose FIN the user has sent.
+    pub(crate) fn give_up(&mut self, id: u32) {
+        if self.ledger.give_up(id) {
+            self.push_control(Header::reset(id));
+        }
+    }
+
+    /// Opens and accepts no more streams.
+    pub(crate) fn refuse_streams(&mut self) {
+        self.ledger.refuse_all();
+    }
+
+    /// Says, once, that we open no more streams.
+    pub(crate) fn send_go_away(&mut self) {
+        if !std::mem::replace(&mut self.go_away_out, true) {
+            self.push_control(Header::go_away(0));
+        }
+    }
+
+    /// Sends a ping for the user. One at a time.
+    pub(crate) fn send_ping(&mut self) {
+        let asked = self.ask();
+        self.ping = Some(asked);
+    }
+
+    /// Takes the round trip of the user's ping when it has been answered.
+    pub(crate) fn take_pong(&mut self) -> Option<Duration> {
+        self.pong.take()
+    }
+
+    /// When [`on_deadline`](Self::on_deadline) is to be called next.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.heartbeat.deadline()
+    }
+
+    /// Judges the session by its heartbeat.
+    pub(crate) fn on_deadline(&mut self, now: Instant) {
+        match self.heartbeat.judge(now) {
+            Verdict::Wait => {}
+            Verdict::Ping => {
+                let asked = self.ask();
+                self.beat = Some(asked);
+                self.beat_end = None;
+                self.heartbeat.on_ping_queued();
+            }
+            Verdict::Dead(reason) => {
+                // After a failed write only the end of the input is waited for.
+                let reason = self.write_error.take().map_or(reason, CloseReason::Lost);
+                self.fail(reason);
+            }
+        }
+    }
+
+    /// Writes out what is buffered.
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.write_error.is_some() {
+            self.abandon_output();
+            return Poll::Ready(());
+        }
+        loop {
+            self.append_controls();
+            if self.output.is_empty() && !self.unflushed {
+                return Poll::Ready(());
+            }
+            let io = Pin::new(&mut self.io);
+            let progress = if self.output.is_empty() {
+                io.poll_flush(cx).map_ok(|()| None)
+            } else {
+                io.poll_write(cx, self.output.as_slice()).map_ok(Some)
+            };
+            match progress {
+                Poll::Pending => {
+                    self.heartbeat.on_write_pending(Instant::now());
+                    return Poll::Pending;
+                }
+                Poll::Ready(Ok(Some(0))) => self.on_write_error(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Err(error)) => self.on_write_error(error),
+                Poll::Ready(Ok(None)) => {
+                    self.unflushed = false;
+                    self.heartbeat.on_write_progress();
+                }
+                Poll::Ready(Ok(Some(n))) => {
+                    self.output.consume(n);
+                    self.on_taken(n);
+                }
+            }
+            if self.write_error.is_some() {
+                return Poll::Ready(());
+            }
+        }
+    }
+
+    /// From now on the crate begins no frame; the one that it is in the middle of must still be finished.
+    pub(crate) fn seal(&mut self) {
+        self.sealed = true;
+    }
+
+    /// Whether the output stands between two frames.
+    pub(crate) fn is_between_frames(&self) -> bool {
+        self.outgoing.body_left == 0 && self.outgoing.header_len == 0
+    }
+
+    /// Ends the connection in good order: resets what is still open, says that no more comes, and reads to the end.
+    ///
+    /// Closing a TCP socket with unread input resets it, and destroys what was already sent. Call only when
+    /// [`is_between_frames`](Self::is_between_frames).
+    pub(crate) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            self.finish = match self.finish {
+                Finish::Resetting => {
+                    // Bounded by the limits on streams.
+                    self.controls.extend(self.ledger.close_all().map(Header::reset));
+                    self.send_go_away();
+                    Finish::Flushing
+                }
+                Finish::Flushing => {
+                    ready!(self.poll_flush(cx));
+                    Finish::ShuttingDown
+                }
+                Finish::ShuttingDown => {
+                    // An error here is a lost connection, which the read finds as well.
+                    let _ = ready!(Pin::new(&mut self.io).poll_shutdown(cx));
+                    Finish::Discarding
+                }
+                Finish::Discarding => {
+                    let mut buffer = ReadBuf::new(&mut self.input.bytes);
+                    match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
+                        Ok(()) if !buffer.filled().is_empty() => Finish::Discarding,
+                        _ => Finish::Done,
+                    }
+                }
+                Finish::Done => return Poll::Ready(()),
+            };
+        }
+    }
+
+    fn fail(&mut self, reason: CloseReason) {
+        self.failure.get_or_insert(reason);
+    }
+
+    fn fail_protocol(&mut self, what: impl Into<Arc<str>>) {
+        self.fail(CloseReason::Protocol(what.into()));
+    }
+
+    /// A failed write ends only the output: what the peer sent before is still read.
+    fn on_write_error(&mut self, error: io::Error) {
+        self.write_error.get_or_insert_with(|| Arc::new(error));
+        self.heartbeat.on_write_pending(Instant::now());
+        self.abandon_output();
+    }
+
+    fn abandon_output(&mut self) {
+        self.output.consume(self.output.len());
+        self.pongs.clear();
+        self.controls.clear();
+    }
+
+    fn ask(&mut self) -> Asked {
+        let value = OURS | self.next_ping;
+        self.next_ping = (self.next_ping + 1) % PING_VALUES;
+        self.controls.push_back(Header::ping(value));
+        Asked { value, at: Instant::now() }
+    }
+
+    fn push_control(&mut self, header: Header) {
+        if self.controls.len() >= MAX_CONTROLS {
+            self.fail(CloseReason::ControlFlood);
+        } else {
+            self.controls.push_back(header);
+        }
+    }
+
+    fn push_frame(&mut self, header: Header) {
+        trace!(?header, "frame out");
+        let pushed = self.output.push(&header.encode());
+        debug_assert_eq!(pushed, HEADER_LEN);
+        self.queued += HEADER_LEN as u64;
+    }
+
+    /// Puts our own frames into the output, when it stands between two frames of the crate.
+    fn append_controls(&mut self) {
+        if !self.is_between_frames() {
+            return;
+        }
+        while self.output.room() >= HEADER_LEN {
+            if !self.withhold
+                && let Some(value) = self.pongs.pop_front()
+            {
+                self.push_frame(Header::pong(value));
+            } else if let Some(header) = self.controls.pop_front() {
+                self.push_frame(header);
+                if self.beat.is_some_and(|beat| header == Header::ping(beat.value)) {
+                    self.beat_end = Some(self.queued);
+                }
+            } else {
+                return;
+            }
+        }
+    }
+
+    /// The socket took `n` bytes. The heartbeat's time begins when its ping is among them (G10).
+    fn on_taken(&mut self, n: usize) {
+        self.taken += n as u64;
+        self.unflushed = true;
+        self.heartbeat.on_write_progress();
+        if self.beat_end.is_some_and(|end| self.taken >= end) {
+            self.beat_end = None;
+            self.heartbeat.on_ping_taken(Instant::now());
+        }
+    }
+
+    /// Decides on the frame whose header is next in the input.
+    fn on_header(&mut self, header: Header) {
+        trace!(?header, "frame in");
+        let body = header.body_len() as usize;
+        self.incoming = match header.kind {
+            Kind::Ping if header.has(flags::ACK) => match self.on_pong(header) {
+                Some(pong) => Incoming::Passing(Passing::new(pong)),
+                None => Incoming::Boundary,
+            },
+            Kind::Ping => {
+                self.peer_is_evermux |= header.length == PROOF;
+                if self.pongs.len() >= MAX_PONGS {
+                    self.fail(CloseReason::PingFlood);
+                }
+                self.pongs.push_back(header.length);
+                Incoming::Boundary
+            }
+            Kind::GoAway => {
+                match header.length {
+                    0 => self.go_away_in = true,
+                    code => self.fail(CloseReason::PeerError(code)),
+                }
+                Incoming::Boundary
+            }
+            Kind::Data | Kind::WindowUpdate => {
+                self.check_stream(&header);
+                match self.ledger.rule_in(&header) {
+                    Ruling::Pass => Incoming::Passing(Passing::new(header)),
+                    ruling => {
+                        if ruling == Ruling::Refuse {
+                            self.push_control(Header::reset(header.stream_id));
+                        }
+                        Incoming::Dropping(body)
+                    }
+                }
+            }
+        };
+    }
+
+    /// Finds what the crate would answer with a GoAway of its own, to say it more clearly.
+    fn check_stream(&mut self, header: &Header) {
+        let id = header.stream_id;
+        if id == 0 {
+            return self.fail_protocol(format!("a {:?} frame for stream 0", header.kind));
+        }
+        if header.has(flags::SYN) {
+            let theirs = if self.role == Role::Client { id % 2 == 0 } else { id % 2 == 1 };
+            if !theirs {
+                self.fail_protocol(format!("stream {id} was opened by the peer, whose ids have the other parity"));
+            } else if self.ledger.entry(id).is_some() {
+                self.fail_protocol(format!("stream {id} was opened twice"));
+            }
+        }
+    }
+
+    /// Takes an answer. Gives back what the crate is to see.
+    fn on_pong(&mut self, header: Header) -> Option<Header> {
+        let value = header.length;
+        let answered = |asked: &mut Option<Asked>| {
+            asked.take_if(|asked| asked.value == value).map(|asked| asked.at.elapsed())
+        };
+        if value & OURS == 0 {
+            // Any value but the one that it waits for would make the crate end the session.
+            self.crate_ping.take_if(|ping| *ping == value)?;
+            return match self.growth {
+                Some(true) => Some(header),
+                Some(false) => None,
+                None => {
+                    self.held_pong = Some(header);
+                    None
+                }
+            };
+        }
+        if let Some(rtt) = answered(&mut self.proof) {
+            self.proven = Some(rtt);
+            self.heartbeat.start(Instant::now());
+        } else if answered(&mut self.beat).is_some() {
+            self.beat_end = None;
+            self.heartbeat.on_pong();
+        } else if let Some(rtt) = answered(&mut self.ping) {
+            self.pong = Some(rtt);
+        }
+        None
+    }
+
+    /// Reads from the socket into `direct`, or into the read-ahead where there is none.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, direct: Option<&mut [u8]>) -> Poll<io::Result<usize>> {
+        let _ = self.poll_flush(cx);
+        let into_input = direct.is_none();
+        let space = match direct {
+            Some(buffer) => buffer,
+            None => {
+                if self.input.end == self.input.bytes.len() {
+                    self.input.compact();
+                }
+                &mut self.input.bytes[self.input.end..]
+            }
+        };
+        let mut buffer = ReadBuf::new(space);
+        match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
+            Err(error) => {
+                self.on_input_end(error);
+                Poll::Ready(Ok(0))
+            }
+            Ok(()) => {
+                let n = buffer.filled().len();
+                if n == 0 {
+                    self.on_input_end(io::Error::new(
+                        io::ErrorKind::UnexpectedEof,
+                        "the peer closed the connection without a word",
+                    ));
+                } else {
+                    self.heartbeat.on_read(Instant::now());
+                    if into_input {
+                        self.input.end += n;
+                    }
+                }
+                Poll::Ready(Ok(n))
+            }
+        }
+    }
+
+    fn on_input_end(&mut self, error: io::Error) {
+        let reason = match self.write_error.take() {
+            _ if self.go_away_in => CloseReason::PeerClosed,
+            Some(earlier) => CloseReason::Lost(earlier),
+            None => CloseReason::Lost(Arc::new(error)),
+        };
+        self.fail(reason);
+    }
+
+    fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.written_since_read = 0;
+        if self.write_paused {
+            self.write_paused = false;
+            cx.waker().wake_by_ref();
+        }
+        loop {
+            if self.failure.is_some() {
+                return Poll::Ready(Ok(0));
+            }
+            match &mut self.incoming {
+                Incoming::Passing(passing) => {
+                    if passing.header_handed < HEADER_LEN {
+                        let rest = &passing.bytes[passing.header_handed..];
+                        let n = rest.len().min(buf.len());
+                        buf[..n].copy_from_slice(&rest[..n]);
+                        passing.header_handed += n;
+                        self.close_frame();
+                        return Poll::Ready(Ok(n));
+                    }
+                    let n = passing.body_left.min(buf.len());
+                    let n = if self.input.is_empty() {
+                        let direct = (n >= VECTORED_FROM).then_some(&mut buf[..n]);
+                        let is_direct = direct.is_some();
+                        let n = ready!(self.poll_fill(cx, direct))?;
+                        if !is_direct {
+                            continue;
+                        }
+                        n
+                    } else {
+                        let n = n.min(self.input.len());
+                        buf[..n].copy_from_slice(&self.input.as_slice()[..n]);
+                        self.input.consume(n);
+                        n
+                    };
+                    if let Incoming::Passing(passing) = &mut self.incoming {
+                        passing.body_left -= n;
+                    }
+                    self.close_frame();
+                    return Poll::Ready(Ok(n));
+                }
+                Incoming::Dropping(left) => {
+                    let n = self.input.len().min(*left);
+                    *left -= n;
+                    let done = *left == 0;
+                    self.input.consume(n);
+                    if done {
+                        self.incoming = Incoming::Boundary;
+                        continue;
+                    }
+                }
+                Incoming::Boundary => {
+                    if self.growth.is_some()
+                        && let Some(pong) = self.held_pong.take()
+                    {
+                        if self.growth == Some(true) {
+                            self.incoming = Incoming::Passing(Passing::new(pong));
+                        }
+                        continue;
+                    }
+                    if let Some(bytes) = self.input.as_slice().first_chunk() {
+                        match Header::decode(*bytes) {
+                            Ok(header) => {
+                                self.input.consume(HEADER_LEN);
+                                self.on_header(header);
+                            }
+                            Err(error) => self.fail_protocol(error.to_string()),
+                        }
+                        continue;
+                    }
+                }
+            }
+            ready!(self.poll_fill(cx, None))?;
+        }
+    }
+
+    /// Books a frame whose last byte is about to be handed over.
+    fn close_frame(&mut self) {
+        if let Incoming::Passing(passing) = &self.incoming
+            && passing.is_complete()
+        {
+            if passing.header.kind != Kind::Ping {
+                self.ledger.book_in(&passing.header);
+            }
+            self.incoming = Incoming::Boundary;
+        }
+    }
+
+    fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.outgoing.body_left > 0 {
+            return self.poll_write_body(cx, buf);
+        }
+        if self.sealed && self.outgoing.header_len == 0 {
+            return Poll::Pending;
+        }
+        if self.written_since_read >= WRITE_BEFORE_READ {
+            self.write_paused = true;
+            return Poll::Pending;
+        }
+        let len = self.outgoing.header_len;
+        if len == 0 {
+            self.append_controls();
+        }
+        // Room for the header and for an RST after it.
+        if self.output.room() < 2 * HEADER_LEN {
+            ready!(self.poll_flush(cx));
+        }
+        let n = buf.len().min(HEADER_LEN - len);
+        self.outgoing.header[len..len + n].copy_from_slice(&buf[..n]);
+        self.outgoing.header_len += n;
+        if self.outgoing.header_len == HEADER_LEN {
+            self.outgoing.header_len = 0;
+            let header = Header::decode(self.outgoing.header).map_err(io::Error::other)?;
+            self.on_header_out(header);
+        }
+        self.written_since_read += n;
+        Poll::Ready(Ok(n))
+    }
+
+    fn on_header_out(&mut self, header: Header) {
+        let ruling = match header.kind {
+            Kind::Ping => {
+                self.crate_ping = Some(header.length);
+                Ruling::Pass
+            }
+            Kind::GoAway => {
+                // The crate goes on after an error of its own; nothing else makes it send one.
+                self.push_frame(header);
+                self.fail_protocol("a frame that breaks the rules of its stream");
+                Ruling::Drop
+            }
+            Kind::Data | Kind::WindowUpdate => self.ledger.pass_out(&header),
+        };
+        self.outgoing.body_left = header.body_len() as usize;
+        self.outgoing.drop_body = !matches!(ruling, Ruling::Pass | Ruling::PassThenReset);
+        match ruling {
+            Ruling::Pass => self.push_frame(header),
+            Ruling::PassThenReset => {
+                self.push_frame(header);
+                self.push_control(Header::reset(header.stream_id));
+            }
+            Ruling::Reset | Ruling::Refuse => self.push_frame(Header::reset(header.stream_id)),
+            Ruling::Drop => {}
+        }
+    }
+
+    fn poll_write_body(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        let body = &buf[..buf.len().min(self.outgoing.body_left)];
+        let n = if self.outgoing.drop_body || self.write_error.is_some() {
+            body.len()
+        } else {
+            ready!(self.poll_put(cx, body))
+        };
+        self.outgoing.body_left -= n;
+        self.written_since_read += n;
+        Poll::Ready(Ok(n))
+    }
+
+    /// Puts bytes of a body into the output, or straight into the socket behind what is there.
+    fn poll_put(&mut self, cx: &mut Context<'_>, body: &[u8]) -> Poll<usize> {
+        if body.len() >= VECTORED_FROM && self.io.is_write_vectored() {
+            let parts = [IoSlice::new(self.output.as_slice()), IoSlice::new(body)];
+            match Pin::new(&mut self.io).poll_write_vectored(cx, &parts) {
+                Poll::Ready(Ok(n)) if n > 0 => {
+                    let buffered = n.min(self.output.len());
+                    self.output.consume(buffered);
+                    self.on_taken(n);
+                    if n > buffered {
+                        self.queued += (n - buffered) as u64;
+                        return Poll::Ready(n - buffered);
+                    }
+                }
+                Poll::Ready(Ok(_)) => self.on_write_error(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Err(error)) => self.on_write_error(error),
+                Poll::Pending => self.heartbeat.on_write_pending(Instant::now()),
+            }
+        }
+        if self.output.room() == 0 {
+            ready!(self.poll_flush(cx));
+        }
+        let n = self.output.push(body);
+        self.queued += n as u64;
+        Poll::Ready(n)
+    }
+}
+
+impl<Io> AsyncRead for Wire<Io>
+where
+    Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+        self.core().poll_read(cx, buf)
+    }
+}
+
+impl<Io> AsyncWrite for Wire<Io>
+where
+    Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.core().poll_write(cx, buf)
+    }
+
+    /// The driver flushes when the crate has nothing more to write, and the wire before each read.
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    /// The wire is the only closer.
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
