@@ -4,6 +4,7 @@
 mod blocking;
 pub mod config;
 pub mod error;
+pub mod manager;
 pub mod provider;
 mod random;
 pub mod session;
@@ -12,7 +13,9 @@ pub mod sync;
 #[doc(inline)]
 pub use config::{Config, ConfigBuilder};
 #[doc(inline)]
-pub use error::{CloseReason, ConfigError, OpenError, StartError, Stopped};
+pub use error::{CloseReason, ConfigError, OpenError, StartError, Stopped, WaitError};
+#[doc(inline)]
+pub use manager::MuxManager;
 #[doc(inline)]
 pub use provider::{Accept, Connect, Connected, TcpAcceptor, TcpConnector};
 #[doc(inline)]

@@ -20,7 +20,6 @@ pub(crate) fn derive(seed: u64, label: &str) -> ChaCha8Rng {
 /// # Panics
 ///
 /// When the operating system has none to give.
-#[allow(dead_code, reason = "for `start()`, where a manager without `Config::seed` draws one")]
 pub(crate) fn draw_seed() -> u64 {
     SysRng.try_next_u64().expect("the operating system gives no randomness")
 }

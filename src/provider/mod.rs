@@ -4,7 +4,11 @@
 //! long to pause between attempts. Both stand alone: a provider of one's own may use either.
 
 pub mod backoff;
+pub(crate) mod establisher;
+pub(crate) mod installer;
 pub mod net;
+pub(crate) mod progress;
+pub(crate) mod receiver;
 
 pub use backoff::{Backoff, Retry};
 pub use net::{Accept, Connect, Connected, TcpAcceptor, TcpConnector};

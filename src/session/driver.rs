@@ -238,12 +238,9 @@ where
             match command {
                 Some(Command::Open(place, reply)) => parts.opens.push_back((place, reply)),
                 Some(Command::Ping(reply)) => parts.pings.push_back(reply),
-                Some(Command::Linger(stream, entry)) => parts.lingers.push(Linger {
-                    stream,
-                    entry,
-                    left: LINGER_BYTES,
-                    until: Instant::now() + LINGER,
-                }),
+                Some(Command::Linger(stream, entry)) => {
+                    parts.lingers.push(Linger { stream, entry, left: LINGER_BYTES, until: Instant::now() + LINGER })
+                }
                 Some(Command::GiveUp(id)) => parts.wire.core().give_up(id),
                 Some(Command::Publish) => {
                     self.published = true;

@@ -597,9 +597,8 @@ where
     /// Takes an answer. Gives back what the crate is to see.
     fn on_pong(&mut self, header: Header) -> Option<Header> {
         let value = header.length;
-        let answered = |asked: &mut Option<Asked>| {
-            asked.take_if(|asked| asked.value == value).map(|asked| asked.at.elapsed())
-        };
+        let answered =
+            |asked: &mut Option<Asked>| asked.take_if(|asked| asked.value == value).map(|asked| asked.at.elapsed());
         if value & OURS == 0 {
             // Any value but the one that it waits for would make the crate end the session.
             self.crate_ping.take_if(|ping| *ping == value)?;

@@ -1,0 +1,289 @@
+//! The manager: a slot, a provider, and the shutdown. It is the only place that knows all of them.
+
+mod builder;
+mod shutdown;
+mod status;
+
+use std::{
+    future::Future,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::Notify;
+
+use self::shutdown::Shutdown;
+pub use self::{
+    builder::{Builder, EstablishTcp, EstablishWith, ReceiveTcp, ReceiveWith, Source},
+    status::{SessionStatus, Status},
+};
+pub use crate::provider::progress::Activity;
+use crate::{
+    blocking,
+    error::{OpenError, Stopped, WaitError},
+    provider::{Accept, Connect, installer::Slot, progress::Progress},
+    session::{MuxStream, Session},
+    sync::{SlotReader, WaitUntilError},
+};
+
+/// Keeps one logical connection alive, and hands its live session to whoever asks.
+///
+/// Cheap to clone; clones speak of the same manager. When the last one is dropped the manager shuts down in the
+/// background, whatever sessions are still held.
+///
+/// ```no_run
+/// use evermux::MuxManager;
+/// use tokio::io::AsyncWriteExt;
+///
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let manager = MuxManager::establish("proxy.example.com:7233").name("to-us-west").start().await?;
+/// let mut stream = manager.open_stream().await?;
+/// stream.write_all(b"hello").await?;
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct MuxManager(Arc<Handles>);
+
+/// What all handles of a manager share. Readers and tasks do not hold it: its drop is the drop of the last handle.
+struct Handles {
+    name: Option<Arc<str>>,
+    slot: Arc<Slot>,
+    progress: Arc<Progress>,
+    reconnect_now: Arc<Notify>,
+    shutdown: Shutdown,
+    drain_timeout: Duration,
+    local_addr: Option<SocketAddr>,
+}
+
+impl Drop for Handles {
+    fn drop(&mut self) {
+        self.shutdown.request(self.drain_timeout);
+    }
+}
+
+impl MuxManager {
+    /// A manager that dials `HOST:PORT` over TCP.
+    ///
+    /// The name is resolved anew at each attempt, and all its addresses are tried.
+    pub fn establish(address: impl Into<String>) -> Builder<EstablishTcp> {
+        Builder::new(EstablishTcp::new(address.into()))
+    }
+
+    /// A manager that listens on `HOST:PORT` over TCP. Port 0 lets the operating system choose:
+    /// [`local_addr`](Self::local_addr) tells.
+    pub fn receive(address: impl Into<String>) -> Builder<ReceiveTcp> {
+        Builder::new(ReceiveTcp::new(address.into()))
+    }
+
+    /// A manager that dials with a connector of your own: TLS, a Unix socket, a pipe.
+    pub fn establish_with<C: Connect>(connector: C) -> Builder<EstablishWith<C>> {
+        Builder::new(EstablishWith::new(connector))
+    }
+
+    /// A manager that listens with an acceptor of your own.
+    pub fn receive_with<A: Accept>(acceptor: A) -> Builder<ReceiveWith<A>> {
+        Builder::new(ReceiveWith::new(acceptor))
+    }
+
+    /// The live session, once there is one.
+    ///
+    /// A session that is lost is never returned to whoever has learnt of its loss (G3).
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`]: there will be no session any more.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves nothing behind. Put a deadline on it with [`tokio::time::timeout`].
+    pub async fn session(&self) -> Result<Session, Stopped> {
+        self.0.slot.wait().await
+    }
+
+    /// The live session, if there is one now. Never waits.
+    ///
+    /// For reading it very often, [`reader`](Self::reader) is cheaper.
+    pub fn try_session(&self) -> Option<Session> {
+        self.0.slot.peek()
+    }
+
+    /// A handle for hot paths: a look costs a few nanoseconds and writes nothing shared. One for each thread.
+    ///
+    /// It does not keep the manager running.
+    pub fn reader(&self) -> Reader {
+        Reader(self.0.slot.reader())
+    }
+
+    /// Calls the closure with the live session, once there is one, and gives back what it returns.
+    ///
+    /// ```no_run
+    /// # async fn example(manager: evermux::MuxManager) -> Result<(), Box<dyn std::error::Error>> {
+    /// let stream = manager.with_session(async |session| session.open_stream().await).await??;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// [`Stopped`]: there will be no session any more; the closure was not called.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future drops what the closure returned.
+    pub async fn with_session<F, Fut>(&self, f: F) -> Result<Fut::Output, Stopped>
+    where
+        F: FnOnce(Session) -> Fut,
+        Fut: Future,
+    {
+        let session = self.session().await?;
+        Ok(f(session).await)
+    }
+
+    /// Opens a stream on the live session; over to the next one, if that is lost or closing meanwhile.
+    ///
+    /// Waits for a session, and for a place as [`Session::open_stream`] does.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::TimedOut`] and [`OpenError::Stopped`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future opens nothing, or resets what was opened.
+    pub async fn open_stream(&self) -> Result<MuxStream, OpenError> {
+        loop {
+            match self.session().await?.open_stream().await {
+                // It left the slot before this was said, so the next turn waits for another.
+                Err(OpenError::Draining | OpenError::Lost(_)) => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// [`session`](Self::session) for threads.
+    ///
+    /// # Errors
+    ///
+    /// As [`session`](Self::session). When the runtime of the manager ends, waiting threads are freed with
+    /// [`Stopped::GaveUp`].
+    ///
+    /// # Panics
+    ///
+    /// Where it would have to wait inside an async context. `spawn_blocking` and `block_in_place` are fine.
+    pub fn session_blocking(&self) -> Result<Session, Stopped> {
+        if let Some(outcome) = self.outcome() {
+            return outcome;
+        }
+        blocking::assert_may_wait();
+        self.0.slot.wait_blocking()
+    }
+
+    /// [`session`](Self::session) for threads, for so long at the most.
+    ///
+    /// # Errors
+    ///
+    /// [`WaitError::TimedOut`], or [`WaitError::Stopped`] as for [`session`](Self::session).
+    ///
+    /// # Panics
+    ///
+    /// Where it would have to wait inside an async context.
+    #[allow(clippy::disallowed_methods, reason = "a thread has no other clock, and a simulation has no threads")]
+    pub fn session_blocking_timeout(&self, timeout: Duration) -> Result<Session, WaitError> {
+        if let Some(outcome) = self.outcome() {
+            return outcome.map_err(WaitError::Stopped);
+        }
+        blocking::assert_may_wait();
+        let Some(deadline) = Instant::now().checked_add(timeout) else {
+            // Longer than the clock can tell.
+            return self.0.slot.wait_blocking().map_err(WaitError::Stopped);
+        };
+        self.0.slot.wait_until(deadline).map_err(|error| match error {
+            WaitUntilError::TimedOut => WaitError::TimedOut(timeout),
+            WaitUntilError::Stopped(stopped) => WaitError::Stopped(stopped),
+        })
+    }
+
+    /// [`with_session`](Self::with_session) for threads.
+    ///
+    /// # Errors
+    ///
+    /// As [`session_blocking`](Self::session_blocking).
+    ///
+    /// # Panics
+    ///
+    /// As [`session_blocking`](Self::session_blocking).
+    pub fn with_session_blocking<T>(&self, f: impl FnOnce(Session) -> T) -> Result<T, Stopped> {
+        self.session_blocking().map(f)
+    }
+
+    fn outcome(&self) -> Option<Result<Session, Stopped>> {
+        self.0.slot.stopped().map(Err).or_else(|| self.try_session().map(Ok))
+    }
+
+    /// Ends the pause before the next attempt, if there is one now. It changes nothing else.
+    pub fn reconnect_now(&self) {
+        self.0.reconnect_now.notify_waiters();
+    }
+
+    /// Where a receiver listens, with the port that the operating system chose. `None` for an establisher.
+    pub fn local_addr(&self) -> Option<SocketAddr> {
+        self.0.local_addr
+    }
+
+    /// The name that it was given.
+    pub fn name(&self) -> Option<&str> {
+        self.0.name.as_deref()
+    }
+
+    /// What it is doing now.
+    pub fn status(&self) -> Status {
+        Status::collect(&self.0)
+    }
+
+    /// Closes everything, and waits until it is closed (G5).
+    ///
+    /// Callers who wait for a session are freed at once with [`Stopped::ShutDown`]. Streams in flight may finish within
+    /// [`Config::drain_timeout`](crate::Config::drain_timeout). Then no task of the manager runs, every socket is closed, and the port can be bound
+    /// again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, dropping the future does not stop the shutdown.
+    pub async fn shutdown(&self) {
+        self.shutdown_within(self.0.drain_timeout).await;
+    }
+
+    /// [`shutdown`](Self::shutdown), with another limit for the streams in flight. Of several the earliest counts.
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, dropping the future does not stop the shutdown.
+    pub async fn shutdown_within(&self, within: Duration) {
+        self.0.shutdown.request(within);
+        self.0.shutdown.finished().await;
+    }
+
+    /// Whether a shutdown was asked for.
+    pub fn is_shutting_down(&self) -> bool {
+        self.0.shutdown.is_requested()
+    }
+}
+
+impl std::fmt::Debug for MuxManager {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("MuxManager").field("name", &self.0.name).finish_non_exhaustive()
+    }
+}
+
+/// Reads the live session of a [`MuxManager`] on a hot path.
+#[derive(Debug)]
+pub struct Reader(SlotReader<Session, Stopped>);
+
+impl Reader {
+    /// The live session, if there is one now. Never waits.
+    pub fn session(&mut self) -> Option<&Session> {
+        self.0.session()
+    }
+}

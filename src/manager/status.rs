@@ -1,0 +1,65 @@
+//! What a manager tells of itself.
+
+use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
+
+use super::{Activity, Handles};
+use crate::{error::Stopped, sync::SessionId};
+
+/// What a manager is doing, at one moment.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Status {
+    /// What it is doing.
+    pub activity: Activity,
+    /// The live sessions.
+    pub sessions: Vec<SessionStatus>,
+    /// How many sessions have been live since the start.
+    pub sessions_so_far: u64,
+    /// How many attempts had failed in a row when the last one failed.
+    pub attempts: u32,
+    /// The error of the last attempt that failed.
+    pub last_error: Option<Arc<dyn Error + Send + Sync>>,
+    /// How long it has paused between attempts since the start, all together.
+    pub backoff_slept: Duration,
+    /// Why there will be no session any more.
+    pub stopped: Option<Stopped>,
+}
+
+/// What is known of one live session.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SessionStatus {
+    /// What names it.
+    pub id: SessionId,
+    /// The address of the other side, where the transport has one.
+    pub peer: Option<SocketAddr>,
+    /// The round trip that proved it.
+    pub round_trip: Option<Duration>,
+    /// Streams that are open, both ways, with the calls that wait to open one.
+    pub open_streams: usize,
+}
+
+impl Status {
+    pub(super) fn collect(manager: &Handles) -> Self {
+        let notes = manager.progress.get();
+        let live = manager.slot.live();
+        let sessions: Vec<_> = live
+            .into_iter()
+            .map(|(id, session)| SessionStatus {
+                id,
+                peer: session.peer_addr(),
+                round_trip: session.round_trip(),
+                open_streams: session.open_streams(),
+            })
+            .collect();
+        Self {
+            activity: if sessions.is_empty() { notes.activity } else { Activity::Live },
+            sessions,
+            sessions_so_far: notes.sessions_so_far,
+            attempts: notes.attempts,
+            backoff_slept: notes.backoff_slept(),
+            last_error: notes.last_error,
+            stopped: manager.slot.stopped(),
+        }
+    }
+}

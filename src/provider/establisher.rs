@@ -1,0 +1,144 @@
+//! The provider that dials.
+
+use std::{error::Error, fmt, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::OwnedSemaphorePermit,
+    time::{Instant, sleep, timeout},
+};
+use tracing::{debug, info, warn};
+
+use super::{
+    Connect,
+    backoff::{Backoff, Retry},
+    installer::{InstallError, Installer},
+    progress::Activity,
+};
+use crate::{
+    error::{GaveUp, GaveUpCause},
+    random,
+    session::{Session, wire::Role},
+};
+
+/// Where an establisher is.
+enum Phase {
+    Connecting,
+    Live(Session, Instant),
+    BackingOff(Duration),
+}
+
+/// How an attempt failed.
+struct Failure {
+    error: Arc<dyn Error + Send + Sync>,
+    fatal: bool,
+}
+
+impl Failure {
+    fn transient(error: impl Error + Send + Sync + 'static) -> Self {
+        Self { error: Arc::new(error), fatal: false }
+    }
+}
+
+/// A connector that did not end.
+#[derive(Debug)]
+struct ConnectTimedOut(Duration);
+
+impl fmt::Display for ConnectTimedOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "no connection within {:?}", self.0)
+    }
+}
+
+impl Error for ConnectTimedOut {}
+
+/// Dials, proves, installs, and dials again after each loss. Returns when it is asked to end, or why it gave up.
+pub(crate) async fn establish<C: Connect>(connector: C, installer: Installer) -> Result<(), GaveUp> {
+    let config = installer.config();
+    let mut backoff = Backoff::new(config, random::derive(installer.seed(), "backoff"), Instant::now());
+    let mut phase = Phase::Connecting;
+    loop {
+        phase = match phase {
+            Phase::Connecting => {
+                installer.progress().set(Activity::Connecting);
+                debug!(attempt = backoff.attempts() + 1, "connecting");
+                let attempt = async {
+                    let place = installer.place().await;
+                    attempt(&connector, &installer, place).await
+                };
+                let outcome = tokio::select! {
+                    biased;
+                    () = installer.stopped() => return Ok(()),
+                    outcome = attempt => outcome,
+                };
+                match outcome {
+                    Ok(Some(session)) => Phase::Live(session, Instant::now()),
+                    // The slot has stopped; so will this provider, at once.
+                    Ok(None) => return Ok(()),
+                    Err(failure) => Phase::BackingOff(after_failure(&mut backoff, &installer, failure)?),
+                }
+            }
+            Phase::Live(session, since) => {
+                installer.progress().set(Activity::Live);
+                tokio::select! {
+                    biased;
+                    () = installer.stopped() => return Ok(()),
+                    // Not its end: a session that drains takes no new streams, and the next one is made meanwhile.
+                    () = session.retired() => {}
+                }
+                let lived = since.elapsed();
+                let pause = backoff.after_session(lived, Instant::now());
+                info!(session = %session.id(), ?lived, ?pause, "session lost");
+                if pause.is_zero() { Phase::Connecting } else { Phase::BackingOff(pause) }
+            }
+            Phase::BackingOff(pause) => {
+                installer.progress().set(Activity::BackingOff);
+                tokio::select! {
+                    biased;
+                    () = installer.stopped() => return Ok(()),
+                    () = installer.reconnect_now() => debug!("the pause is cut short"),
+                    () = sleep(pause) => {}
+                }
+                Phase::Connecting
+            }
+        };
+    }
+}
+
+/// One attempt, to the live session. `None` when the manager has stopped.
+async fn attempt<C: Connect>(
+    connector: &C,
+    installer: &Installer,
+    place: OwnedSemaphorePermit,
+) -> Result<Option<Session>, Failure> {
+    let config = installer.config();
+    // A connector should bound itself; one that does not is bounded here, its handshake included.
+    let within = config.resolve_timeout() + config.connect_timeout() + config.handshake_timeout();
+    let connected = match timeout(within, connector.connect()).await {
+        Ok(Ok(connected)) => connected,
+        Ok(Err(error)) => return Err(Failure { fatal: error.is_fatal(), error: error.into_source() }),
+        Err(_) => return Err(Failure::transient(ConnectTimedOut(within))),
+    };
+    let proven = installer.prove(connected, Role::Client, config.handshake_timeout()).await;
+    match proven.map_err(Failure::transient)?.install(place).await {
+        Ok(session) => Ok(Some(session)),
+        Err(InstallError::Stopped) => Ok(None),
+        Err(InstallError::Dead(reason)) => Err(Failure::transient(reason)),
+    }
+}
+
+/// Books a failed attempt: gives the pause before the next one, or gives up.
+fn after_failure(backoff: &mut Backoff, installer: &Installer, failure: Failure) -> Result<Duration, GaveUp> {
+    let Failure { error, fatal } = failure;
+    let retry = backoff.after_failure(Instant::now());
+    let attempts = backoff.attempts();
+    installer.progress().failed(attempts, Arc::clone(&error));
+    let cause = match retry {
+        _ if fatal => GaveUpCause::Fatal,
+        Retry::GiveUp => GaveUpCause::Exhausted,
+        Retry::After(pause) => {
+            warn!(attempt = attempts, %error, next_delay = ?pause, "attempt failed");
+            return Ok(pause);
+        }
+    };
+    Err(GaveUp { cause, attempts, last_error: Some(error) })
+}

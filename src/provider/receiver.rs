@@ -1,0 +1,163 @@
+//! The provider that listens.
+//!
+//! It accepts and does nothing else in its loop: each connection is finished, half-proven and installed in a task of its
+//! own, under one deadline (G13).
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use tokio::{
+    sync::Semaphore,
+    task::{AbortHandle, JoinSet},
+    time::{Instant, sleep_until, timeout_at},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{Instrument, debug, error, info_span, warn};
+
+use super::{
+    Accept,
+    installer::{InstallError, Installer},
+    progress::Activity,
+};
+use crate::{
+    error::{AcceptError, GaveUp, GaveUpCause},
+    session::wire::Role,
+};
+
+/// The pause after a failed accept: long enough that file descriptors may be freed, short enough to go unnoticed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Candidates that may wait for a place; one more is closed.
+const MAX_CANDIDATES: usize = 64;
+
+/// Accepts, proves and installs. Returns when it is asked to end, or why it gave up.
+pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Result<(), GaveUp> {
+    let acceptor = Arc::new(acceptor);
+    let candidates = Arc::new(Semaphore::new(MAX_CANDIDATES));
+    let mut connections = Connections::new(installer.config().handshakes_in_flight());
+    let mut resume_at = None;
+    installer.progress().set(Activity::Listening);
+    let gave_up = loop {
+        tokio::select! {
+            biased;
+            () = installer.stopped() => break None,
+            fatal = connections.fatal() => break Some(fatal),
+            () = sleep_until(resume_at.unwrap_or_else(Instant::now)), if resume_at.is_some() => resume_at = None,
+            accepted = acceptor.accept(), if resume_at.is_none() => match accepted {
+                Ok(pending) => {
+                    let span = info_span!("accepted", peer = A::peer_addr(&pending).map(tracing::field::display));
+                    let connection = Connection {
+                        acceptor: Arc::clone(&acceptor),
+                        installer: installer.clone(),
+                        candidates: Arc::clone(&candidates),
+                        deadline: Instant::now() + installer.config().handshake_timeout(),
+                    };
+                    connections.add(|passed| connection.run(pending, passed).instrument(span));
+                }
+                Err(error) if error.is_fatal() => break Some(error),
+                Err(error) => {
+                    warn!(%error, next_delay = ?ACCEPT_PAUSE, "accept failed");
+                    installer.progress().failed(0, error.into_source());
+                    resume_at = Some(Instant::now() + ACCEPT_PAUSE);
+                }
+            },
+        }
+    };
+    // Nothing of a connection outlives its provider (G5).
+    connections.tasks.shutdown().await;
+    match gave_up {
+        None => Ok(()),
+        Some(error) => Err(GaveUp { cause: GaveUpCause::Fatal, attempts: 0, last_error: Some(error.into_source()) }),
+    }
+}
+
+/// The connections that are not sessions yet.
+struct Connections {
+    tasks: JoinSet<Result<(), AcceptError>>,
+    /// Those in their handshake, oldest first, each with the token that says that it has passed it.
+    handshakes: VecDeque<(CancellationToken, AbortHandle)>,
+    limit: usize,
+}
+
+impl Connections {
+    fn new(limit: usize) -> Self {
+        Self { tasks: JoinSet::new(), handshakes: VecDeque::new(), limit }
+    }
+
+    /// Adds a connection. When the limit is reached the oldest handshake is dropped: a silent crowd keeps nobody out.
+    fn add<F>(&mut self, run: impl FnOnce(CancellationToken) -> F)
+    where
+        F: Future<Output = Result<(), AcceptError>> + Send + 'static,
+    {
+        self.handshakes.retain(|(passed, task)| !passed.is_cancelled() && !task.is_finished());
+        if self.handshakes.len() >= self.limit
+            && let Some((_, oldest)) = self.handshakes.pop_front()
+        {
+            debug!(limit = self.limit, "too many handshakes: the oldest is dropped");
+            oldest.abort();
+        }
+        let passed = CancellationToken::new();
+        let task = self.tasks.spawn(run(passed.clone()).in_current_span());
+        self.handshakes.push_back((passed, task));
+    }
+
+    /// Waits for an error after which nothing will ever be accepted.
+    async fn fatal(&mut self) -> AcceptError {
+        loop {
+            match self.tasks.join_next().await {
+                Some(Ok(Err(error))) if error.is_fatal() => return error,
+                Some(Ok(Err(error))) => debug!(%error, "handshake failed"),
+                Some(Ok(Ok(()))) => {}
+                Some(Err(error)) if error.is_panic() => error!(%error, "a handshake panicked: its connection is lost"),
+                Some(Err(_)) => {}
+                None => std::future::pending().await,
+            }
+        }
+    }
+}
+
+/// What one connection needs on its way into the slot.
+struct Connection<A> {
+    acceptor: Arc<A>,
+    installer: Installer,
+    candidates: Arc<Semaphore>,
+    deadline: Instant,
+}
+
+impl<A: Accept> Connection<A> {
+    /// From the accepted socket to the live session, or to its end at the deadline.
+    async fn run(self, pending: A::Pending, passed: CancellationToken) -> Result<(), AcceptError> {
+        let Ok(finished) = timeout_at(self.deadline, self.acceptor.finish(pending)).await else {
+            debug!("handshake timed out");
+            return Ok(());
+        };
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let candidate = match self.installer.prove(finished?, Role::Server, left).await {
+            Ok(candidate) => candidate,
+            Err(reason) => {
+                debug!(%reason, "candidate not proven");
+                return Ok(());
+            }
+        };
+        passed.cancel();
+        let Ok(_candidate) = self.candidates.try_acquire() else {
+            debug!(limit = MAX_CANDIDATES, "too many candidates wait for a place");
+            return Ok(());
+        };
+        let place = tokio::select! {
+            biased;
+            reason = candidate.session().closed() => {
+                debug!(%reason, "candidate lost while it waited for a place");
+                return Ok(());
+            }
+            place = timeout_at(self.deadline, self.installer.place()) => place,
+        };
+        let Ok(place) = place else {
+            debug!("no place became free for the candidate");
+            return Ok(());
+        };
+        match candidate.install(place).await {
+            Ok(_) | Err(InstallError::Stopped) => {}
+            Err(InstallError::Dead(reason)) => debug!(%reason, "candidate died before it was installed"),
+        }
+        Ok(())
+    }
+}
