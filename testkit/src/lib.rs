@@ -1,1 +1,12 @@
-//! What the tests and examples of evermux share.
+//! What the tests and examples of evermux share. It knows nothing of evermux.
+//!
+//! - [`FaultProxy`]: a TCP link that can be cut, frozen, slowed and closed to newcomers.
+//! - [`frames`]: a yamux peer that does, frame by frame, what a test says.
+//! - [`count`]: what this process holds, for tests that look for leaks.
+#![forbid(unsafe_code)]
+
+pub use proxy::FaultProxy;
+
+pub mod count;
+pub mod frames;
+pub mod proxy;
