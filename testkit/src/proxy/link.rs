@@ -31,7 +31,7 @@ const BUFFER_BYTES: usize = 16 * 1024;
 const PIECES_PER_SECOND: u64 = 50;
 
 /// How long a polite end waits for the other ends to close.
-const POLITE_WAIT: Duration = Duration::from_secs(1);
+const POLITE_WAIT: Duration = Duration::from_secs(10);
 
 pub(super) async fn run(newcomer: Newcomer, shared: Arc<Shared>) {
     let Newcomer { id, mut dialler, mut orders } = newcomer;

@@ -34,14 +34,29 @@ impl Rig {
         timeout(SOON, self.target.accept()).await.expect("the target is dialled").unwrap().0
     }
 
-    async fn link(&self) -> (TcpStream, TcpStream) {
+    /// A link that the proxy may still be making: the target's kernel has it, the proxy has perhaps not been told.
+    async fn young_link(&self) -> (TcpStream, TcpStream) {
         let dialler = self.dial().await;
         (dialler, self.accept().await)
+    }
+
+    /// A link that forwards: four bytes went each way.
+    async fn link(&self) -> (TcpStream, TcpStream) {
+        let (mut dialler, mut target) = self.young_link().await;
+        dialler.write_all(b"ping").await.unwrap();
+        arrives(&mut target, b"ping").await;
+        target.write_all(b"pong").await.unwrap();
+        arrives(&mut dialler, b"pong").await;
+        (dialler, target)
     }
 
     async fn links_are(&self, count: usize) {
         until(|| self.proxy.links() == count).await;
     }
+}
+
+async fn closed_port() -> SocketAddr {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap()
 }
 
 async fn until(mut holds: impl FnMut() -> bool) {
@@ -84,7 +99,7 @@ async fn bytes_go_both_ways_and_are_counted() {
     tokio::join!(async { dialler.write_all(&bulk).await.unwrap() }, arrives(&mut target, &bulk));
     target.write_all(b"answer").await.unwrap();
     arrives(&mut dialler, b"answer").await;
-    until(|| rig.proxy.bytes_upstream() == 300_000 && rig.proxy.bytes_downstream() == 6).await;
+    until(|| rig.proxy.bytes_upstream() == 300_004 && rig.proxy.bytes_downstream() == 10).await;
     assert_eq!((rig.proxy.connections(), rig.proxy.links(), rig.proxy.refused()), (1, 1, 0));
 }
 
@@ -114,14 +129,29 @@ async fn a_reset_of_one_end_resets_the_other() {
 async fn cut_fin_ends_both_ends_in_good_order() {
     let rig = Rig::start().await;
     let (mut dialler, mut target) = rig.link().await;
-    // Unread bytes on the proxy's sockets would turn a plain close into a reset.
-    rig.proxy.freeze();
-    dialler.write_all(b"unread").await.unwrap();
-    target.write_all(b"unread").await.unwrap();
     rig.proxy.cut_fin();
     assert_eq!(rig.proxy.links(), 0);
     end_of(&mut dialler).await.unwrap();
     end_of(&mut target).await.unwrap();
+}
+
+#[tokio::test]
+async fn cut_fin_destroys_nothing_that_was_forwarded() {
+    let rig = Rig::start().await;
+    let (mut dialler, mut target) = rig.link().await;
+    let bulk = vec![3; 16 << 20];
+    assert!(
+        timeout(WHILE, target.write_all(&bulk)).await.is_err(),
+        "the dialler does not read, so all buffers are full"
+    );
+    // Unread bytes on the proxy's socket would turn a plain close into a reset, which destroys what is on its way.
+    rig.proxy.freeze();
+    dialler.write_all(b"unread").await.unwrap();
+    let forwarded = rig.proxy.bytes_downstream() - 4;
+    rig.proxy.cut_fin();
+    let mut arrived = Vec::new();
+    timeout(SOON, dialler.read_to_end(&mut arrived)).await.expect("it ends").unwrap();
+    assert!(arrived.len() as u64 >= forwarded, "{} of {forwarded} bytes arrived", arrived.len());
 }
 
 #[tokio::test]
@@ -132,6 +162,21 @@ async fn cut_rst_resets_both_ends() {
     assert_eq!(rig.proxy.links(), 0);
     assert!(is_reset(&end_of(&mut dialler).await));
     assert!(is_reset(&end_of(&mut target).await));
+}
+
+#[tokio::test]
+async fn a_cut_hits_a_link_that_is_being_made() {
+    let rig = Rig::start().await;
+    let (mut dialler, mut target) = rig.young_link().await;
+    rig.proxy.cut_rst();
+    assert!(is_reset(&end_of(&mut dialler).await));
+    assert!(is_reset(&end_of(&mut target).await));
+
+    let (mut dialler, mut target) = rig.young_link().await;
+    target.write_all(b"unread").await.unwrap();
+    rig.proxy.cut_fin();
+    end_of(&mut dialler).await.unwrap();
+    end_of(&mut target).await.unwrap();
 }
 
 #[tokio::test]
@@ -253,11 +298,19 @@ async fn the_news_of_a_lost_target_does_not_pass_a_frozen_way_back() {
     rig.proxy.freeze_downstream();
     socket2::SockRef::from(&target).set_linger(Some(Duration::ZERO)).unwrap();
     drop(target);
-    // The first byte learns of the loss, the second would tell it.
-    for _ in 0..2 {
-        dialler.write_all(b"x").await.unwrap();
-        is_silent(&mut dialler).await;
-    }
+    dialler.write_all(b"learns of it").await.unwrap();
+    is_silent(&mut dialler).await;
+    rig.proxy.thaw();
+    assert!(is_reset(&end_of(&mut dialler).await));
+}
+
+#[tokio::test]
+async fn the_news_that_the_target_does_not_listen_does_not_pass_a_frozen_way_back() {
+    let rig = Rig::start().await;
+    rig.proxy.set_target(closed_port().await);
+    rig.proxy.freeze_downstream();
+    let mut dialler = rig.dial().await;
+    is_silent(&mut dialler).await;
     rig.proxy.thaw();
     assert!(is_reset(&end_of(&mut dialler).await));
 }
@@ -316,11 +369,8 @@ async fn a_new_target_is_for_links_that_have_not_reached_the_old_one() {
 #[tokio::test]
 async fn a_target_that_does_not_listen_resets_the_dialler() {
     let rig = Rig::start().await;
-    let mut dialler = {
-        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        rig.proxy.set_target(closed);
-        rig.dial().await
-    };
+    rig.proxy.set_target(closed_port().await);
+    let mut dialler = rig.dial().await;
     assert!(is_reset(&end_of(&mut dialler).await));
     rig.links_are(0).await;
 }
@@ -337,7 +387,8 @@ async fn shutdown_ends_every_task_and_closes_every_socket() {
     rig.proxy.freeze();
     let mut silent = rig.dial().await;
     rig.links_are(2).await;
-    timeout(SOON, async { tokio::join!(rig.proxy.shutdown(), rig.proxy.shutdown()) }).await.expect("it ends");
+    // A polite end alone would take twice as long.
+    timeout(SOON / 2, async { tokio::join!(rig.proxy.shutdown(), rig.proxy.shutdown()) }).await.expect("it ends");
     assert_eq!(tokio::runtime::Handle::current().metrics().num_alive_tasks(), 0);
     for socket in [&mut dialler, &mut target, &mut silent] {
         assert!(is_reset(&end_of(socket).await));
