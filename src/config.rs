@@ -82,7 +82,7 @@ macro_rules! settings {
         }
 
         impl ConfigBuilder {
-            $($(#[$doc])* #[must_use] pub fn $name(mut self, $name: $type) -> Self {
+            $($(#[$doc])* pub fn $name(mut self, $name: $type) -> Self {
                 self.0.$name = $name;
                 self
             })*

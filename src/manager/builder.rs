@@ -6,7 +6,6 @@ use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, info, info_span};
 
-use self::sealed::{Prepare as _, Provide as _};
 use super::{
     Handles, MuxManager,
     shutdown::{Shutdown, Supervisor},
@@ -132,22 +131,24 @@ pub trait Source: sealed::Prepare {}
 impl<S: sealed::Prepare> Source for S {}
 
 mod sealed {
-    use super::{Activity, Config, Future, GaveUp, Installer, SocketAddr, StartError};
+    use super::{Config, Future, Provide, StartError};
 
     pub trait Prepare: Sized {
+        #[allow(private_bounds, reason = "sealed")]
         type Provider: Provide;
 
         /// Finds what is wrong before anything runs.
         fn prepare(self, config: &Config) -> impl Future<Output = Result<Self::Provider, StartError>> + Send;
     }
+}
 
-    pub trait Provide {
-        fn activity(&self) -> Activity;
+/// A provider that can run.
+trait Provide {
+    fn activity(&self) -> Activity;
 
-        fn local_addr(&self) -> Option<SocketAddr>;
+    fn local_addr(&self) -> Option<SocketAddr>;
 
-        fn run(self, installer: Installer) -> impl Future<Output = Result<(), GaveUp>> + Send + 'static;
-    }
+    fn run(self, installer: Installer) -> impl Future<Output = Result<(), GaveUp>> + Send + 'static;
 }
 
 /// Dials over TCP: [`MuxManager::establish`].
@@ -222,7 +223,7 @@ impl<A: Accept> sealed::Prepare for ReceiveWith<A> {
     }
 }
 
-impl<C: Connect> sealed::Provide for EstablishWith<C> {
+impl<C: Connect> Provide for EstablishWith<C> {
     fn activity(&self) -> Activity {
         Activity::Connecting
     }
@@ -236,7 +237,7 @@ impl<C: Connect> sealed::Provide for EstablishWith<C> {
     }
 }
 
-impl<A: Accept> sealed::Provide for ReceiveWith<A> {
+impl<A: Accept> Provide for ReceiveWith<A> {
     fn activity(&self) -> Activity {
         Activity::Listening
     }

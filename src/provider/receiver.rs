@@ -105,9 +105,8 @@ impl Connections {
             match self.tasks.join_next().await {
                 Some(Ok(Err(error))) if error.is_fatal() => return error,
                 Some(Ok(Err(error))) => debug!(%error, "handshake failed"),
-                Some(Ok(Ok(()))) => {}
                 Some(Err(error)) if error.is_panic() => error!(%error, "a handshake panicked: its connection is lost"),
-                Some(Err(_)) => {}
+                Some(Ok(Ok(())) | Err(_)) => {}
                 None => std::future::pending().await,
             }
         }
