@@ -1,4 +1,61 @@
 //! One logical multiplexed connection that never dies.
+//!
+//! One side **establishes** (dials), the other **receives** (listens). Over each TCP connection runs a [yamux] session,
+//! on which either side opens streams. When a connection dies the next one is made, and whoever asks the
+//! [`MuxManager`] for the session gets the live one: all of them, at once, never a dead one, and never a hang at
+//! shutdown.
+//!
+//! ```
+//! use evermux::MuxManager;
+//! use tokio::io::{AsyncReadExt, AsyncWriteExt};
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let receiver = MuxManager::receive("127.0.0.1:0").start().await?;
+//! let address = receiver.local_addr().expect("a TCP receiver has an address");
+//! let establisher = MuxManager::establish(address.to_string()).start().await?;
+//!
+//! let mut outbound = establisher.open_stream().await?;
+//! outbound.write_all(b"hello").await?;
+//! outbound.shutdown().await?;
+//!
+//! let mut inbound = receiver.session().await?.accept_stream().await?;
+//! let mut text = String::new();
+//! inbound.read_to_string(&mut text).await?;
+//! assert_eq!(text, "hello");
+//!
+//! establisher.shutdown().await;
+//! receiver.shutdown().await;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # What holds
+//!
+//! - [`MuxManager::session`] ends in a live session, or in the reason why there will be none ([`Stopped`]). It never
+//!   gives a session to someone who has learnt of its end.
+//! - A peer that is silently gone is found by a heartbeat, a path that takes no bytes by its stalled writes; both bounds
+//!   are settings of [`Config`].
+//! - A stream that was cut never looks complete: reading ends with end of file only after the peer's own end, with every
+//!   byte before it. All else is an error ([`MuxStream`]).
+//! - After [`MuxManager::shutdown`] no task runs, every socket is closed, and the port can be bound again.
+//! - Every future can be dropped at any time. Put deadlines on them with [`tokio::time::timeout`].
+//!
+//! # Where to look
+//!
+//! | for | see |
+//! | --- | --- |
+//! | a connection that lives | [`MuxManager`] |
+//! | threads without async | [`MuxManager::session_blocking`], [`Session::open_stream_blocking`], [`MuxStream::into_blocking`] |
+//! | another transport than TCP | [`Connect`] and [`Accept`], with [`MuxManager::establish_with`] and [`MuxManager::receive_with`] |
+//! | one session without a manager | [`Session::client`] and [`Session::server`] |
+//! | settings | [`Config`] |
+//! | the synchronization core alone | [`sync`] |
+//!
+//! Traces go to [`tracing`](https://docs.rs/tracing): a span for each manager and session, changes of state at `info`,
+//! failed attempts with the next pause at `warn`, frames without their payload at `trace`.
+//!
+//! [yamux]: https://github.com/hashicorp/yamux/blob/master/spec.md
 #![forbid(unsafe_code)]
 
 mod blocking;
