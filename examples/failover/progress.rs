@@ -25,7 +25,7 @@ impl Progress {
         let bar = stderr().is_terminal().then(|| {
             let milliseconds = u64::try_from(length.as_millis()).unwrap_or(u64::MAX);
             let bar = ProgressBar::with_draw_target(Some(milliseconds), ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template("{prefix:>6} [{bar:24}] {msg}");
+            let style = ProgressStyle::with_template("{prefix:>6} [{bar:24}] {wide_msg}");
             bar.set_style(style.expect("the template is right").progress_chars("=> "));
             bar
         });
