@@ -16,7 +16,7 @@ pub(crate) struct Args {
     /// How long to run, in seconds
     #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=86_400))]
     pub(crate) seconds: u32,
-    /// How often to cut the link, by RST and by FIN in turn [default: once in two seconds]
+    /// How often to cut the link, half of them by RST, half by FIN [default: once in two seconds]
     #[arg(long, value_name = "N")]
     cuts: Option<u32>,
     /// How often to freeze the link: nothing is forwarded, nothing is closed [default: once in six seconds]

@@ -152,7 +152,7 @@ fn introduce(args: &Args) {
     eprintln!(
         "\
 For {} s, {} tasks and {threads} threads send requests over one evermux connection on 127.0.0.1.
-Meanwhile the link gets {} (RST and FIN in turn) and {}, on a schedule drawn from seed {}.
+Meanwhile the link gets {} (half of them by RST, half by FIN) and {}, on a schedule drawn from seed {}.
 
   heartbeat     a ping after {} ms without a byte, lost after {} ms more of silence
   backoff       {} ms, growing to {} ms; none after a session that lived for {} ms
