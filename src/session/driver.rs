@@ -6,7 +6,7 @@ use std::{
     mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
@@ -21,6 +21,7 @@ use super::{
     ledger::{Entry, Place},
     state::SessionState,
     stream::{MuxStream, StreamCore},
+    turn::Turns,
     wire::{Role, Wire, WireCore},
 };
 use crate::{
@@ -35,8 +36,6 @@ const CRATE_STREAMS: usize = if usize::BITS >= 64 { 1 << 20 } else { 1 << 12 };
 const WINDOW: usize = 256 << 10;
 /// Payload of a Data frame.
 const SPLIT_SEND: usize = 32 << 10;
-/// Turns of the loop before the scheduler is let in.
-const MAX_TURNS: usize = 32;
 /// What is read and discarded of a stream that was dropped after its FIN.
 const LINGER_BYTES: usize = 1 << 20;
 const LINGER: Duration = Duration::from_secs(10);
@@ -79,23 +78,11 @@ struct Drain {
 }
 
 /// What ends with the session, in the order of rule 7: it leaves its slot, its end is published, and then streams and
-/// openers learn of it. They learn by the drop of the connection.
+/// openers learn of it, by the drop of the connection.
 struct Life<Io> {
     session: Arc<SessionState>,
     /// None once reported.
-    parts: Option<Parts<Io>>,
-}
-
-/// What reports the end of the session when it is dropped.
-struct Parts<Io> {
-    connection: yamux::Connection<Wire<Io>>,
-    opens: VecDeque<(Place, oneshot::Sender<MuxStream>)>,
-    pings: VecDeque<oneshot::Sender<Duration>>,
-    unpublished: Vec<(yamux::Stream, Arc<Entry>)>,
-    lingers: Vec<Linger>,
-    inbound: mpsc::Sender<MuxStream>,
-    commands: mpsc::UnboundedReceiver<Command>,
-    wire: Wire<Io>,
+    machine: Option<Machine<Io>>,
 }
 
 impl<Io> Ending for Life<Io> {
@@ -111,7 +98,7 @@ impl<Io> Ending for Life<Io> {
     }
 
     fn report(&mut self, _: &CloseReason) {
-        self.parts = None;
+        self.machine = None;
     }
 
     fn abandoned(&mut self) -> CloseReason {
@@ -128,19 +115,12 @@ impl<Io> Ending for Life<Io> {
 pub(crate) struct Driver<Io> {
     /// None once the session has ended.
     life: Option<SessionEnd<Life<Io>>>,
-    handles: mpsc::WeakUnboundedSender<Command>,
-    published: bool,
-    pinging: bool,
-    drain: Option<Drain>,
-    drain_timeout: Duration,
-    accept_backlog: usize,
-    timer: Pin<Box<Sleep>>,
-    timer_set: Option<Instant>,
+    turns: Turns,
 }
 
 impl<Io> Driver<Io>
 where
-    Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin,
+    Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     pub(crate) fn new(
         core: WireCore<Io>,
@@ -149,6 +129,65 @@ where
         config: &Config,
         inbound: mpsc::Sender<MuxStream>,
         channel: (mpsc::WeakUnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
+    ) -> Self {
+        let machine = Machine::new(core, role, Arc::clone(&session), config, inbound, channel);
+        Self { life: Some(SessionEnd::new(Life { session, machine: Some(machine) })), turns: Turns::new() }
+    }
+}
+
+impl<Io> Future for Driver<Io>
+where
+    Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { life, turns } = self.get_mut();
+        let Some(Life { machine: Some(machine), .. }) = life.as_mut().map(SessionEnd::get_mut) else {
+            return Poll::Ready(());
+        };
+        let reason = ready!(turns.poll(cx, |cx| machine.turn(cx)));
+        if let Some(life) = life.take() {
+            life.end(&reason);
+        }
+        Poll::Ready(())
+    }
+}
+
+/// What the driver works on. Its drop reports the end to whatever hangs on the session.
+struct Machine<Io> {
+    connection: yamux::Connection<Wire<Io>>,
+    wire: Wire<Io>,
+    session: Arc<SessionState>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    /// For the streams that are handed out.
+    handles: mpsc::WeakUnboundedSender<Command>,
+    inbound: mpsc::Sender<MuxStream>,
+    accept_backlog: usize,
+    published: bool,
+    /// Inbound streams that wait for the session to be published, un-ACKed.
+    unpublished: Vec<(yamux::Stream, Arc<Entry>)>,
+    opens: VecDeque<(Place, oneshot::Sender<MuxStream>)>,
+    pings: Vec<oneshot::Sender<Duration>>,
+    pinging: bool,
+    lingers: Vec<Linger>,
+    drain: Option<Drain>,
+    drain_timeout: Duration,
+    timer: Pin<Box<Sleep>>,
+    timer_set: Option<Instant>,
+}
+
+impl<Io> Machine<Io>
+where
+    Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    fn new(
+        core: WireCore<Io>,
+        role: Role,
+        session: Arc<SessionState>,
+        config: &Config,
+        inbound: mpsc::Sender<MuxStream>,
+        (handles, commands): (mpsc::WeakUnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
     ) -> Self {
         let wire = Wire::new(core);
         let mut yamux_config = yamux::Config::default();
@@ -160,292 +199,157 @@ where
             Role::Client => yamux::Mode::Client,
             Role::Server => yamux::Mode::Server,
         };
-        let (handles, commands) = channel;
-        let parts = Parts {
-            connection: yamux::Connection::new(wire.clone(), yamux_config, mode),
-            opens: VecDeque::new(),
-            pings: VecDeque::new(),
-            unpublished: Vec::new(),
-            lingers: Vec::new(),
-            inbound,
-            commands,
-            wire,
-        };
         Self {
-            life: Some(SessionEnd::new(Life { session, parts: Some(parts) })),
+            connection: yamux::Connection::new(wire.clone(), yamux_config, mode),
+            wire,
+            session,
+            commands,
             handles,
+            inbound,
+            accept_backlog: config.accept_backlog(),
             published: false,
+            unpublished: Vec::new(),
+            opens: VecDeque::new(),
+            pings: Vec::new(),
             pinging: false,
+            lingers: Vec::new(),
             drain: None,
             drain_timeout: config.drain_timeout(),
-            accept_backlog: config.accept_backlog(),
             timer: Box::pin(sleep_until(Instant::now())),
             timer_set: None,
         }
     }
-}
 
-impl<Io> Future for Driver<Io>
-where
-    Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin,
-{
-    type Output = ();
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.get_mut();
-        let mut turns = 0;
+    /// Does everything that can be done now. Ready with the reason when the session has ended.
+    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
         loop {
-            match this.turn(cx) {
-                Turn::Ended(reason) => {
-                    if let Some(life) = this.life.take() {
-                        life.end(&reason);
+            if let Some(reason) = self.take_commands(cx) {
+                return Poll::Ready(reason);
+            }
+            let now = Instant::now();
+            if let Some(drain) = &self.drain
+                && now >= drain.until
+            {
+                return Poll::Ready(drain.reason.clone());
+            }
+            self.judge(now);
+            let mut again = false;
+            if !self.is_sealed() {
+                match self.connection.poll_next_inbound(cx) {
+                    Poll::Ready(Some(Ok(stream))) => {
+                        again = true;
+                        self.take_inbound(stream, cx);
                     }
-                    return Poll::Ready(());
+                    Poll::Ready(None | Some(Err(_))) => return Poll::Ready(self.reason_of_end()),
+                    Poll::Pending => {}
                 }
-                Turn::Idle => return Poll::Pending,
-                Turn::Again if turns == MAX_TURNS => {
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                }
-                Turn::Again => turns += 1,
+                again |= self.open_streams(cx);
+            }
+            self.poll_lingers(now, cx);
+            self.poll_pings();
+            let _ = self.wire.core().poll_flush(cx);
+            if self.wire.core().failure().is_some() {
+                return Poll::Ready(self.reason_of_end());
+            }
+            if self.wire.core().has_go_away() {
+                self.drain(CloseReason::PeerClosed, self.drain_timeout);
+            }
+            if let Some(reason) = self.poll_drain(now, cx) {
+                return Poll::Ready(reason);
+            }
+            if !again && !self.arm_timer(cx) {
+                return Poll::Pending;
             }
         }
     }
-}
 
-/// How one turn of the loop went.
-enum Turn {
-    /// Nothing is left to do until a wake-up.
-    Idle,
-    /// Something was done that may make more possible.
-    Again,
-    Ended(CloseReason),
-}
-
-impl<Io> Driver<Io>
-where
-    Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin,
-{
-    fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
-        let Some(Life { session, parts: Some(parts) }) = self.life.as_mut().map(SessionEnd::get_mut) else {
-            unreachable!("a driver is not polled after its end");
-        };
-        let session = Arc::clone(session);
-
-        // What handles ask for.
-        let mut again = false;
-        while let Poll::Ready(command) = parts.commands.poll_recv(cx) {
+    /// Does what handles ask for. Gives the reason when that ends the session.
+    fn take_commands(&mut self, cx: &mut Context<'_>) -> Option<CloseReason> {
+        while let Poll::Ready(command) = self.commands.poll_recv(cx) {
             match command {
-                Some(Command::Open(place, reply)) => parts.opens.push_back((place, reply)),
-                Some(Command::Ping(reply)) => parts.pings.push_back(reply),
+                Some(Command::Open(place, reply)) => self.opens.push_back((place, reply)),
+                Some(Command::Ping(reply)) => self.pings.push(reply),
                 Some(Command::Linger(stream, entry)) => {
-                    parts.lingers.push(Linger { stream, entry, left: LINGER_BYTES, until: Instant::now() + LINGER })
+                    self.lingers.push(Linger { stream, entry, left: LINGER_BYTES, until: Instant::now() + LINGER });
                 }
-                Some(Command::GiveUp(id)) => parts.wire.core().give_up(id),
-                Some(Command::Publish) => {
-                    self.published = true;
-                    parts.wire.core().publish();
-                    for (stream, entry) in mem::take(&mut parts.unpublished) {
-                        parts.deliver(stream, entry, &session, &self.handles, cx);
-                    }
-                }
-                Some(Command::Close(within)) => parts.drain(&mut self.drain, &session, CloseReason::Closed, within),
-                Some(Command::Abort(reason)) => return Turn::Ended(reason),
-                None if !self.published => return Turn::Ended(CloseReason::Aborted),
+                Some(Command::GiveUp(id)) => self.wire.core().give_up(id),
+                Some(Command::Publish) => self.publish(cx),
+                Some(Command::Close(within)) => self.drain(CloseReason::Closed, within),
+                Some(Command::Abort(reason)) => return Some(reason),
+                None if !self.published => return Some(CloseReason::Aborted),
                 None => {
                     // The last handle is gone, and no command can come any more.
-                    parts.drain(&mut self.drain, &session, CloseReason::Closed, self.drain_timeout);
+                    self.drain(CloseReason::Closed, self.drain_timeout);
                     break;
                 }
             }
         }
-
-        // What the time says.
-        let now = Instant::now();
-        if let Some(drain) = &self.drain
-            && now >= drain.until
-        {
-            return Turn::Ended(drain.reason.clone());
-        }
-        if parts.wire.core().deadline().is_some_and(|deadline| now >= deadline) {
-            parts.wire.core().on_deadline(now);
-        }
-
-        // What the crate does: it writes what streams have queued, and reads.
-        let sealed = self.drain.as_ref().is_some_and(|drain| drain.finishing);
-        if !sealed || !parts.wire.core().is_between_frames() {
-            match parts.connection.poll_next_inbound(cx) {
-                Poll::Ready(Some(Ok(stream))) => {
-                    again = true;
-                    let entry = parts.wire.core().entry(stream.id().val());
-                    let entry = entry.unwrap_or_default();
-                    if self.published {
-                        parts.deliver(stream, entry, &session, &self.handles, cx);
-                    } else if parts.unpublished.len() < self.accept_backlog {
-                        parts.unpublished.push((stream, entry));
-                    } else {
-                        entry.set_gone();
-                    }
-                }
-                Poll::Ready(None | Some(Err(_))) => {
-                    let failure = parts.wire.core().failure().cloned();
-                    let reason = self.drain.take().map(|drain| drain.reason).or(failure);
-                    let unknown = || CloseReason::Protocol("the yamux crate ended the session".into());
-                    return Turn::Ended(reason.unwrap_or_else(unknown));
-                }
-                Poll::Pending => {}
-            }
-            again |= parts.open_streams(&session, &self.handles, cx);
-        }
-        parts.poll_lingers(now, cx);
-
-        // What the wire has learnt.
-        {
-            let mut wire = parts.wire.core();
-            if let Some(round_trip) = wire.proven()
-                && session.round_trip().is_none()
-            {
-                session.set_proven(round_trip);
-            }
-            if let Some(round_trip) = wire.take_pong() {
-                self.pinging = false;
-                // Who asked while the ping was under way is answered by it too: it is a newer sign of life.
-                for reply in parts.pings.drain(..) {
-                    let _ = reply.send(round_trip);
-                }
-            }
-            parts.pings.retain(|reply| !reply.is_closed());
-            if !self.pinging && !parts.pings.is_empty() {
-                self.pinging = true;
-                wire.send_ping();
-            }
-            let _ = wire.poll_flush(cx);
-        }
-        let (failure, go_away) = {
-            let wire = parts.wire.core();
-            (wire.failure().cloned(), wire.has_go_away())
-        };
-        if let Some(reason) = failure {
-            return Turn::Ended(self.drain.take().map_or(reason, |drain| drain.reason));
-        }
-        if go_away {
-            parts.drain(&mut self.drain, &session, CloseReason::PeerClosed, self.drain_timeout);
-        }
-
-        // How far the closing is.
-        if let Some(drain) = &mut self.drain {
-            if !drain.finishing && (parts.wire.core().is_idle() || now >= drain.streams_until) {
-                drain.finishing = true;
-                parts.wire.core().seal();
-                again = true;
-            }
-            if drain.finishing && parts.wire.core().is_between_frames() {
-                if parts.wire.core().poll_finish(cx).is_ready() {
-                    return Turn::Ended(drain.reason.clone());
-                }
-            }
-        }
-
-        if again || self.arm_timer(cx) { Turn::Again } else { Turn::Idle }
+        None
     }
 
-    /// Sets the timer to the next deadline. Says whether it has already passed.
-    fn arm_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(Life { parts: Some(parts), .. }) = self.life.as_mut().map(SessionEnd::get_mut) else { return false };
-        let wire = parts.wire.core().deadline();
-        let lingers = parts.lingers.iter().map(|linger| linger.until);
-        let drain = self.drain.as_ref().map(|d| if d.finishing { d.until } else { d.streams_until });
-        let next = wire.into_iter().chain(drain).chain(lingers).min();
-        let Some(next) = next else {
-            self.timer_set = None;
-            return false;
-        };
-        // A timer that is early costs one look; moving it for every byte that comes would cost more.
-        if self.timer_set.is_none_or(|set| next < set) {
-            self.timer.as_mut().reset(next);
-            self.timer_set = Some(next);
+    fn publish(&mut self, cx: &mut Context<'_>) {
+        self.published = true;
+        self.wire.core().publish();
+        for (stream, entry) in mem::take(&mut self.unpublished) {
+            self.deliver(stream, entry, cx);
         }
-        if self.timer.as_mut().poll(cx).is_ready() {
-            self.timer_set = None;
-            return true;
-        }
-        false
     }
-}
 
-impl<Io> Parts<Io>
-where
-    Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin,
-{
-    /// Begins to close. A second reason does not begin anew; an earlier deadline counts.
-    fn drain(&mut self, drain: &mut Option<Drain>, session: &SessionState, reason: CloseReason, within: Duration) {
-        let now = Instant::now();
-        let streams_until = now + (within - FINISH.min(within / 10));
-        match drain {
-            Some(drain) => {
-                drain.until = drain.until.min(now + within);
-                drain.streams_until = drain.streams_until.min(streams_until);
-            }
-            None => {
-                session.retire();
-                debug!(%reason, "session draining");
-                let mut wire = self.wire.core();
-                wire.refuse_streams();
-                if wire.peer_is_evermux() {
-                    // An evermux peer keeps its streams after a GoAway; others end the session at once.
-                    wire.send_go_away();
-                }
-                self.opens.clear();
-                *drain = Some(Drain { reason, streams_until, until: now + within, finishing: false });
-            }
+    /// Asks the wire what the time means.
+    fn judge(&mut self, now: Instant) {
+        let mut wire = self.wire.core();
+        if wire.deadline().is_some_and(|deadline| now >= deadline) {
+            wire.on_deadline(now);
+        }
+    }
+
+    /// Takes a stream that the peer has opened.
+    fn take_inbound(&mut self, stream: yamux::Stream, cx: &mut Context<'_>) {
+        let entry = self.wire.core().entry(stream.id().val());
+        // It has ended on the wire already, by an RST: the handle will say so.
+        let entry = entry.unwrap_or_default();
+        if self.published {
+            self.deliver(stream, entry, cx);
+        } else if self.unpublished.len() < self.accept_backlog {
+            self.unpublished.push((stream, entry));
+        } else {
+            entry.set_gone();
         }
     }
 
     /// Acknowledges an inbound stream and queues it; past the limit of the queue it is reset (G16).
-    fn deliver(
-        &mut self,
-        mut stream: yamux::Stream,
-        entry: Arc<Entry>,
-        session: &Arc<SessionState>,
-        handles: &mpsc::WeakUnboundedSender<Command>,
-        cx: &mut Context<'_>,
-    ) {
-        let (Some(commands), Ok(slot)) = (handles.upgrade(), self.inbound.try_reserve()) else {
+    fn deliver(&mut self, mut stream: yamux::Stream, entry: Arc<Entry>, cx: &mut Context<'_>) {
+        let (Some(commands), Ok(place)) = (self.handles.upgrade(), self.inbound.try_reserve()) else {
             entry.set_gone();
             return;
         };
         announce(&mut stream, cx);
-        slot.send(MuxStream::new(StreamCore::new(stream, entry, Arc::clone(session), commands)));
+        place.send(MuxStream::new(StreamCore::new(stream, entry, Arc::clone(&self.session), commands)));
     }
 
     /// Opens streams for those who wait. Says whether any was opened.
-    fn open_streams(
-        &mut self,
-        session: &Arc<SessionState>,
-        handles: &mpsc::WeakUnboundedSender<Command>,
-        cx: &mut Context<'_>,
-    ) -> bool {
+    fn open_streams(&mut self, cx: &mut Context<'_>) -> bool {
         let mut opened = false;
-        while !self.opens.is_empty() {
-            self.opens.retain(|(_, reply)| !reply.is_closed());
-            let Some(commands) = handles.upgrade() else { break };
-            if self.opens.is_empty() {
-                break;
-            }
+        // Whoever is gone by now opens nothing.
+        self.opens.retain(|(_, reply)| !reply.is_closed());
+        while !self.opens.is_empty()
+            && let Some(commands) = self.handles.upgrade()
             // Pending behind 256 streams that the peer has not acknowledged. Only an ACK wakes, so ask in every turn.
-            let Poll::Ready(Ok(mut stream)) = self.connection.poll_new_outbound(cx) else { break };
-            let Some((place, reply)) = self.opens.pop_front() else { break };
+            && let Poll::Ready(Ok(mut stream)) = self.connection.poll_new_outbound(cx)
+            && let Some((place, reply)) = self.opens.pop_front()
+        {
             let entry = self.wire.core().open(stream.id().val(), place);
             announce(&mut stream, cx);
             opened = true;
             // If the caller is gone by now, the drop of the stream resets it (G9).
-            let _ = reply.send(MuxStream::new(StreamCore::new(stream, entry, Arc::clone(session), commands)));
+            let _ = reply.send(MuxStream::new(StreamCore::new(stream, entry, Arc::clone(&self.session), commands)));
         }
         opened
     }
 
+    /// Reads and discards what comes for streams that were dropped after their FIN.
     fn poll_lingers(&mut self, now: Instant, cx: &mut Context<'_>) {
-        let mut given_up = Vec::new();
+        let wire = &self.wire;
         self.lingers.retain_mut(|linger| {
             let mut scratch = [0; 4096];
             while linger.left > 0 {
@@ -457,12 +361,97 @@ where
                 }
             }
             linger.entry.set_gone();
-            given_up.push(linger.stream.id().val());
+            wire.core().give_up(linger.stream.id().val());
             false
         });
-        for id in given_up {
-            self.wire.core().give_up(id);
+    }
+
+    /// Sends and answers the pings of users, and tells of the proof.
+    fn poll_pings(&mut self) {
+        let mut wire = self.wire.core();
+        if let Some(round_trip) = wire.proven()
+            && self.session.round_trip().is_none()
+        {
+            self.session.set_proven(round_trip);
         }
+        if let Some(round_trip) = wire.take_pong() {
+            self.pinging = false;
+            // Whoever asked while the ping was under way has a newer sign of life than it asked for.
+            for reply in self.pings.drain(..) {
+                let _ = reply.send(round_trip);
+            }
+        }
+        self.pings.retain(|reply| !reply.is_closed());
+        if !self.pinging && !self.pings.is_empty() {
+            self.pinging = true;
+            wire.send_ping();
+        }
+    }
+
+    /// Begins to close. A second reason does not begin anew; an earlier deadline counts.
+    fn drain(&mut self, reason: CloseReason, within: Duration) {
+        let until = Instant::now() + within;
+        let streams_until = Instant::now() + within.saturating_sub(FINISH.min(within / 10));
+        if let Some(drain) = &mut self.drain {
+            drain.until = drain.until.min(until);
+            drain.streams_until = drain.streams_until.min(streams_until);
+            return;
+        }
+        self.session.retire();
+        debug!(%reason, "session draining");
+        let mut wire = self.wire.core();
+        wire.refuse_streams();
+        if wire.peer_is_evermux() {
+            // An evermux peer keeps its streams after a GoAway; others end the session at once.
+            wire.send_go_away();
+        }
+        self.opens.clear();
+        self.drain = Some(Drain { reason, streams_until, until, finishing: false });
+    }
+
+    /// Goes on with the closing. Gives the reason when it is done.
+    fn poll_drain(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<CloseReason> {
+        let drain = self.drain.as_mut()?;
+        let mut wire = self.wire.core();
+        if !drain.finishing && (wire.is_idle() || now >= drain.streams_until) {
+            drain.finishing = true;
+            wire.seal();
+        }
+        let done = drain.finishing && wire.is_between_frames() && wire.poll_finish(cx).is_ready();
+        done.then(|| drain.reason.clone())
+    }
+
+    /// Whether the crate has written its last frame.
+    fn is_sealed(&self) -> bool {
+        self.drain.as_ref().is_some_and(|drain| drain.finishing) && self.wire.core().is_between_frames()
+    }
+
+    /// Why the connection has ended: what was wanted comes before what was met on the way.
+    fn reason_of_end(&self) -> CloseReason {
+        let wanted = self.drain.as_ref().map(|drain| drain.reason.clone());
+        let met = || self.wire.core().failure().cloned();
+        wanted.or_else(met).unwrap_or_else(|| CloseReason::Protocol("the yamux crate ended the session".into()))
+    }
+
+    /// Sets the timer to the next deadline. Says whether it has already passed.
+    fn arm_timer(&mut self, cx: &mut Context<'_>) -> bool {
+        let wire = self.wire.core().deadline();
+        let lingers = self.lingers.iter().map(|linger| linger.until);
+        let drain = self.drain.as_ref().map(|drain| if drain.finishing { drain.until } else { drain.streams_until });
+        let Some(next) = wire.into_iter().chain(drain).chain(lingers).min() else {
+            self.timer_set = None;
+            return false;
+        };
+        // A timer that is early costs one look; moving it for every byte that comes would cost more.
+        if self.timer_set.is_none_or(|set| next < set) {
+            self.timer.as_mut().reset(next);
+            self.timer_set = Some(next);
+        }
+        let passed = self.timer.as_mut().poll(cx).is_ready();
+        if passed {
+            self.timer_set = None;
+        }
+        passed
     }
 }
 

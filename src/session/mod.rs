@@ -10,6 +10,7 @@ pub mod heartbeat;
 mod ledger;
 mod state;
 mod stream;
+mod turn;
 pub(crate) mod wire;
 
 use std::{

@@ -97,10 +97,6 @@ impl SessionState {
         self.retired.cancelled().await;
     }
 
-    pub(crate) fn is_retired(&self) -> bool {
-        self.retired.is_cancelled()
-    }
-
     pub(crate) fn set_proven(&self, round_trip: Duration) {
         self.proven.tell(round_trip);
     }

@@ -58,13 +58,13 @@ pub(crate) enum Role {
 
 /// A queue of bytes in one allocation.
 #[derive(Debug)]
-struct Bytes {
+struct Queue {
     bytes: Box<[u8]>,
     start: usize,
     end: usize,
 }
 
-impl Bytes {
+impl Queue {
     fn with_capacity(capacity: usize) -> Self {
         Self { bytes: vec![0; capacity].into_boxed_slice(), start: 0, end: 0 }
     }
@@ -171,16 +171,17 @@ enum Finish {
 }
 
 /// The wire itself. The crate owns one handle of it, the driver another; both live in one task.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(crate) struct WireCore<Io> {
     io: Io,
     role: Role,
     ledger: Ledger,
     heartbeat: Heartbeat,
 
-    input: Bytes,
+    input: Queue,
     incoming: Incoming,
 
-    output: Bytes,
+    output: Queue,
     outgoing: Outgoing,
     pongs: VecDeque<u32>,
     controls: VecDeque<Header>,
@@ -252,9 +253,9 @@ where
             role,
             ledger: Ledger::new(config.max_streams(), load),
             heartbeat: Heartbeat::new(config, now),
-            input: Bytes::with_capacity(READ_AHEAD),
+            input: Queue::with_capacity(READ_AHEAD),
             incoming: Incoming::Boundary,
-            output: Bytes::with_capacity(WRITE_BUFFER),
+            output: Queue::with_capacity(WRITE_BUFFER),
             outgoing: Outgoing { header: [0; HEADER_LEN], header_len: 0, body_left: 0, drop_body: false },
             pongs: VecDeque::new(),
             controls: VecDeque::new(),
@@ -585,7 +586,7 @@ where
             return self.fail_protocol(format!("a {:?} frame for stream 0", header.kind));
         }
         if header.has(flags::SYN) {
-            let theirs = if self.role == Role::Client { id % 2 == 0 } else { id % 2 == 1 };
+            let theirs = id.is_multiple_of(2) == (self.role == Role::Client);
             if !theirs {
                 self.fail_protocol(format!("stream {id} was opened by the peer, whose ids have the other parity"));
             } else if self.ledger.entry(id).is_some() {
