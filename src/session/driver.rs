@@ -240,7 +240,11 @@ where
                         again = true;
                         self.take_inbound(stream, cx);
                     }
-                    Poll::Ready(None | Some(Err(_))) => return Poll::Ready(self.reason_of_end()),
+                    Poll::Ready(None | Some(Err(_))) => {
+                        // The peer may still learn why.
+                        let _ = self.wire.core().poll_flush(cx);
+                        return Poll::Ready(self.reason_of_end());
+                    }
                     Poll::Pending => {}
                 }
                 again |= self.open_streams(cx);

@@ -469,7 +469,11 @@ where
         self.failure.get_or_insert(reason);
     }
 
+    /// Fails, and tells the peer so, if it still reads.
     fn fail_protocol(&mut self, what: impl Into<Arc<str>>) {
+        if self.failure.is_none() {
+            self.push_control(Header::go_away(1));
+        }
         self.fail(CloseReason::Protocol(what.into()));
     }
 
@@ -797,7 +801,6 @@ where
             }
             Kind::GoAway => {
                 // The crate goes on after an error of its own; nothing else makes it send one.
-                self.push_frame(header);
                 self.fail_protocol("a frame that breaks the rules of its stream");
                 Ruling::Drop
             }

@@ -1,0 +1,95 @@
+//! What the tests of sessions share.
+#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
+
+use std::time::Duration;
+
+use evermux::{Config, ConfigBuilder, Session};
+use testkit::frames::{Flags, Header, Kind, Peer};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
+    time::timeout,
+};
+
+/// Longer than any test may take that does not hang.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes in which a lost, doubled or moved piece shows.
+pub fn payload(len: usize) -> Vec<u8> {
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ len as u64;
+    let next = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 56) as u8
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+/// Two sessions that speak to each other through a pipe of so many bytes each way.
+pub async fn pair(pipe: usize) -> (Session, Session) {
+    pair_with(pipe, Config::builder()).await
+}
+
+/// [`pair`], with settings.
+pub async fn pair_with(pipe: usize, settings: ConfigBuilder) -> (Session, Session) {
+    let (near, far) = duplex(pipe);
+    let config = settings.build().unwrap();
+    tokio::try_join!(Session::client(near, &config), Session::server(far, &config)).unwrap()
+}
+
+/// A session that dialled, and a peer that does what the test says. It has answered our proof, and answers pings
+/// whenever it receives.
+pub async fn client_against_peer(settings: ConfigBuilder) -> (Session, Peer<DuplexStream>) {
+    let (near, far) = duplex(1 << 20);
+    let config = settings.build().unwrap();
+    let mut peer = Peer::new(far);
+    peer.answer_pings(true);
+    let session = against(Session::client(near, &config), &mut peer).await;
+    (session, peer)
+}
+
+/// [`client_against_peer`], with a session that was dialled.
+pub async fn server_against_peer(settings: ConfigBuilder) -> (Session, Peer<DuplexStream>) {
+    let (near, far) = duplex(1 << 20);
+    let config = settings.build().unwrap();
+    let mut peer = Peer::new(far);
+    peer.answer_pings(true);
+    let session = against(Session::server(near, &config), &mut peer).await;
+    (session, peer)
+}
+
+async fn against<Io: AsyncRead + AsyncWrite + Unpin>(
+    session: impl Future<Output = Result<Session, evermux::CloseReason>>,
+    peer: &mut Peer<Io>,
+) -> Session {
+    tokio::select! {
+        session = session => session.unwrap(),
+        frame = peer.recv() => panic!("expected pings alone, got {frame:?}"),
+    }
+}
+
+/// The next frame but for pings of ours.
+pub async fn next<Io: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<Io>) -> (Header, Vec<u8>) {
+    in_time(peer.recv_until(|header| header.kind != Kind::Ping)).await.unwrap()
+}
+
+/// A frame's kind, flags and stream.
+pub fn shape(header: &Header) -> (Kind, Flags, u32) {
+    (header.kind, header.flags, header.stream_id)
+}
+
+/// Nothing may hang.
+pub async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    timeout(PATIENCE, future).await.expect("nothing happened in time")
+}
+
+/// Reads to the end.
+pub async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    in_time(stream.read_to_end(&mut bytes)).await?;
+    Ok(bytes)
+}
+
+/// Writes all and finishes.
+pub async fn send_all(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+    in_time(stream.write_all(bytes)).await?;
+    in_time(stream.shutdown()).await
+}
