@@ -1,0 +1,337 @@
+//! Limits hurt one stream, never the session (G16), and bad frames hurt their sender alone (G19).
+#![allow(missing_docs, reason = "test names say it")]
+
+mod common;
+
+use std::{io::ErrorKind, time::Duration};
+
+use common::{client_against_peer, in_time, next, pair, pair_with, read_all, send_all, server_against_peer, shape};
+use evermux::{CloseReason, Config, OpenError, Session};
+use testkit::frames::{Flags, Header, Kind, Peer};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    time::Instant,
+};
+
+const NONE: Flags = Flags::NONE;
+
+#[tokio::test]
+async fn read_first_stream_never_opens() {
+    let (near, far) = pair(4096).await;
+    let mut stream = near.open_stream().await.unwrap();
+    let server = tokio::spawn(async move {
+        let mut stream = far.accept_stream().await.unwrap();
+        stream.write_all(b"server speaks first").await.unwrap();
+        (far, stream)
+    });
+    let mut bytes = [0; 19];
+    in_time(stream.read_exact(&mut bytes)).await.unwrap();
+    assert_eq!(&bytes, b"server speaks first");
+    in_time(server).await.unwrap();
+}
+
+#[tokio::test]
+async fn ack_only_on_first_write() {
+    let (session, mut peer) = server_against_peer(Config::builder()).await;
+    peer.send(Header::window_update(1, Flags::SYN, 0), &[]).await.unwrap();
+    // Nobody has accepted it.
+    assert_eq!(shape(&next(&mut peer).await.0), (Kind::Data, Flags::ACK, 1));
+    assert_eq!(session.open_streams(), 1);
+}
+
+#[tokio::test]
+async fn a_go_peer_opens_more_than_256_streams_that_are_only_read() {
+    let settings = Config::builder().max_streams(1000).accept_backlog(1000);
+    let (session, mut peer) = server_against_peer(settings).await;
+    for id in (1..1200).step_by(2) {
+        peer.send(Header::window_update(id, Flags::SYN, 0), &[]).await.unwrap();
+        assert_eq!(shape(&next(&mut peer).await.0), (Kind::Data, Flags::ACK, id));
+    }
+    assert_eq!(session.open_streams(), 600);
+}
+
+#[tokio::test]
+async fn stream_limit_kills_session() {
+    let (session, mut peer) = server_against_peer(Config::builder().max_streams(256).accept_backlog(1000)).await;
+    for id in (1..600).step_by(2) {
+        peer.send(Header::window_update(id, Flags::SYN, 0), &[]).await.unwrap();
+        let (header, _) = next(&mut peer).await;
+        let expected = if id < 512 { Flags::ACK } else { Flags::RST };
+        assert_eq!((header.flags, header.stream_id), (expected, id));
+    }
+    // A refused stream's frames go nowhere.
+    peer.send_data(599, Flags::FIN, b"lost").await.unwrap();
+    assert_eq!(session.open_streams(), 256);
+    // A place returns when both ends are finished on the wire.
+    let stream = in_time(session.accept_stream()).await.unwrap();
+    drop(stream);
+    assert!(next(&mut peer).await.0.flags.contains(Flags::RST));
+    peer.send(Header::window_update(601, Flags::SYN, 0), &[]).await.unwrap();
+    assert_eq!(shape(&next(&mut peer).await.0), (Kind::Data, Flags::ACK, 601));
+}
+
+#[tokio::test(start_paused = true)]
+async fn past_our_own_limit_an_open_waits_and_then_says_so() {
+    let settings = Config::builder().max_streams(2).open_timeout(Duration::from_secs(3));
+    let (near, far) = pair_with(4096, settings).await;
+    let mut first = near.open_stream().await.unwrap();
+    let _second = near.open_stream().await.unwrap();
+    let begin = Instant::now();
+    assert!(matches!(near.open_stream().await, Err(OpenError::TimedOut)));
+    assert_eq!(begin.elapsed().as_secs(), 3);
+    let waiting = tokio::spawn({
+        let near = near.clone();
+        async move { near.open_stream().await }
+    });
+    // One place returns when both ends are finished.
+    send_all(&mut first, b"x").await.unwrap();
+    let mut far_first = in_time(far.accept_stream()).await.unwrap();
+    assert!(!waiting.is_finished());
+    send_all(&mut far_first, b"y").await.unwrap();
+    assert_eq!(read_all(&mut first).await.unwrap(), b"y");
+    assert!(in_time(waiting).await.unwrap().is_ok());
+    assert!(!near.is_closed() && !far.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn behind_256_streams_without_an_ack_an_open_waits_for_one() {
+    let settings = Config::builder().max_streams(1000).open_timeout(Duration::from_secs(3));
+    let (session, mut peer) = client_against_peer(settings).await;
+    let mut streams = Vec::new();
+    for _ in 0..256 {
+        streams.push(session.open_stream().await.unwrap());
+    }
+    assert!(matches!(session.open_stream().await, Err(OpenError::TimedOut)));
+    let waiting = tokio::spawn({
+        let session = session.clone();
+        async move { session.open_stream().await }
+    });
+    peer.send(Header::window_update(1, Flags::ACK, 0), &[]).await.unwrap();
+    assert!(in_time(waiting).await.unwrap().is_ok());
+    assert!(!session.is_closed());
+}
+
+#[tokio::test]
+async fn cancelled_open_leaks_stream() {
+    let (near, far) = pair_with(4096, Config::builder().max_streams(2)).await;
+    for _ in 0..100 {
+        let held = (near.open_stream().await.unwrap(), near.open_stream().await.unwrap());
+        // It waits for a place, and is dropped.
+        let mut third = Box::pin(near.open_stream());
+        assert!(futures_util::poll!(&mut third).is_pending());
+        drop(third);
+        drop(held);
+        // It has asked the driver, and is dropped before the answer.
+        let mut fourth = Box::pin(near.open_stream());
+        let _ = futures_util::poll!(&mut fourth);
+        drop(fourth);
+    }
+    let settled = async {
+        while near.open_streams() + far.open_streams() > 0 {
+            drop(far.accept_stream().await);
+        }
+    };
+    in_time(settled).await;
+    // All places are there.
+    let _both = (in_time(near.open_stream()).await.unwrap(), in_time(near.open_stream()).await.unwrap());
+}
+
+#[tokio::test]
+async fn a_stream_too_many_for_the_queue_is_reset_alone() {
+    let (near, far) = pair_with(4096, Config::builder().accept_backlog(2)).await;
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        streams.push(near.open_stream().await.unwrap());
+    }
+    let error = read_all(&mut streams[2]).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    for stream in &mut streams[..2] {
+        let mut inbound = in_time(far.accept_stream()).await.unwrap();
+        send_all(&mut inbound, b"fine").await.unwrap();
+        assert_eq!(read_all(stream).await.unwrap(), b"fine");
+    }
+    assert!(!near.is_closed() && !far.is_closed());
+}
+
+#[tokio::test]
+async fn unread_inbound_stalls_all() {
+    let (near, far) = pair_with(4096, Config::builder().accept_backlog(4)).await;
+    let mut busy = near.open_stream().await.unwrap();
+    let mut far_busy = in_time(far.accept_stream()).await.unwrap();
+    let mut unread = Vec::new();
+    for _ in 0..8 {
+        let mut stream = near.open_stream().await.unwrap();
+        let _ = stream.write_all(&[0; 10_000]).await;
+        unread.push(stream);
+    }
+    // Nobody accepts them; pings and the other stream go on.
+    in_time(near.ping()).await.unwrap();
+    in_time(far.ping()).await.unwrap();
+    send_all(&mut busy, b"fine").await.unwrap();
+    assert_eq!(read_all(&mut far_busy).await.unwrap(), b"fine");
+}
+
+#[tokio::test]
+async fn slow_stream_stalls_others() {
+    let (near, far) = pair(65_536).await;
+    let mut unread = near.open_stream().await.unwrap();
+    let _never_read = in_time(far.accept_stream()).await.unwrap();
+    // As much as its window takes; then this stream alone waits.
+    unread.write_all(&[0; 256 << 10]).await.unwrap();
+    let mut more = Box::pin(unread.write_all(b"more"));
+    assert!(futures_util::poll!(&mut more).is_pending());
+    let mut other = near.open_stream().await.unwrap();
+    let bytes = common::payload(1 << 20);
+    let mut far_other = in_time(far.accept_stream()).await.unwrap();
+    let (sent, received) = tokio::join!(send_all(&mut other, &bytes), read_all(&mut far_other));
+    sent.unwrap();
+    assert!(received.unwrap() == bytes);
+}
+
+async fn reason_of(bytes: &[u8]) -> (CloseReason, Option<Header>) {
+    let (session, mut peer) = server_against_peer(Config::builder()).await;
+    peer.send_raw(bytes).await.unwrap();
+    let reason = in_time(session.closed()).await;
+    let mut last = None;
+    while let Ok((header, _)) = peer.recv().await {
+        last = Some(header);
+    }
+    (reason, last)
+}
+
+#[tokio::test]
+async fn what_is_not_yamux_ends_the_session_and_says_what_it_was() {
+    let syn = Header::window_update(1, Flags::SYN, 0).encode();
+    let cases = [
+        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "version 71"),
+        (vec![0, 7, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0], "type 7"),
+        (Header::data(1, Flags::SYN, 2 << 20).encode().to_vec(), "1 MiB"),
+        (Header::window_update(2, Flags::SYN, 0).encode().to_vec(), "parity"),
+        (Header::data(0, NONE, 0).encode().to_vec(), "stream 0"),
+        ([syn, syn].concat(), "twice"),
+        ([&syn[..], &Header::data(1, NONE, 300_000).encode(), &vec![0; 300_000]].concat(), "rules of its stream"),
+        (Header::window_update(1, Flags::SYN, u32::MAX).encode().to_vec(), "rules of its stream"),
+    ];
+    for (bytes, text) in cases {
+        let (reason, last) = reason_of(&bytes).await;
+        assert!(matches!(reason, CloseReason::Protocol(_)), "{reason:?}");
+        assert!(reason.to_string().contains(text), "{reason} should contain {text:?}");
+        let last = last.expect("the peer is told");
+        assert_eq!((last.kind, last.length), (Kind::GoAway, 1), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn own_ping_confused_with_the_crates() {
+    let (session, mut peer) = client_against_peer(Config::builder()).await;
+    // Answers that nobody asked for: the yamux crate would end the session at the first.
+    for value in [0, 1, 2, 77, 1 << 31, (1 << 31) + 5, u32::MAX] {
+        peer.send(Header::pong(value), &[]).await.unwrap();
+    }
+    tokio::select! {
+        pong = session.ping() => drop(pong.unwrap()),
+        frame = peer.recv() => panic!("{frame:?}"),
+    }
+    assert!(!session.is_closed());
+}
+
+#[tokio::test]
+async fn ping_flood() {
+    let (near, far) = duplex(256);
+    let config = Config::default();
+    let mut peer = Peer::new(far);
+    peer.answer_pings(true);
+    let session = tokio::select! {
+        session = Session::server(near, &config) => session.unwrap(),
+        frame = peer.recv() => panic!("{frame:?}"),
+    };
+    // It never reads the answers. The pipe holds 21 of them, the buffer of the socket more.
+    let flood = async {
+        for value in 0.. {
+            if peer.send(Header::ping(value), &[]).await.is_err() {
+                break;
+            }
+        }
+    };
+    let (reason, ()) = in_time(async { tokio::join!(session.closed(), flood) }).await;
+    assert!(matches!(reason, CloseReason::PingFlood), "{reason:?}");
+}
+
+#[tokio::test]
+async fn a_peer_that_causes_resets_and_reads_none_is_a_flood() {
+    let (near, far) = duplex(256);
+    let config = Config::builder().max_streams(1).build().unwrap();
+    let mut peer = Peer::new(far);
+    peer.answer_pings(true);
+    let session = tokio::select! {
+        session = Session::server(near, &config) => session.unwrap(),
+        frame = peer.recv() => panic!("{frame:?}"),
+    };
+    let flood = async {
+        for id in (1..).step_by(2) {
+            if peer.send(Header::window_update(id, Flags::SYN, 0), &[]).await.is_err() {
+                break;
+            }
+        }
+    };
+    let (reason, ()) = in_time(async { tokio::join!(session.closed(), flood) }).await;
+    assert!(matches!(reason, CloseReason::ControlFlood), "{reason:?}");
+}
+
+#[tokio::test]
+async fn a_panic_in_the_driver_is_one_lost_session() {
+    /// Panics in the third write.
+    struct Fuse(tokio::io::DuplexStream, u32);
+
+    impl tokio::io::AsyncRead for Fuse {
+        fn poll_read(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+            buf: &mut tokio::io::ReadBuf<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            std::pin::Pin::new(&mut self.0).poll_read(cx, buf)
+        }
+    }
+
+    impl tokio::io::AsyncWrite for Fuse {
+        fn poll_write(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+            buf: &[u8],
+        ) -> std::task::Poll<std::io::Result<usize>> {
+            self.1 += 1;
+            assert!(self.1 < 3, "the fuse of the test");
+            std::pin::Pin::new(&mut self.0).poll_write(cx, buf)
+        }
+
+        fn poll_flush(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            std::pin::Pin::new(&mut self.0).poll_flush(cx)
+        }
+
+        fn poll_shutdown(
+            mut self: std::pin::Pin<&mut Self>,
+            cx: &mut std::task::Context<'_>,
+        ) -> std::task::Poll<std::io::Result<()>> {
+            std::pin::Pin::new(&mut self.0).poll_shutdown(cx)
+        }
+    }
+
+    let (near, far) = duplex(4096);
+    let config = Config::default();
+    let (near, far) = tokio::try_join!(Session::client(Fuse(near, 0), &config), Session::server(far, &config)).unwrap();
+    // The third write is somewhere here.
+    let outcome = async {
+        loop {
+            let mut stream = near.open_stream().await?;
+            stream.write_all(b"x").await.ok();
+        }
+    };
+    let error: Result<(), OpenError> = in_time(outcome).await;
+    let error = error.unwrap_err();
+    assert!(matches!(error, OpenError::Lost(CloseReason::Panicked)), "{error:?}");
+    assert!(matches!(near.closed().await, CloseReason::Panicked));
+    assert!(matches!(in_time(far.closed()).await, CloseReason::Lost(_)));
+}
