@@ -221,16 +221,30 @@ async fn what_is_not_yamux_ends_the_session_and_says_what_it_was() {
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn own_ping_confused_with_the_crates() {
-    let (session, mut peer) = client_against_peer(Config::builder()).await;
-    // Answers that nobody asked for: the yamux crate would end the session at the first.
+    let (near, far) = duplex(1 << 16);
+    let config = Config::default();
+    let mut peer = Peer::new(far);
+    // On a path so long the crate learns of answers to its own pings, to let windows grow.
+    let (session, ()) = tokio::join!(Session::client(near, &config), async {
+        for _ in 0..2 {
+            let (ping, _) = peer.recv().await.unwrap();
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            peer.send(Header::pong(ping.length), &[]).await.unwrap();
+        }
+    });
+    let session = session.unwrap();
+    peer.answer_pings(true);
+    // Answers that nobody asked for: the crate would end the session at the first.
     for value in [0, 1, 2, 77, 1 << 31, (1 << 31) + 5, u32::MAX] {
         peer.send(Header::pong(value), &[]).await.unwrap();
     }
-    tokio::select! {
-        pong = session.ping() => drop(pong.unwrap()),
-        frame = peer.recv() => panic!("{frame:?}"),
+    for _ in 0..3 {
+        tokio::select! {
+            pong = session.ping() => drop(pong.unwrap()),
+            frame = peer.recv() => panic!("{frame:?}"),
+        }
     }
     assert!(!session.is_closed());
 }

@@ -1,0 +1,171 @@
+//! Dead peers are found, live ones kept (G10).
+#![allow(missing_docs, reason = "test names say it")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{client_against_peer, in_time, pair, payload, read_all, send_all};
+use evermux::{CloseReason, Config, OpenError, Session};
+use testkit::frames::{Flags, Header, Kind, Peer};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    time::{Instant, sleep, timeout},
+};
+
+const IDLE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(5);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+const SLACK: Duration = Duration::from_millis(10);
+
+fn is_about(took: Duration, expected: Duration) -> bool {
+    (expected..expected + SLACK).contains(&took)
+}
+
+#[tokio::test(start_paused = true)]
+async fn half_open_forever() {
+    let (session, peer) = client_against_peer(Config::builder()).await;
+    let begin = Instant::now();
+    let reason = timeout(Duration::from_secs(60), session.closed()).await.unwrap();
+    assert!(matches!(reason, CloseReason::HeartbeatTimeout), "{reason:?}");
+    assert!(is_about(begin.elapsed(), IDLE + TIMEOUT), "{:?}", begin.elapsed());
+    drop(peer);
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_idle_sessions_live_for_a_day() {
+    let (near, far) = pair(4096).await;
+    let day = Duration::from_secs(24 * 3600);
+    assert!(timeout(day, near.closed()).await.is_err());
+    assert!(!far.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_ping_is_sent_after_silence_and_not_before() {
+    let (session, mut peer) = client_against_peer(Config::builder()).await;
+    peer.answer_pings(false);
+    let begin = Instant::now();
+    // A byte restarts the time.
+    sleep(Duration::from_secs(6)).await;
+    peer.send(Header::window_update(1, Flags::NONE, 0), &[]).await.unwrap();
+    let (ping, _) = peer.recv().await.unwrap();
+    assert_eq!((ping.kind, ping.flags), (Kind::Ping, Flags::SYN));
+    assert!(is_about(begin.elapsed(), Duration::from_secs(16)), "{:?}", begin.elapsed());
+    // So does every byte while the answer is out, and a byte alone is no answer.
+    for _ in 0..3 {
+        sleep(Duration::from_secs(4)).await;
+        peer.send(Header::window_update(1, Flags::NONE, 0), &[]).await.unwrap();
+    }
+    let last = Instant::now();
+    assert!(matches!(session.closed().await, CloseReason::HeartbeatTimeout));
+    assert!(is_about(last.elapsed(), TIMEOUT), "{:?}", last.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn stalled_writer_unnoticed() {
+    let (near, far) = duplex(4096);
+    let config = Config::default();
+    let mut peer = Peer::new(far);
+    peer.answer_pings(true);
+    let session = tokio::select! {
+        session = Session::client(near, &config) => session.unwrap(),
+        frame = peer.recv() => panic!("{frame:?}"),
+    };
+    let begin = Instant::now();
+    let mut stream = session.open_stream().await.unwrap();
+    stream.write_all(&[0; 200 << 10]).await.unwrap();
+    // The peer does not read, and sends all the time.
+    let reason = loop {
+        tokio::select! {
+            reason = session.closed() => break reason,
+            () = sleep(Duration::from_secs(1)) => {}
+        }
+        peer.send(Header::window_update(1, Flags::NONE, 0), &[]).await.unwrap();
+    };
+    assert!(matches!(reason, CloseReason::WriteStalled), "{reason:?}");
+    assert!(is_about(begin.elapsed(), WRITE_TIMEOUT), "{:?}", begin.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn write_timeout_leaves_session() {
+    let (near, far) = duplex(4096);
+    let config = Config::default();
+    let mut peer = Peer::new(far);
+    peer.answer_pings(true);
+    let session = tokio::select! {
+        session = Session::client(near, &config) => session.unwrap(),
+        frame = peer.recv() => panic!("{frame:?}"),
+    };
+    let mut stream = session.open_stream().await.unwrap();
+    let error = in_time(stream.write_all(&[0; 1 << 20])).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert!(matches!(session.open_stream().await, Err(OpenError::Lost(CloseReason::WriteStalled))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_is_given_up_at_the_proof() {
+    let (near, far) = duplex(64);
+    let config = Config::default();
+    let begin = Instant::now();
+    let error = Session::client(near, &config).await.unwrap_err();
+    assert!(matches!(error, CloseReason::NotProven), "{error:?}");
+    assert!(is_about(begin.elapsed(), Duration::from_secs(10)), "{:?}", begin.elapsed());
+    drop(far);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_waits_for_credit_is_no_stall() {
+    let (near, far) = pair(4096).await;
+    let mut stream = near.open_stream().await.unwrap();
+    let mut far_stream = in_time(far.accept_stream()).await.unwrap();
+    let bytes = payload(1 << 20);
+    let sending = tokio::spawn({
+        let bytes = bytes.clone();
+        async move { stream.write_all(&bytes).await.and(stream.shutdown().await).map(|()| stream) }
+    });
+    // For an hour the peer's application reads nothing.
+    sleep(Duration::from_secs(3600)).await;
+    assert!(!sending.is_finished() && !near.is_closed() && !far.is_closed());
+    assert!(read_all(&mut far_stream).await.unwrap() == bytes);
+    in_time(sending).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn symmetric_backpressure_deadlock() {
+    let (near, far) = pair(1024).await;
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        streams.push(near.open_stream().await.unwrap());
+        streams.push(in_time(far.accept_stream()).await.unwrap());
+    }
+    // Both ends of each fill every window, and nobody reads.
+    let bytes = payload(256 << 10);
+    for stream in &mut streams {
+        in_time(stream.write_all(&bytes)).await.unwrap();
+    }
+    for session in [&near, &far] {
+        in_time(session.ping()).await.unwrap();
+    }
+    sleep(Duration::from_secs(600)).await;
+    for stream in &mut streams {
+        let mut read = vec![0; bytes.len()];
+        in_time(stream.read_exact(&mut read)).await.unwrap();
+        assert!(read == bytes);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_busy_link_needs_no_ping() {
+    let (near, far) = pair(4096).await;
+    let mut stream = near.open_stream().await.unwrap();
+    let mut far_stream = in_time(far.accept_stream()).await.unwrap();
+    for _ in 0..100 {
+        sleep(Duration::from_secs(9)).await;
+        in_time(stream.write_all(b"x")).await.unwrap();
+        in_time(far_stream.read_exact(&mut [0])).await.unwrap();
+        in_time(far_stream.write_all(b"x")).await.unwrap();
+        in_time(stream.read_exact(&mut [0])).await.unwrap();
+    }
+    send_all(&mut stream, b"").await.unwrap();
+    assert!(!near.is_closed());
+}
