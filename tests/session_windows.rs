@@ -1,0 +1,73 @@
+//! Windows grow on long paths, and on them alone.
+#![allow(missing_docs, reason = "test names say it")]
+
+mod common;
+
+use std::time::Duration;
+
+use common::{in_time, next};
+use evermux::{Config, Session};
+use testkit::frames::{Flags, Header, Kind, Peer};
+use tokio::{
+    io::{AsyncReadExt, DuplexStream, duplex},
+    time::sleep,
+};
+
+const WINDOW: u32 = 256 << 10;
+
+/// A session whose pings are answered after this time, and its peer.
+async fn session_over(round_trip: Duration) -> (Session, Peer<DuplexStream>) {
+    let (near, far) = duplex(1 << 20);
+    let config = Config::default();
+    let mut peer = Peer::new(far);
+    let answers = async {
+        // The proof, and the first ping of the crate.
+        for _ in 0..2 {
+            let (ping, _) = peer.recv().await.unwrap();
+            sleep(round_trip).await;
+            peer.send(Header::pong(ping.length), &[]).await.unwrap();
+        }
+    };
+    let (session, ()) = tokio::join!(Session::server(near, &config), answers);
+    peer.answer_pings(true);
+    (session.unwrap(), peer)
+}
+
+/// Sends all that the window allows, again and again, to an application that reads at once. Gives the largest window.
+async fn largest_window(session: Session, mut peer: Peer<DuplexStream>, rounds: usize) -> u32 {
+    peer.send_data(1, Flags::SYN, b"").await.unwrap();
+    let mut stream = in_time(session.accept_stream()).await.unwrap();
+    let reader = tokio::spawn(async move {
+        let mut buffer = vec![0; 64 << 10];
+        while stream.read(&mut buffer).await.is_ok_and(|n| n > 0) {}
+    });
+    let (mut window, mut largest) = (WINDOW, WINDOW);
+    for _ in 0..rounds {
+        let sent = window.min(64 << 10);
+        peer.send_data(1, Flags::NONE, &vec![0; sent as usize]).await.unwrap();
+        window -= sent;
+        while window < WINDOW / 2 {
+            let (header, _) = next(&mut peer).await;
+            if header.kind == Kind::WindowUpdate {
+                window += header.length;
+            }
+        }
+        largest = largest.max(window);
+    }
+    reader.abort();
+    largest
+}
+
+#[tokio::test]
+async fn a_window_grows_on_a_long_path() {
+    let (session, peer) = session_over(Duration::from_millis(50)).await;
+    assert!(session.round_trip() >= Some(Duration::from_millis(50)));
+    assert!(largest_window(session, peer, 400).await > WINDOW);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_does_not_grow_on_a_short_path() {
+    let (session, peer) = session_over(Duration::ZERO).await;
+    assert_eq!(session.round_trip(), Some(Duration::ZERO));
+    assert_eq!(largest_window(session, peer, 400).await, WINDOW);
+}
