@@ -22,13 +22,12 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Lets everyone wait, makes one change, and returns once everyone has seen `expected`.
 fn everyone_is_freed_by(change: impl FnOnce(&Arc<Slot>), expected: Result<&'static str, &'static str>) {
     let slot: Arc<Slot> = Arc::new(SessionSlot::new(1));
+    #[expect(clippy::disallowed_methods, reason = "threads wait by the real clock")]
+    let deadline = Instant::now() + PATIENCE;
     let threads: Vec<_> = (0..THREADS)
         .map(|_| {
             let slot = Arc::clone(&slot);
-            thread::Builder::new()
-                .stack_size(64 << 10)
-                .spawn(move || slot.wait_until(Instant::now() + PATIENCE))
-                .unwrap()
+            thread::Builder::new().stack_size(64 << 10).spawn(move || slot.wait_until(deadline)).unwrap()
         })
         .collect();
     let runtime = runtime::Builder::new_current_thread().enable_time().build().unwrap();

@@ -6,13 +6,14 @@ use std::{
     net::SocketAddr,
     pin::pin,
     task::{Context, Poll, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use evermux::{Accept, Config, Connect, TcpAcceptor, TcpConnector, error::StartError};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpSocket, TcpStream},
+    time::Instant,
 };
 
 async fn listen(address: &str) -> (TcpAcceptor, SocketAddr) {

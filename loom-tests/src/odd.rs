@@ -1,6 +1,9 @@
 //! What loom lacks: spurious wake-ups, and deadlines that pass.
 
-use std::{mem, sync::Arc};
+use std::{
+    mem,
+    sync::{Arc, PoisonError},
+};
 
 use evermux::sync::{Ordering, Primitives};
 use loom::sync::{Condvar, Mutex, atomic};
@@ -25,12 +28,12 @@ struct Parker {
 
 /// Wakes every thread that waits on a condition variable, though nothing has happened.
 pub fn wake_for_no_reason() {
-    wake(WORLD.lock().expect("no model panics under this lock"));
+    wake(WORLD.lock().unwrap_or_else(PoisonError::into_inner));
 }
 
 /// Moves the clock, and wakes the threads whose deadline has passed.
 pub fn advance_to(now: u64) {
-    let mut world = WORLD.lock().expect("no model panics under this lock");
+    let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
     world.now = now;
     // Those without a deadline are woken too: one more wake for no reason.
     wake(world);
@@ -40,7 +43,7 @@ fn wake(mut world: loom::sync::MutexGuard<'_, World>) {
     let parked = mem::take(&mut world.parked);
     drop(world);
     for parker in parked {
-        *parker.woken.lock().expect("no model panics under this lock") = true;
+        *parker.woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
         parker.changed.notify_one();
     }
 }
@@ -51,7 +54,7 @@ pub enum Odd {}
 
 impl Odd {
     fn park<'a, T>(mutex: &'a Mutex<T>, guard: Guard<'a, T>, deadline: Option<u64>) -> Guard<'a, T> {
-        let mut world = WORLD.lock().expect("no model panics under this lock");
+        let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
         if deadline.is_some_and(|deadline| world.now >= deadline) {
             return guard;
         }
@@ -59,9 +62,9 @@ impl Odd {
         world.parked.push(Arc::clone(&parker));
         drop(world);
         drop(guard);
-        let mut woken = parker.woken.lock().expect("no model panics under this lock");
+        let mut woken = parker.woken.lock().unwrap_or_else(PoisonError::into_inner);
         while !*woken {
-            woken = parker.changed.wait(woken).expect("no model panics under this lock");
+            woken = parker.changed.wait(woken).unwrap_or_else(PoisonError::into_inner);
         }
         drop(woken);
         Guard::lock(mutex)
@@ -144,6 +147,6 @@ impl Primitives for Odd {
     }
 
     fn now() -> Self::Instant {
-        WORLD.lock().expect("no model panics under this lock").now
+        WORLD.lock().unwrap_or_else(PoisonError::into_inner).now
     }
 }

@@ -128,6 +128,7 @@ impl Primitives for Std {
     }
 
     #[inline]
+    #[expect(clippy::disallowed_methods, reason = "this is the clock of Primitives")]
     fn now() -> Self::Instant {
         Instant::now()
     }
