@@ -1,6 +1,8 @@
 //! What the tests of sessions share.
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
 
+pub mod network;
+
 use std::time::Duration;
 
 use evermux::{Config, ConfigBuilder, Session};
