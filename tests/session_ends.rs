@@ -175,7 +175,7 @@ async fn reader_gone_after_fin_hangs_writer() {
     let mut sent = 0;
     let reset = loop {
         while credit >= 32 << 10 {
-            peer.send_data(1, NONE, &[0; 32 << 10]).await.unwrap();
+            peer.send_data(1, NONE, &vec![0; 32 << 10]).await.unwrap();
             credit -= 32 << 10;
             sent += 32 << 10;
         }

@@ -73,7 +73,7 @@ async fn stalled_writer_unnoticed() {
     };
     let begin = Instant::now();
     let mut stream = session.open_stream().await.unwrap();
-    stream.write_all(&[0; 200 << 10]).await.unwrap();
+    stream.write_all(&vec![0; 200 << 10]).await.unwrap();
     // The peer does not read, and sends all the time.
     let reason = loop {
         tokio::select! {
@@ -97,7 +97,7 @@ async fn write_timeout_leaves_session() {
         frame = peer.recv() => panic!("{frame:?}"),
     };
     let mut stream = session.open_stream().await.unwrap();
-    let error = in_time(stream.write_all(&[0; 1 << 20])).await.unwrap_err();
+    let error = in_time(stream.write_all(&vec![0; 1 << 20])).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     assert!(matches!(session.open_stream().await, Err(OpenError::Lost(CloseReason::WriteStalled))));
 }

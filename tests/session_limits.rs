@@ -177,7 +177,7 @@ async fn slow_stream_stalls_others() {
     let mut unread = near.open_stream().await.unwrap();
     let _never_read = in_time(far.accept_stream()).await.unwrap();
     // As much as its window takes; then this stream alone waits.
-    unread.write_all(&[0; 256 << 10]).await.unwrap();
+    unread.write_all(&vec![0; 256 << 10]).await.unwrap();
     let mut more = Box::pin(unread.write_all(b"more"));
     assert!(futures_util::poll!(&mut more).is_pending());
     let mut other = near.open_stream().await.unwrap();

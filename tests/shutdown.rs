@@ -151,7 +151,7 @@ async fn a_peer_that_never_reads_does_not_hold_the_shutdown() {
     let mut streams = Vec::new();
     for _ in 0..8 {
         let mut stream = in_time(manager.open_stream()).await.unwrap();
-        stream.write_all(&[0; 256 << 10]).await.unwrap();
+        stream.write_all(&vec![0; 256 << 10]).await.unwrap();
         streams.push(stream);
     }
     let begin = Instant::now();

@@ -51,7 +51,7 @@ async fn upload(bytes_per_second: usize) -> (Option<CloseReason>, usize) {
     let mut streams = Vec::new();
     for _ in 0..STREAMS {
         let mut stream = client.open_stream().await.unwrap();
-        stream.write_all(&[7; WINDOW_BYTES]).await.unwrap();
+        stream.write_all(&vec![7; WINDOW_BYTES]).await.unwrap();
         streams.push(stream);
     }
     let ended = timeout(Duration::from_secs(120), client.closed()).await.ok();
