@@ -1,1 +1,7 @@
 //! Property and state-machine tests of evermux, and the reference model of its slot.
+
+pub use platform::{Calm, assert_unlocked};
+pub use slot::{Model, ModelReader};
+
+mod platform;
+mod slot;
