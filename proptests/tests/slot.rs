@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use evermux::sync::{Refused, Reservation, SessionSlot, SlotReader, Wait, WaitUntilError};
+use evermux::sync::{Refused, Reservation, SessionId, SessionSlot, SlotReader, Wait, WaitUntilError};
 use proptest::{prelude::*, sample::Index};
 use proptests::{Calm, Model, ModelReader, assert_unlocked};
 
@@ -104,14 +104,19 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// A session to be: its reservation until that is dropped, the id that it has in the real slot, and its load.
+struct Newcomer {
+    reservation: Option<Reservation<Session, u32, Calm>>,
+    id: SessionId,
+    load: Arc<AtomicUsize>,
+}
+
 /// The slot and its model, side by side. A field is dropped before those below it.
 struct Pair<'a> {
     waits: [Option<Wait<'a, Session, u32, Calm>>; FUTURES],
     readers: [(SlotReader<Session, u32, Calm>, ModelReader); READERS],
-    /// By id: the reservation until it is dropped, and the session's load.
-    reservations: Vec<(Option<Reservation<Session, u32, Calm>>, Arc<AtomicUsize>)>,
-    /// The real id of each reservation.
-    ids: Vec<evermux::SessionId>,
+    /// By the id that they have in the model.
+    newcomers: Vec<Newcomer>,
     model: Model,
     counts: [Arc<Counts>; WAKERS],
     alive: Arc<AtomicUsize>,
@@ -123,8 +128,7 @@ impl<'a> Pair<'a> {
         Self {
             waits: [const { None }; FUTURES],
             readers: [(); READERS].map(|()| (slot.reader(), ModelReader::default())),
-            reservations: Vec::new(),
-            ids: Vec::new(),
+            newcomers: Vec::new(),
             model: Model::new(slot.places()),
             counts: Default::default(),
             alive: Arc::default(),
@@ -140,13 +144,13 @@ impl<'a> Pair<'a> {
     /// Does a step in both, and compares what it gives. A step that names nothing is skipped.
     #[expect(clippy::needless_pass_by_value, reason = "a step is done once")]
     fn step(&mut self, step: Step) {
-        let count = self.reservations.len();
+        let count = self.newcomers.len();
         match step {
             Step::Reserve => {
                 let reservation = self.slot.reserve();
-                assert!(!self.ids.contains(&reservation.id()));
-                self.ids.push(reservation.id());
-                self.reservations.push((Some(reservation), Arc::default()));
+                let id = reservation.id();
+                assert!(self.newcomers.iter().all(|other| other.id != id));
+                self.newcomers.push(Newcomer { reservation: Some(reservation), id, load: Arc::default() });
                 assert_eq!(self.model.reserve(), count);
             }
             Step::WaitUntilNow => {
@@ -187,30 +191,31 @@ impl<'a> Pair<'a> {
             _ if count == 0 => {}
             Step::DropReservation(index) => {
                 let index = index.index(count);
-                self.reservations[index].0 = None;
+                self.newcomers[index].reservation = None;
                 self.model.forget(index);
             }
             Step::Install(index) => {
                 let (index, session) = (index.index(count), self.session(index.index(count)));
-                if let (Some(reservation), load) = &mut self.reservations[index] {
+                if let Newcomer { reservation: Some(reservation), load, .. } = &mut self.newcomers[index] {
                     let got = self.slot.install(reservation, session, Arc::clone(load));
                     assert_eq!(got.map_err(plain), self.model.install(index));
                 }
             }
             Step::Replace(old, new) => {
                 let (old, new, session) = (old.index(count), new.index(count), self.session(new.index(count)));
-                if let (Some(reservation), load) = &mut self.reservations[new] {
-                    let got = self.slot.replace(self.ids[old], reservation, session, Arc::clone(load));
+                let real_old = self.newcomers[old].id;
+                if let Newcomer { reservation: Some(reservation), load, .. } = &mut self.newcomers[new] {
+                    let got = self.slot.replace(real_old, reservation, session, Arc::clone(load));
                     assert_eq!(got.map(id).map_err(plain), self.model.replace(old, new));
                 }
             }
             Step::Clear(index) => {
                 let index = index.index(count);
-                assert_eq!(self.slot.clear(self.ids[index]).map(id), self.model.clear(index));
+                assert_eq!(self.slot.clear(self.newcomers[index].id).map(id), self.model.clear(index));
             }
             Step::SetLoad(index, load) => {
                 let index = index.index(count);
-                self.reservations[index].1.store(load, Ordering::Relaxed);
+                self.newcomers[index].load.store(load, Ordering::Relaxed);
                 self.model.set_load(index, load);
             }
         }
@@ -218,7 +223,7 @@ impl<'a> Pair<'a> {
 
     /// Compares what can be seen from outside after a step.
     fn compare(&self) {
-        let live: Vec<_> = self.model.live().into_iter().map(|id| (self.ids[id], id)).collect();
+        let live: Vec<_> = self.model.live().into_iter().map(|id| (self.newcomers[id].id, id)).collect();
         assert_eq!(self.slot.live().into_iter().map(|(real, session)| (real, id(session))).collect::<Vec<_>>(), live);
         assert_eq!(self.slot.stopped(), self.model.stopped());
         assert_eq!(self.slot.reserved(), self.model.reserved());
