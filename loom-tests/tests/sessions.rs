@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
-use evermux::sync::{Ending, Refused, SessionEnd, SessionSlot, StopGuard};
+use evermux::sync::{Ending, Refused, SessionEnd, SessionSlot, SlotReader, StopGuard};
 use loom::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
     thread,
 };
 use loom_tests::{Loom, Preemptions::Unbounded, Slot, assert_unlocked, explore, install, load, slot, try_install};
 
+type Reader = SlotReader<u32, &'static str, Loom>;
+
 /// G3: whoever knows of a death through an acquiring load is not given the session by a cached reader.
 #[test]
 fn generation_before_lock() {
-    explore("generation_before_lock", Unbounded, 20, || {
+    explore("generation_before_lock", Unbounded, 60, || {
         let slot = slot(1);
         let id = install(&slot, 1);
         let told = Arc::new(AtomicBool::new(false));
@@ -31,10 +33,10 @@ fn generation_before_lock() {
     });
 }
 
-/// G3: a reader across a replace never goes back to the older session.
+/// G3: a reader across a replace never goes back to the older session, and does not stay with it.
 #[test]
 fn a_reader_never_goes_back() {
-    explore("a_reader_never_goes_back", Unbounded, 6, || {
+    explore("a_reader_never_goes_back", Unbounded, 80, || {
         let slot = slot(1);
         let old = install(&slot, 1);
         let looks = thread::spawn({
@@ -42,11 +44,32 @@ fn a_reader_never_goes_back() {
             move || {
                 let seen = [(); 3].map(|()| reader.session().copied().unwrap());
                 assert!(seen.is_sorted(), "{seen:?}");
+                reader
             }
         });
         assert_eq!(slot.replace(old, &mut slot.reserve(), 2, load()), Ok(1));
-        looks.join().unwrap();
-        assert_eq!(slot.reader().session(), Some(&2));
+        assert_eq!(looks.join().unwrap().session(), Some(&2));
+    });
+}
+
+/// G1 G3: a reader that looked during an install and a stop has seen both once they are over.
+#[test]
+fn a_reader_misses_no_change() {
+    explore("a_reader_misses_no_change", Unbounded, 100, || {
+        let slot = slot(1);
+        let looks = |mut reader: Reader| {
+            thread::spawn(move || {
+                assert!(matches!(reader.session(), Some(1) | None));
+                reader
+            })
+        };
+        let during_install = looks(slot.reader());
+        install(&slot, 1);
+        let mut reader = during_install.join().unwrap();
+        assert_eq!(reader.session(), Some(&1));
+        let during_stop = looks(reader);
+        assert_eq!(slot.stop("shut down"), [1]);
+        assert_eq!(during_stop.join().unwrap().session(), None);
     });
 }
 
@@ -297,7 +320,7 @@ fn tracked() -> Tracked {
 /// G6 G7: whichever of replace, clear and stop comes last, each session is returned, and dropped outside the lock.
 #[test]
 fn close_under_lock() {
-    explore("close_under_lock", Unbounded, 1_000, || {
+    explore("close_under_lock", Unbounded, 4_000, || {
         let slot: Arc<SessionSlot<Tracked, (), Loom>> = Arc::new(SessionSlot::with_primitives(1));
         let mut first = slot.reserve();
         slot.install(&mut first, tracked(), load()).ok().unwrap();

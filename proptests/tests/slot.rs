@@ -252,7 +252,7 @@ fn plain(refused: Refused<Session, u32>) -> Refused<usize, u32> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 2_000, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1_000, ..ProptestConfig::default() })]
 
     /// G1 to G4 and G6 to G9, one step at a time.
     #[test]
