@@ -9,7 +9,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use evermux::sync::{Refused, Reservation, SessionId, SessionSlot, SlotReader, Wait, WaitUntilError};
+use evermux::sync::{ClearHook, Refused, Reservation, SessionId, SessionSlot, SlotReader, Wait, WaitUntilError};
 use proptest::{prelude::*, sample::Index};
 use proptests::{Calm, Model, ModelReader, assert_unlocked};
 
@@ -73,6 +73,7 @@ enum Step {
     Install(Index),
     Replace(Index, Index),
     Clear(Index),
+    ClearByHook(Index),
     Stop(u32),
     Poll { future: usize, waker: usize },
     DropWait(usize),
@@ -91,7 +92,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => id().prop_map(Step::DropReservation),
         6 => id().prop_map(Step::Install),
         3 => (id(), id()).prop_map(|(old, new)| Step::Replace(old, new)),
-        5 => id().prop_map(Step::Clear),
+        4 => id().prop_map(Step::Clear),
+        2 => id().prop_map(Step::ClearByHook),
         1 => (0..3u32).prop_map(Step::Stop),
         12 => (0..FUTURES, 0..WAKERS).prop_map(|(future, waker)| Step::Poll { future, waker }),
         3 => (0..FUTURES).prop_map(Step::DropWait),
@@ -104,10 +106,12 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A session to be: its reservation until that is dropped, the id that it has in the real slot, and its load.
+/// A session to be: its reservation until that is dropped, the id that it has in the real slot, what it
+/// calls when it dies, and its load.
 struct Newcomer {
     reservation: Option<Reservation<Session, u32, Calm>>,
     id: SessionId,
+    hook: ClearHook<Session, u32, Calm>,
     load: Arc<AtomicUsize>,
 }
 
@@ -148,9 +152,9 @@ impl<'a> Pair<'a> {
         match step {
             Step::Reserve => {
                 let reservation = self.slot.reserve();
-                let id = reservation.id();
+                let (id, hook) = (reservation.id(), reservation.clear_hook());
                 assert!(self.newcomers.iter().all(|other| other.id != id));
-                self.newcomers.push(Newcomer { reservation: Some(reservation), id, load: Arc::default() });
+                self.newcomers.push(Newcomer { reservation: Some(reservation), id, hook, load: Arc::default() });
                 assert_eq!(self.model.reserve(), count);
             }
             Step::WaitUntilNow => {
@@ -212,6 +216,11 @@ impl<'a> Pair<'a> {
             Step::Clear(index) => {
                 let index = index.index(count);
                 assert_eq!(self.slot.clear(self.newcomers[index].id).map(id), self.model.clear(index));
+            }
+            Step::ClearByHook(index) => {
+                let index = index.index(count);
+                self.newcomers[index].hook.clear();
+                self.model.clear(index);
             }
             Step::SetLoad(index, load) => {
                 let index = index.index(count);
