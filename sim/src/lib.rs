@@ -1,0 +1,17 @@
+//! evermux on a simulated network: every run is one seed.
+//!
+//! A run happens on a thread of its own, on which the clock and the operating system's randomness are simulated
+//! ([`interpose`]), over a network made by turmoil ([`net`]). All that a run says of itself goes into one trace, whose
+//! hash names the run ([`trace`]): the same seed gives the same trace to the last byte, in any process, under any load.
+//! One process does one run, because tokio's numbers of tasks are those of the process ([`sweep`]).
+//!
+//! What would break that, and is therefore absent here: a `select!` that is not `biased` (tokio draws its order from a
+//! counter of the whole process), an order taken from a randomly hashed map, addresses in memory, and time or randomness
+//! from anywhere but the functions that [`interpose`] replaces.
+
+pub mod interpose;
+pub mod net;
+pub mod run;
+pub mod scenarios;
+pub mod sweep;
+pub mod trace;
