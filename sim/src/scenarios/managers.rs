@@ -141,6 +141,8 @@ async fn mourn(manager: MuxManager, dead: Dead) {
         let reason = session.closed().await;
         info!(session = %id, %reason, "the end of a session is known");
         dead.borrow_mut().push(id);
+        // A slot that still has it would keep this loop from ever waiting.
+        tokio::task::yield_now().await;
     }
 }
 
@@ -201,6 +203,8 @@ impl Caller {
                 Err(error) => {
                     info!(session = %session.id(), %error, "interrupted");
                     self.counters.add("interrupted", 1);
+                    // Whoever notes the end of the session is let in, so that asking again is asking too late.
+                    tokio::task::yield_now().await;
                 }
             }
         }
