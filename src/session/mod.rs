@@ -1,6 +1,6 @@
 //! One yamux session over one connection.
 //!
-//! socket → [wire](wire) → yamux crate → [driver](driver) → handles. The driver is the only task that touches the crate.
+//! socket → wire → yamux crate → driver → handles. The driver is the only task that touches the crate.
 //! It knows nothing of slots and managers: that a session must leave its slot before anyone learns of its death (rule 7)
 //! reaches it as a hook.
 
