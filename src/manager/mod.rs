@@ -194,6 +194,9 @@ impl MuxManager {
         if let Some(outcome) = self.outcome() {
             return outcome.map_err(WaitError::Stopped);
         }
+        if timeout.is_zero() {
+            return Err(WaitError::TimedOut(timeout));
+        }
         blocking::assert_may_wait();
         let Some(deadline) = Instant::now().checked_add(timeout) else {
             // Longer than the clock can tell.
