@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -21,7 +21,7 @@ use evermux::{
     error::{AcceptError, ConnectError},
     manager::Activity,
 };
-use support::{establisher, exact, network, own_address, quick, receiver, soon, until};
+use support::{establisher, exact, log::Log, network, own_address, quick, receiver, soon, until};
 use testkit::frames::{Flags, Header, Kind, Peer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
@@ -68,17 +68,16 @@ async fn when_a_shutdown_returns_to_whomever_it_is_complete() {
     for round in 0..200 {
         let (receiver, address) = receiver(quick()).await;
         let establisher = establisher(address, quick()).await;
-        if round % 4 == 3 {
-            soon(establisher.session()).await.unwrap();
-        }
+        let session = if round % 4 == 3 { soon(receiver.session()).await.ok() } else { None };
         for _ in 0..round {
             tokio::task::yield_now().await;
         }
         let callers: Vec<_> = (0..4)
             .map(|_| {
-                let receiver = receiver.clone();
+                let (receiver, session) = (receiver.clone(), session.clone());
                 tokio::spawn(async move {
                     receiver.shutdown().await;
+                    assert!(session.is_none_or(|session| session.is_closed()));
                     assert_is_gone(&receiver).await;
                     // Not listening and not bound: no other caller is in the way of this.
                     TcpStream::connect(address).await.is_err()
@@ -146,11 +145,13 @@ async fn a_shutdown_ends_a_proof_that_never_comes() {
     assert!(silent.read_to_end(&mut Vec::new()).await.is_ok(), "the connection is closed");
 }
 
-/// Tells when it is dropped.
+/// Takes a while to be dropped, and tells when it was.
 struct Witness(Arc<AtomicBool>);
 
 impl Drop for Witness {
+    #[expect(clippy::disallowed_methods, reason = "a drop cannot wait in any other way")]
     fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(20));
         self.0.store(true, Ordering::SeqCst);
     }
 }
@@ -197,7 +198,7 @@ async fn with_a_stuck_handshake() -> (MuxManager, TcpStream, CancellationToken, 
     (manager, client, panics, dropped)
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_shutdown_ends_handshakes() {
     let (manager, _client, _, dropped) = with_a_stuck_handshake().await;
     let address = manager.local_addr().unwrap();
@@ -207,15 +208,15 @@ async fn a_shutdown_ends_handshakes() {
 }
 
 /// The handshakes are tasks of their own: the shutdown waits for them also when the provider is gone already.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_that_panics_leaves_no_handshake_and_no_listener() {
     let (manager, _client, panics, dropped) = with_a_stuck_handshake().await;
     let address = manager.local_addr().unwrap();
     panics.cancel();
+    assert!(matches!(soon(manager.session()).await, Err(Stopped::GaveUp(_))));
     soon(manager.shutdown()).await;
     assert!(dropped.load(Ordering::SeqCst));
     assert!(can_be_bound(address));
-    assert!(matches!(manager.session().await, Err(Stopped::GaveUp(_))));
 }
 
 /// A session with a stream that nobody finishes, between two managers in memory.
@@ -408,6 +409,36 @@ async fn nothing_is_installed_after_a_shutdown() {
     assert_eq!(late.status().sessions_so_far, 0);
     late.shutdown().await;
     holder.shutdown().await;
+}
+
+struct PanickingWaker;
+
+impl Wake for PanickingWaker {
+    fn wake(self: Arc<Self>) {
+        panic!("a bug in a waker");
+    }
+}
+
+/// The waker is of a future that waits for a place for its stream: the shutdown ends that wait.
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_does_not_hold_the_shutdown_up() {
+    let (log, _guard) = Log::record();
+    let (connector, acceptor) = network();
+    let config = exact().max_streams(1).build().unwrap();
+    let establisher = MuxManager::establish_with(connector).config(config.clone()).start().await.unwrap();
+    let receiver = MuxManager::receive_with(acceptor).config(config).start().await.unwrap();
+    let session = establisher.session().await.unwrap();
+    let _stream = session.open_stream().await.unwrap();
+    {
+        let waker = Waker::from(Arc::new(PanickingWaker));
+        let mut waiting = pin!(session.open_stream());
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        soon(establisher.shutdown()).await;
+    }
+    assert!(session.is_closed());
+    assert_is_gone(&establisher).await;
+    assert_eq!(log.lines(&["ERROR"]).len(), 1, "{:?}", log.lines(&["ERROR"]));
+    receiver.shutdown().await;
 }
 
 /// A peer that answers the shutdown with nothing costs its deadline and no more.

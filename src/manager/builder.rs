@@ -25,6 +25,21 @@ use crate::{
 };
 
 /// Builds a [`MuxManager`]. `start()` consumes it, so that a manager cannot be started twice.
+///
+/// ```
+/// use std::time::Duration;
+/// use evermux::{Config, MuxManager};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = Config::builder().backoff_max(Duration::from_secs(5)).build()?;
+/// let manager = MuxManager::establish("127.0.0.1:7233").name("to-us-west").config(config).start().await?;
+/// assert_eq!(manager.name(), Some("to-us-west"));
+/// assert!(manager.try_session().is_none(), "start() waits for no peer");
+/// manager.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a builder does nothing until `start` is called"]
 #[derive(Debug)]
 pub struct Builder<S> {
@@ -39,7 +54,7 @@ impl<S> Builder<S> {
         Self { source, name: None, config: Config::default(), shutdown_on: None }
     }
 
-    /// Names the manager in its traces.
+    /// Names the manager in its traces. Without it they have no name.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());
         self
@@ -51,7 +66,8 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Shuts the manager down when the token is cancelled, as [`MuxManager::shutdown`] does.
+    /// Shuts the manager down when the token is cancelled, as [`MuxManager::shutdown`] does. The manager never cancels
+    /// the token.
     pub fn shutdown_on(mut self, token: CancellationToken) -> Self {
         self.shutdown_on = Some(token);
         self

@@ -2,7 +2,7 @@
 //!
 //! One task of its own carries the shutdown out, so that dropping a `shutdown()` future stops nothing.
 
-use std::{future::pending, sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, thread, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -87,7 +87,12 @@ impl Finished {
 
 impl Drop for Finished {
     fn drop(&mut self) {
+        if thread::panicking() {
+            error!("the shutdown panicked, in a waker perhaps: what still runs is dropped");
+        }
+        // Nothing is left of a shutdown that came to its end.
         self.shutdown.tasks.stop();
+        self.shutdown.tasks.kill();
         self.progress.set(Activity::Stopped);
         info!("the manager has stopped");
         self.shutdown.finished.cancel();
