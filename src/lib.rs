@@ -60,6 +60,7 @@
 
 mod blocking;
 pub mod config;
+mod deadline;
 pub mod error;
 pub mod manager;
 pub mod provider;

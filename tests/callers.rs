@@ -1,10 +1,11 @@
-//! A crowd of callers: one install frees all, one shutdown frees all (G1, G2, G4). Threads and tasks alike.
+//! Ten thousand tasks and two hundred threads wait at one manager (G1, G2, G4, G9).
 #![allow(missing_docs, reason = "test names say it")]
 
-mod common;
+mod support;
 
 use std::{
-    io::{Read, Write},
+    future::{Future, poll_fn},
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -13,157 +14,233 @@ use std::{
     time::Duration,
 };
 
-use common::{in_time, network::network, read_all, send_all};
-use evermux::{Config, MuxManager, Stopped, WaitError};
-use tokio::sync::mpsc;
+use evermux::{Connect, Connected, MuxManager, OpenError, Session, Stopped, WaitError, error::ConnectError};
+use support::{PATIENCE, echo, establisher, network, quick, receiver, request, session_after, soon, until};
+use testkit::FaultProxy;
+use tokio::{io::DuplexStream, sync::Notify, task::JoinSet, time::sleep};
 
 const TASKS: usize = 10_000;
 const THREADS: usize = 200;
 
-/// All callers wait; `freed` says how each was freed.
-async fn crowd(manager: &MuxManager) -> mpsc::UnboundedReceiver<Result<(), Stopped>> {
-    let (freed, outcomes) = mpsc::unbounded_channel();
+/// Lets everyone wait at a manager that has no session, makes one change, and gives what each has got.
+async fn everyone_gets<C: Connect>(
+    connector: C,
+    change: impl AsyncFnOnce(&MuxManager),
+) -> Vec<Result<Session, WaitError>> {
+    let manager = MuxManager::establish_with(connector).config(quick().build().unwrap()).start().await.unwrap();
     let waiting = Arc::new(AtomicUsize::new(0));
+    let threads: Vec<_> = (0..THREADS)
+        .map(|_| {
+            let (manager, waiting) = (manager.clone(), Arc::clone(&waiting));
+            let work = move || {
+                waiting.fetch_add(1, Ordering::SeqCst);
+                manager.session_blocking_timeout(PATIENCE)
+            };
+            thread::Builder::new().stack_size(128 << 10).spawn(work).unwrap()
+        })
+        .collect();
+    let mut tasks = JoinSet::new();
     for _ in 0..TASKS {
-        let (manager, freed, waiting) = (manager.clone(), freed.clone(), Arc::clone(&waiting));
-        tokio::spawn(async move {
-            let mut session = Box::pin(manager.session());
-            assert!(futures_util::poll!(&mut session).is_pending());
-            waiting.fetch_add(1, Ordering::Relaxed);
-            let _ = freed.send(session.await.map(drop));
+        let (manager, waiting) = (manager.clone(), Arc::clone(&waiting));
+        tasks.spawn(async move {
+            let mut session = pin!(manager.session());
+            let mut counted = false;
+            poll_fn(|cx| {
+                let polled = session.as_mut().poll(cx);
+                if polled.is_pending() && !counted {
+                    counted = true;
+                    waiting.fetch_add(1, Ordering::SeqCst);
+                }
+                polled
+            })
+            .await
         });
     }
-    for _ in 0..THREADS {
-        let (manager, freed, waiting) = (manager.clone(), freed.clone(), Arc::clone(&waiting));
-        thread::spawn(move || {
-            waiting.fetch_add(1, Ordering::Relaxed);
-            let _ = freed.send(manager.session_blocking().map(drop));
-        });
-    }
-    in_time(async {
-        while waiting.load(Ordering::Relaxed) < TASKS + THREADS {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    })
-    .await;
+    until(|| waiting.load(Ordering::SeqCst) == TASKS + THREADS).await;
+    change(&manager).await;
+    let mut outcomes: Vec<_> =
+        soon(tasks.join_all()).await.into_iter().map(|outcome| outcome.map_err(WaitError::Stopped)).collect();
+    let threads = tokio::task::spawn_blocking(move || {
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    outcomes.extend(soon(threads).await.unwrap());
+    soon(manager.shutdown()).await;
     outcomes
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[tokio::test]
 async fn one_install_frees_all() {
-    let (connector, acceptor) = network();
-    connector.refuse(true);
-    let config = Config::builder().backoff_initial(Duration::from_secs(30)).build().unwrap();
-    let manager = MuxManager::establish_with(connector.clone()).config(config).start().await.unwrap();
-    let receiver = MuxManager::receive_with(acceptor).start().await.unwrap();
-    let mut outcomes = crowd(&manager).await;
-    connector.refuse(false);
-    manager.reconnect_now();
-    for _ in 0..TASKS + THREADS {
-        in_time(outcomes.recv()).await.unwrap().unwrap();
-    }
-    drop(receiver);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn one_shutdown_frees_all() {
-    let (connector, _acceptor) = network();
-    connector.refuse(true);
-    let manager = MuxManager::establish_with(connector).start().await.unwrap();
-    let mut outcomes = crowd(&manager).await;
-    in_time(manager.shutdown()).await;
-    for _ in 0..TASKS + THREADS {
-        assert!(matches!(in_time(outcomes.recv()).await.unwrap(), Err(Stopped::ShutDown)));
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn threads_speak_with_tasks() {
-    let receiver = MuxManager::receive("127.0.0.1:0").start().await.unwrap();
-    let establisher = MuxManager::establish(receiver.local_addr().unwrap().to_string()).start().await.unwrap();
-    tokio::spawn({
-        let receiver = receiver.clone();
-        async move {
-            let session = receiver.session().await.unwrap();
-            while let Ok(mut stream) = session.accept_stream().await {
-                tokio::spawn(async move {
-                    let bytes = read_all(&mut stream).await.unwrap();
-                    send_all(&mut stream, &bytes).await.unwrap();
-                });
+    let (inner, acceptor) = network();
+    let may_dial = Arc::new(Notify::new());
+    let connector = {
+        let may_dial = Arc::clone(&may_dial);
+        move || {
+            let (inner, may_dial) = (inner.clone(), Arc::clone(&may_dial));
+            async move {
+                may_dial.notified().await;
+                inner.connect().await
             }
         }
-    });
-    let threads: Vec<_> = (0..16)
-        .map(|index| {
-            let establisher = establisher.clone();
-            thread::spawn(move || {
-                let bytes = common::payload(100_000 + index);
-                let opened = establisher.with_session_blocking(|session| session.open_stream_blocking()).unwrap();
-                let mut stream = opened.unwrap().into_blocking();
-                stream.write_all(&bytes).unwrap();
-                stream.flush().unwrap();
-                stream.shutdown().unwrap();
-                let mut echo = Vec::new();
-                stream.read_to_end(&mut echo).unwrap();
-                assert!(echo == bytes);
-            })
-        })
-        .collect();
-    for thread in threads {
-        tokio::task::spawn_blocking(move || thread.join().unwrap()).await.unwrap();
+    };
+    let receiver = MuxManager::receive_with(acceptor).config(quick().build().unwrap()).start().await.unwrap();
+    let outcomes = everyone_gets(connector, async |_| may_dial.notify_one()).await;
+    assert_eq!(outcomes.len(), TASKS + THREADS);
+    let first = outcomes[0].as_ref().unwrap().id();
+    assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|session| session.id() == first)));
+    soon(receiver.shutdown()).await;
+}
+
+#[tokio::test]
+async fn one_shutdown_frees_all() {
+    let refused = || async { Err::<Connected<DuplexStream>, _>(ConnectError::transient("refused")) };
+    let outcomes = everyone_gets(refused, async |manager| soon(manager.shutdown()).await).await;
+    assert_eq!(outcomes.len(), TASKS + THREADS);
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(WaitError::Stopped(Stopped::ShutDown)))));
+}
+
+/// Callers that come and go while the link is cut again and again: each gets a session that works, or learns of its loss
+/// and asks again.
+#[tokio::test]
+async fn callers_live_through_cuts() {
+    let (receiver, address) = receiver(quick()).await;
+    let proxy = FaultProxy::start(address).unwrap();
+    let establisher = establisher(proxy.addr(), quick()).await;
+    let echo = echo(&receiver);
+    let mut callers = JoinSet::new();
+    for _ in 0..20 {
+        let establisher = establisher.clone();
+        callers.spawn(async move {
+            let mut done = 0;
+            while done < 50 {
+                let session = establisher.session().await.unwrap();
+                if request(&session).await.is_ok() {
+                    done += 1;
+                }
+            }
+        });
     }
+    let cuts = async {
+        let mut session = establisher.session().await.unwrap();
+        for cut in 0..10 {
+            if cut % 2 == 0 {
+                proxy.cut_rst();
+            } else {
+                proxy.cut_fin();
+            }
+            session = session_after(&establisher, &session).await;
+        }
+    };
+    soon(cuts).await;
+    soon(callers.join_all()).await;
+    assert!(establisher.status().sessions_so_far > 10);
+    soon(establisher.shutdown()).await;
+    soon(receiver.shutdown()).await;
+    soon(echo).await.unwrap();
+}
+
+/// Whoever has seen the end of a session is never given it again (G3), whichever way they ask.
+#[tokio::test]
+async fn a_session_that_is_known_to_be_dead_is_given_to_nobody() {
+    let (receiver, address) = receiver(quick()).await;
+    let proxy = FaultProxy::start(address).unwrap();
+    let establisher = establisher(proxy.addr(), quick()).await;
+    let mut reader = establisher.reader();
+    for round in 0..20 {
+        let session = soon(establisher.session()).await.unwrap();
+        match round % 4 {
+            0 => proxy.cut_rst(),
+            1 => proxy.cut_fin(),
+            2 => session.abort(),
+            _ => drop(tokio::spawn({
+                let session = session.clone();
+                async move { session.close().await }
+            })),
+        }
+        if round % 4 == 2 {
+            // Not even before its driver has ended.
+            assert!(establisher.try_session().is_none_or(|next| next.id() != session.id()));
+        }
+        soon(session.closed()).await;
+        assert!(establisher.try_session().is_none_or(|next| next.id() != session.id()));
+        assert!(reader.session().is_none_or(|next| next.id() != session.id()));
+        assert_ne!(soon(establisher.session()).await.unwrap().id(), session.id());
+    }
+    soon(establisher.shutdown()).await;
+    soon(receiver.shutdown()).await;
 }
 
 #[tokio::test]
-async fn a_blocking_wait_has_a_deadline() {
-    let (connector, _acceptor) = network();
-    connector.refuse(true);
-    let manager = MuxManager::establish_with(connector).start().await.unwrap();
-    let waiting = tokio::task::spawn_blocking({
-        let manager = manager.clone();
-        move || manager.session_blocking_timeout(Duration::from_millis(20)).map(drop).unwrap_err()
+async fn with_session_gives_back_what_its_closure_returns() {
+    let (receiver, address) = receiver(quick()).await;
+    let manager = establisher(address, quick()).await;
+    let text = String::from("borrowed");
+    let (id, length) = soon(manager.with_session(async |session| (session.id(), text.len()))).await.unwrap();
+    assert_eq!((id, length), (manager.try_session().unwrap().id(), 8));
+    assert_eq!(manager.reader().session().unwrap().id(), id);
+    let status = manager.status();
+    assert_eq!((status.sessions[0].id, status.sessions[0].peer), (id, Some(address)));
+    assert_eq!(status.sessions[0].round_trip, manager.try_session().unwrap().round_trip());
+    soon(manager.shutdown()).await;
+    assert!(matches!(manager.with_session(async |_| panic!("called")).await, Err(Stopped::ShutDown)));
+    soon(receiver.shutdown()).await;
+}
+
+/// The session is lost while the call waits for a place for its stream: the stream comes from the next one.
+#[tokio::test]
+async fn open_stream_goes_on_to_the_next_session() {
+    let (receiver, address) = receiver(quick()).await;
+    let proxy = FaultProxy::start(address).unwrap();
+    let establisher = establisher(proxy.addr(), quick().max_streams(1)).await;
+    let first = soon(establisher.open_stream()).await.unwrap();
+    let second = tokio::spawn({
+        let establisher = establisher.clone();
+        async move { establisher.open_stream().await }
     });
-    assert!(matches!(in_time(waiting).await.unwrap(), WaitError::TimedOut(_)));
-    in_time(manager.shutdown()).await;
-    // What is known needs no wait, and is told in an async context as well.
-    let stopped = manager.session_blocking_timeout(Duration::MAX).map(drop).unwrap_err();
-    assert!(matches!(stopped, WaitError::Stopped(Stopped::ShutDown)));
+    until(|| establisher.status().sessions.first().is_some_and(|session| session.open_streams == 2)).await;
+    assert!(!second.is_finished());
+    proxy.cut_rst();
+    let second = soon(second).await.unwrap().unwrap();
+    assert_ne!(first.session_id(), second.session_id());
+    drop((first, second));
+    soon(establisher.shutdown()).await;
+    soon(receiver.shutdown()).await;
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_blocking_call_panics_in_an_async_context_alone_and_only_if_it_would_wait() {
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_finds_no_place_is_an_error_of_its_own() {
     let (connector, acceptor) = network();
-    let manager = MuxManager::establish_with(connector).start().await.unwrap();
-    let waits = manager.clone();
-    let panicked = tokio::spawn(async move { waits.session_blocking().map(drop) }).await.unwrap_err();
-    assert!(panicked.is_panic());
-    let waits = manager.clone();
-    let in_place = tokio::spawn(async move { tokio::task::block_in_place(|| waits.session_blocking().map(drop)) });
-    let waits = manager.clone();
-    let on_thread = tokio::task::spawn_blocking(move || waits.session_blocking().map(drop));
-    let receiver = MuxManager::receive_with(acceptor).start().await.unwrap();
-    in_time(in_place).await.unwrap().unwrap();
-    in_time(on_thread).await.unwrap().unwrap();
-    manager.session_blocking().unwrap();
-    drop(receiver);
+    let config = quick().max_streams(1).build().unwrap();
+    let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
+    let establisher = MuxManager::establish_with(connector).config(config).start().await.unwrap();
+    let stream = establisher.open_stream().await.unwrap();
+    assert!(matches!(establisher.open_stream().await, Err(OpenError::TimedOut)));
+    drop(stream);
+    establisher.shutdown().await;
+    receiver.shutdown().await;
 }
 
+/// Futures that are dropped while they wait leave nothing behind, and eat no wake-up (G9).
 #[tokio::test]
-async fn a_reader_sees_what_the_manager_gives() {
+async fn a_caller_that_leaves_takes_nothing_with_it() {
     let (connector, acceptor) = network();
-    let manager = MuxManager::establish_with(connector).start().await.unwrap();
-    let mut reader = manager.reader();
-    assert!(reader.session().is_none());
-    assert!(manager.try_session().is_none());
-    let receiver = MuxManager::receive_with(acceptor).start().await.unwrap();
-    let session = in_time(manager.session()).await.unwrap();
-    assert_eq!(reader.session().map(evermux::Session::id), Some(session.id()));
-    assert_eq!(manager.try_session().map(|session| session.id()), Some(session.id()));
-    session.abort();
-    // Gone as soon as the abort has returned (G3).
-    assert!(reader.session().is_none());
-    assert!(manager.try_session().is_none());
-    let value = in_time(manager.with_session(async |session| session.id())).await.unwrap();
-    assert_ne!(value, session.id());
-    drop(receiver);
+    let manager = MuxManager::establish_with(connector).config(quick().build().unwrap()).start().await.unwrap();
+    let waiting = tokio::spawn({
+        let manager = manager.clone();
+        async move { manager.session().await }
+    });
+    for _ in 0..1000 {
+        let mut callers = JoinSet::new();
+        for _ in 0..3 {
+            let manager = manager.clone();
+            callers.spawn(async move { (manager.session().await.is_ok(), manager.open_stream().await.is_ok()) });
+        }
+        tokio::task::yield_now().await;
+        callers.abort_all();
+    }
+    let receiver = MuxManager::receive_with(acceptor).config(quick().build().unwrap()).start().await.unwrap();
+    soon(waiting).await.unwrap().unwrap();
+    sleep(Duration::from_millis(1)).await;
+    assert!(manager.status().sessions.iter().all(|session| session.open_streams == 0));
+    soon(manager.shutdown()).await;
+    soon(receiver.shutdown()).await;
 }

@@ -1,293 +1,381 @@
-//! When a session is lost the next one is made, at once or after a civil pause (G11), and never before it is proven
-//! (G15).
+//! An establisher makes the next connection when one is lost, and is civil about it (G11, G15).
 #![allow(missing_docs, reason = "test names say it")]
 
-mod common;
+mod support;
 
 use std::{
+    future::pending,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use common::{in_time, network::network, read_all, send_all};
-use evermux::{CloseReason, Config, ConfigBuilder, Connected, MuxManager, error::ConnectError, manager::Activity};
-use testkit::FaultProxy;
+use evermux::{CloseReason, Connected, MuxManager, Session, error::ConnectError, manager::Activity};
+use support::{echo, establisher, exact, network, quick, receiver, request, session_after, soon, until};
+use testkit::{
+    FaultProxy,
+    frames::{Flags, Header, Kind, Peer},
+};
 use tokio::{
-    io::{DuplexStream, duplex},
-    time::{Instant, sleep, timeout},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    net::{TcpListener, TcpStream},
+    time::{Instant, sleep},
 };
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The defaults without jitter: pauses of 1 s, 1.5 s, 2.25 s.
-fn exact() -> ConfigBuilder {
-    Config::builder().backoff_jitter(0.0)
+/// How far two moments are apart, in milliseconds: the timers of tokio have no finer grain.
+fn pauses(moments: &[Instant]) -> Vec<u128> {
+    moments.windows(2).map(|pair| (pair[1] - pair[0]).as_millis()).collect()
 }
 
-fn pauses(attempts: &[Instant]) -> Vec<Duration> {
-    let pauses = attempts.windows(2).map(|pair| pair[1] - pair[0]);
-    // The timer of tokio is exact to a millisecond.
-    pauses.map(|pause| Duration::from_millis(u64::try_from(pause.as_millis()).unwrap())).collect()
+fn assert_near(measured: &[u128], expected: &[u128]) {
+    let near =
+        measured.len() == expected.len() && measured.iter().zip(expected).all(|(m, e)| (*e..=e + 20).contains(m));
+    assert!(near, "{measured:?} is not {expected:?}");
 }
 
-fn is_about(took: Duration, expected: Duration) -> bool {
-    (expected..=expected + Duration::from_millis(20)).contains(&took)
+/// Over TCP, through every fault of a link.
+#[tokio::test]
+async fn a_lost_session_is_followed_by_a_new_one_that_works() {
+    let (receiver, address) = receiver(quick()).await;
+    let proxy = FaultProxy::start(address).unwrap();
+    let establisher = establisher(proxy.addr(), quick().heartbeat_timeout(Duration::from_millis(300))).await;
+    let echo = echo(&receiver);
+    let mut session = soon(establisher.session()).await.unwrap();
+    soon(request(&session)).await.unwrap();
+    for fault in [FaultProxy::cut_fin, FaultProxy::cut_rst, FaultProxy::freeze_links] {
+        fault(&proxy);
+        let next = session_after(&establisher, &session).await;
+        soon(request(&next)).await.unwrap();
+        let reason = soon(session.closed()).await;
+        assert!(matches!(reason, CloseReason::Lost(_) | CloseReason::HeartbeatTimeout), "{reason}");
+        session = next;
+    }
+    let status = establisher.status();
+    assert_eq!((status.activity, status.sessions_so_far), (Activity::Live, 4));
+    soon(establisher.shutdown()).await;
+    soon(receiver.shutdown()).await;
+    soon(echo).await.unwrap();
+    proxy.shutdown().await;
 }
 
-/// Serves every stream of every session with an echo.
-fn serve(manager: &MuxManager) {
-    let manager = manager.clone();
-    tokio::spawn(async move {
-        while let Ok(session) = manager.session().await {
-            while let Ok(mut stream) = session.accept_stream().await {
-                tokio::spawn(async move {
-                    let bytes = read_all(&mut stream).await.ok()?;
-                    send_all(&mut stream, &bytes).await.ok()
-                });
+/// The peer goes away in the middle of a transfer: the reader gets an error and never an end of file.
+#[tokio::test]
+async fn abrupt_kill_mid_transfer() {
+    let (receiver, address) = receiver(quick()).await;
+    let proxy = FaultProxy::start(address).unwrap();
+    let establisher = establisher(proxy.addr(), quick()).await;
+    let sender = tokio::spawn({
+        let session = soon(establisher.session()).await.unwrap();
+        async move {
+            let mut stream = session.open_stream().await.unwrap();
+            // Never finishes: only the cut ends it.
+            loop {
+                if let Err(error) = stream.write_all(&[7; 8 << 10]).await {
+                    return error.kind();
+                }
             }
         }
     });
-}
-
-async fn request(manager: &MuxManager, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
-    let mut stream = manager.open_stream().await?;
-    send_all(&mut stream, bytes).await?;
-    read_all(&mut stream).await
-}
-
-/// Both managers over TCP, with a link between them that can fail.
-async fn over_proxy(settings: ConfigBuilder) -> (MuxManager, MuxManager, FaultProxy) {
-    let config = settings.build().unwrap();
-    let receiver = MuxManager::receive("127.0.0.1:0").config(config.clone()).start().await.unwrap();
-    let proxy = FaultProxy::start(receiver.local_addr().unwrap()).unwrap();
-    let establisher = MuxManager::establish(proxy.addr().to_string()).config(config).start().await.unwrap();
-    serve(&receiver);
-    (establisher, receiver, proxy)
-}
-
-#[tokio::test]
-async fn after_each_cut_the_next_session_serves_everybody() {
-    let settings = exact().stable_after(Duration::ZERO);
-    let (establisher, receiver, proxy) = over_proxy(settings).await;
-    for round in 0..20 {
-        let session = in_time(establisher.session()).await.unwrap();
-        assert_eq!(in_time(request(&establisher, b"ping")).await.unwrap(), b"ping");
-        if round % 2 == 0 {
-            proxy.cut_rst();
-        } else {
-            proxy.cut_fin();
-        }
-        // Whoever has learnt of the end is given another session (G3).
-        let reason = in_time(session.closed()).await;
-        assert!(matches!(reason, CloseReason::Lost(_)), "{reason:?}");
-        assert_ne!(in_time(establisher.session()).await.unwrap().id(), session.id());
-    }
-    assert_eq!(establisher.status().sessions_so_far, 21);
-    in_time(establisher.shutdown()).await;
-    in_time(receiver.shutdown()).await;
-    proxy.shutdown().await;
-}
-
-#[tokio::test]
-async fn a_frozen_link_is_found_and_replaced() {
-    let settings = exact()
-        .stable_after(Duration::ZERO)
-        .heartbeat_idle(Duration::from_millis(100))
-        .heartbeat_timeout(Duration::from_millis(200));
-    let (establisher, receiver, proxy) = over_proxy(settings).await;
-    let session = in_time(establisher.session()).await.unwrap();
-    proxy.freeze_links();
-    let reason = in_time(session.closed()).await;
-    assert!(matches!(reason, CloseReason::HeartbeatTimeout), "{reason:?}");
-    assert_eq!(in_time(request(&establisher, b"ping")).await.unwrap(), b"ping");
-    in_time(establisher.shutdown()).await;
-    in_time(receiver.shutdown()).await;
-    proxy.shutdown().await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_first_attempt_after_a_stable_session_is_immediate() {
-    let (connector, acceptor) = network();
-    let receiver = MuxManager::receive_with(acceptor).start().await.unwrap();
-    let establisher =
-        MuxManager::establish_with(connector.clone()).config(exact().build().unwrap()).start().await.unwrap();
-    let session = in_time(establisher.session()).await.unwrap();
-    sleep(10 * SECOND).await;
-    session.abort();
-    in_time(establisher.session()).await.unwrap();
-    let attempts = connector.attempts();
-    assert!(is_about(attempts[1] - attempts[0], 10 * SECOND), "{:?}", pauses(&attempts));
-    drop(receiver);
-}
-
-#[tokio::test(start_paused = true)]
-async fn redial_without_backoff() {
-    let (connector, _acceptor) = network();
-    connector.refuse(true);
-    let manager = MuxManager::establish_with(connector.clone()).config(exact().build().unwrap()).start().await.unwrap();
-    assert!(timeout(100 * SECOND, manager.session()).await.is_err());
-    let pauses = pauses(&connector.attempts());
-    assert_eq!(pauses[..3], [1000, 1500, 2250].map(Duration::from_millis));
-    assert!(pauses.len() < 12, "{pauses:?}");
-    let status = manager.status();
-    assert_eq!(status.activity, Activity::BackingOff);
-    assert_eq!(status.attempts as usize, connector.attempts().len());
-    assert_eq!(status.last_error.unwrap().to_string(), "refused");
-    assert!(is_about(status.backoff_slept, 100 * SECOND), "{:?}", status.backoff_slept);
-}
-
-#[tokio::test(start_paused = true)]
-async fn backoff_reset_on_accept() {
-    // The peer takes each session, and drops it at once.
-    let (connector, acceptor) = network();
-    let receiver = MuxManager::receive_with(acceptor).start().await.unwrap();
-    let establisher =
-        MuxManager::establish_with(connector.clone()).config(exact().build().unwrap()).start().await.unwrap();
-    for _ in 0..4 {
-        in_time(establisher.session()).await.unwrap();
-        let session = in_time(receiver.session()).await.unwrap();
-        session.abort();
-        in_time(async {
-            while establisher.try_session().is_some() {
-                sleep(Duration::from_millis(1)).await;
-            }
-        })
-        .await;
-    }
-    timeout(60 * SECOND, establisher.session()).await.unwrap().unwrap();
-    let pauses = pauses(&connector.attempts());
-    for (pause, expected) in pauses.iter().zip([1000, 1500, 2250, 3375]) {
-        assert!(is_about(*pause, Duration::from_millis(expected)), "{pauses:?}");
-    }
-}
-
-#[tokio::test(start_paused = true)]
-async fn reconnect_now_ends_the_pause_alone() {
-    let (connector, acceptor) = network();
-    connector.refuse(true);
-    let settings = exact().backoff_initial(100 * SECOND).backoff_max(100 * SECOND);
-    let establisher =
-        MuxManager::establish_with(connector.clone()).config(settings.build().unwrap()).start().await.unwrap();
-    let receiver = MuxManager::receive_with(acceptor).start().await.unwrap();
-    sleep(SECOND).await;
-    assert_eq!(establisher.status().activity, Activity::BackingOff);
-    connector.refuse(false);
-    establisher.reconnect_now();
-    let session = timeout(SECOND, establisher.session()).await.unwrap().unwrap();
-    // With a live session there is nothing to skip, now or later.
-    establisher.reconnect_now();
-    sleep(SECOND).await;
-    assert!(!session.is_closed());
-    session.abort();
-    assert!(timeout(50 * SECOND, establisher.session()).await.is_err());
-    assert_eq!(connector.attempts().len(), 2);
-    drop(receiver);
-}
-
-#[tokio::test(start_paused = true)]
-async fn dial_without_deadline() {
-    let attempts = Arc::new(AtomicUsize::new(0));
-    let connector = {
-        let attempts = Arc::clone(&attempts);
-        move || {
-            attempts.fetch_add(1, Ordering::Relaxed);
-            std::future::pending::<Result<Connected<DuplexStream>, ConnectError>>()
-        }
-    };
-    let manager = MuxManager::establish_with(connector).config(exact().build().unwrap()).start().await.unwrap();
-    // 5 s to resolve, 5 s to connect, 10 s for the handshake, and a pause of 1 s.
-    assert!(timeout(Duration::from_millis(20_900), manager.session()).await.is_err());
-    assert_eq!(attempts.load(Ordering::Relaxed), 1);
-    assert!(manager.status().last_error.unwrap().to_string().contains("20s"));
-    assert!(timeout(SECOND, manager.session()).await.is_err());
-    assert_eq!(attempts.load(Ordering::Relaxed), 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn phantom_session() {
-    // A load balancer with nothing behind it: it takes connections and keeps them.
-    let (kept, mut balancer) = tokio::sync::mpsc::unbounded_channel();
-    let connector = move || {
-        let (near, far) = duplex(4096);
-        kept.send(far).unwrap();
-        async move { Ok::<_, ConnectError>(Connected::anonymous(near)) }
-    };
-    let manager = MuxManager::establish_with(connector).config(exact().build().unwrap()).start().await.unwrap();
-    assert!(timeout(30 * SECOND, manager.session()).await.is_err());
-    let status = manager.status();
-    assert_eq!(status.sessions_so_far, 0);
-    assert_eq!(status.attempts, 2);
-    assert!(matches!(status.last_error.unwrap().downcast_ref(), Some(CloseReason::NotProven)));
-    drop(balancer.recv().await);
-}
-
-#[tokio::test(start_paused = true)]
-async fn withheld_pong_trips_heartbeat() {
-    let (connector, acceptor) = network();
-    let settings = exact().heartbeat_idle(SECOND).heartbeat_timeout(SECOND);
-    let config = settings.build().unwrap();
-    let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
-    let first = MuxManager::establish_with(connector.clone()).config(config.clone()).start().await.unwrap();
-    in_time(first.session()).await.unwrap();
-    // The second waits for the place that the first holds, longer than its heartbeat would wait for a pong.
-    let second = MuxManager::establish_with(connector.clone()).config(config).start().await.unwrap();
-    assert!(timeout(5 * SECOND, second.session()).await.is_err());
-    first.shutdown().await;
-    let session = timeout(SECOND, second.session()).await.unwrap().unwrap();
-    assert_eq!(connector.attempts().len(), 2, "the same connection all the time");
-    assert!(!session.is_closed());
-    assert_eq!(receiver.status().sessions_so_far, 2);
-}
-
-#[tokio::test(start_paused = true)]
-async fn a_candidate_without_a_place_is_closed_at_its_deadline_and_was_never_published() {
-    let (connector, acceptor) = network();
-    let receiver = MuxManager::receive_with(acceptor).start().await.unwrap();
-    let first = MuxManager::establish_with(connector.clone()).start().await.unwrap();
-    let session = in_time(first.session()).await.unwrap();
-    let second = MuxManager::establish_with(connector.clone()).start().await.unwrap();
-    assert!(timeout(60 * SECOND, second.session()).await.is_err());
-    // Its peer never publishes what has no place here (G14).
-    assert_eq!(second.status().sessions_so_far, 0);
-    assert!(second.status().attempts >= 4);
-    assert_eq!(receiver.status().sessions_so_far, 1);
-    assert!(!session.is_closed(), "nobody is evicted");
-}
-
-#[tokio::test(start_paused = true)]
-async fn drain_blocks_redial() {
-    let (connector, acceptor) = network();
-    let receiver = MuxManager::receive_with(acceptor).start().await.unwrap();
-    let establisher = MuxManager::establish_with(connector.clone()).start().await.unwrap();
-    let session = in_time(establisher.session()).await.unwrap();
-    sleep(20 * SECOND).await;
-    // A stream in flight holds the drain open.
-    let mut stream = in_time(session.open_stream()).await.unwrap();
-    let far = in_time(receiver.session()).await.unwrap();
-    let mut far_stream = in_time(far.accept_stream()).await.unwrap();
-    let closing = tokio::spawn(async move { far.close().await });
-    let begin = Instant::now();
-    in_time(session.open_stream()).await.map(drop).ok();
-    let next = in_time(async {
+    let session = soon(receiver.session()).await.unwrap();
+    let mut stream = soon(session.accept_stream()).await.unwrap();
+    let mut buffer = vec![0; 64 << 10];
+    let mut count = 0;
+    let error = soon(async {
         loop {
-            let next = establisher.session().await.unwrap();
-            if next.id() != session.id() {
-                break next;
+            match stream.read(&mut buffer).await {
+                Ok(0) => panic!("a cut transfer looks complete"),
+                Ok(n) => {
+                    assert!(buffer[..n].iter().all(|byte| *byte == 7));
+                    count += n;
+                    if count > 1 << 20 {
+                        proxy.cut_rst();
+                    }
+                }
+                Err(error) => return error,
+            }
+        }
+    })
+    .await;
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(soon(sender).await.unwrap(), std::io::ErrorKind::ConnectionReset);
+    session_after(&receiver, &session).await;
+    soon(establisher.shutdown()).await;
+    soon(receiver.shutdown()).await;
+}
+
+/// A peer that closes in good order says so, and a cut does not pass for that.
+#[tokio::test]
+async fn goaway_looks_like_a_cut() {
+    let (receiver, address) = receiver(quick()).await;
+    let proxy = FaultProxy::start(address).unwrap();
+    let establisher = establisher(proxy.addr(), quick()).await;
+    let first = soon(establisher.session()).await.unwrap();
+    soon(soon(receiver.session()).await.unwrap().close()).await;
+    assert!(matches!(soon(first.closed()).await, CloseReason::PeerClosed));
+    let second = session_after(&establisher, &first).await;
+    proxy.cut_fin();
+    assert!(matches!(soon(second.closed()).await, CloseReason::Lost(_)));
+    soon(establisher.shutdown()).await;
+    soon(receiver.shutdown()).await;
+}
+
+/// A session that is told to end leaves its place at once; its streams go on while the next one is made.
+#[tokio::test]
+async fn drain_blocks_redial() {
+    let (receiver, address) = receiver(quick().drain_timeout(Duration::from_secs(60))).await;
+    let establisher = establisher(address, quick().drain_timeout(Duration::from_secs(60))).await;
+    let old = soon(establisher.session()).await.unwrap();
+    let mut stream = soon(old.open_stream()).await.unwrap();
+    stream.write_all(b"before").await.unwrap();
+    let far = soon(receiver.session()).await.unwrap();
+    let mut far_stream = soon(far.accept_stream()).await.unwrap();
+    let closing = tokio::spawn({
+        let far = far.clone();
+        async move { far.close().await }
+    });
+
+    let next = soon(async {
+        loop {
+            let session = establisher.session().await.unwrap();
+            if session.id() != old.id() {
+                return session;
             }
             tokio::task::yield_now().await;
         }
     })
     .await;
-    assert!(begin.elapsed() < Duration::from_millis(20), "{:?}", begin.elapsed());
-    assert!(!session.is_closed() && !next.is_closed());
-    // And the stream still ends well.
-    send_all(&mut stream, b"late").await.unwrap();
-    assert_eq!(read_all(&mut far_stream).await.unwrap(), b"late");
-    send_all(&mut far_stream, b"well").await.unwrap();
-    assert_eq!(read_all(&mut stream).await.unwrap(), b"well");
-    assert!(matches!(in_time(closing).await.unwrap(), CloseReason::Closed));
-    assert!(matches!(in_time(session.closed()).await, CloseReason::PeerClosed));
+    assert!(!old.is_closed() && !far.is_closed(), "the old session drains");
+    let echo = echo(&receiver);
+    soon(request(&next)).await.unwrap();
+    stream.write_all(b" and after").await.unwrap();
+    stream.shutdown().await.unwrap();
+    let mut text = String::new();
+    soon(far_stream.read_to_string(&mut text)).await.unwrap();
+    assert_eq!(text, "before and after");
+    drop(far_stream);
+    drop(stream);
+    assert!(matches!(soon(closing).await.unwrap(), CloseReason::Closed));
+    assert!(matches!(soon(old.closed()).await, CloseReason::PeerClosed));
+    soon(establisher.shutdown()).await;
+    soon(receiver.shutdown()).await;
+    soon(echo).await.unwrap();
+}
+
+/// The peer proves the session and drops it at once: pauses grow all the same.
+#[tokio::test(start_paused = true)]
+async fn backoff_reset_on_accept() {
+    let (connector, acceptor) = network();
+    let manager = MuxManager::establish_with(connector.clone()).config(exact().build().unwrap()).start().await.unwrap();
+    let config = exact().build().unwrap();
+    for _ in 0..6 {
+        let session = Session::server(acceptor.next().await, &config).await.unwrap();
+        manager.session().await.unwrap();
+        session.abort();
+    }
+    assert_near(&pauses(&connector.dialled()), &[1000, 2000, 4000, 8000, 8000]);
+    assert_eq!(manager.status().sessions_so_far, 6);
+    manager.shutdown().await;
+}
+
+/// The same over TCP, with a peer that drops the connection before there is a session.
+#[tokio::test]
+async fn a_peer_that_accepts_and_drops_at_once_meets_growing_pauses() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config =
+        quick().backoff_initial(Duration::from_millis(10)).backoff_max(SECOND).backoff_factor(2.0).backoff_jitter(0.0);
+    let began = Instant::now();
+    let manager = establisher(listener.local_addr().unwrap(), config).await;
+    for _ in 0..6 {
+        drop(soon(listener.accept()).await.unwrap());
+    }
+    // 10 + 20 + 40 + 80 + 160
+    assert!(began.elapsed() >= Duration::from_millis(310), "{:?}", began.elapsed());
+    assert_eq!(manager.status().sessions_so_far, 0);
+    soon(manager.shutdown()).await;
+}
+
+/// A peer that falls silent is lost by the heartbeat, and the loss of a young session is followed by a pause.
+#[tokio::test(start_paused = true)]
+async fn redial_without_backoff() {
+    let (connector, acceptor) = network();
+    let config = exact().heartbeat_idle(SECOND).heartbeat_timeout(SECOND);
+    let manager = MuxManager::establish_with(connector.clone()).config(config.build().unwrap()).start().await.unwrap();
+    let mut silent = Vec::new();
+    for _ in 0..4 {
+        let mut peer = Peer::new(acceptor.next().await);
+        let (ping, _) = peer.recv_until(|header| header.kind == Kind::Ping).await.unwrap();
+        peer.send(Header::pong(ping.length), &[]).await.unwrap();
+        let session = manager.session().await.unwrap();
+        silent.push(peer);
+        assert!(matches!(session.closed().await, CloseReason::HeartbeatTimeout));
+    }
+    acceptor.next().await;
+    // Idle and timeout, then the pause.
+    assert_near(&pauses(&connector.dialled()), &[3000, 4000, 6000, 10_000]);
+    manager.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_stable_session_the_next_attempt_is_made_at_once() {
+    let (connector, acceptor) = network();
+    let config = exact().build().unwrap();
+    let manager = MuxManager::establish_with(connector.clone()).config(config.clone()).start().await.unwrap();
+    for _ in 0..3 {
+        let session = Session::server(acceptor.next().await, &config).await.unwrap();
+        manager.session().await.unwrap();
+        sleep(10 * SECOND).await;
+        session.abort();
+    }
+    acceptor.next().await;
+    assert_near(&pauses(&connector.dialled()), &[10_000; 3]);
+    assert_eq!(manager.status().backoff_slept, Duration::ZERO);
+    manager.shutdown().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn reconnect_now_ends_the_pause_and_nothing_else() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let hangs = Arc::new(AtomicUsize::new(0));
+    let connector = {
+        let (attempts, hangs) = (Arc::clone(&attempts), Arc::clone(&hangs));
+        move || {
+            attempts.fetch_add(1, Ordering::SeqCst);
+            let hangs = hangs.load(Ordering::SeqCst) > 0;
+            async move {
+                if hangs {
+                    pending::<()>().await;
+                }
+                Err::<Connected<DuplexStream>, _>(ConnectError::transient("refused"))
+            }
+        }
+    };
+    let hour = Duration::from_secs(3600);
+    let config = exact().backoff_initial(hour).backoff_max(hour).build().unwrap();
+    let manager = MuxManager::establish_with(connector).config(config).start().await.unwrap();
+    let began = Instant::now();
+    until(|| manager.status().activity == Activity::BackingOff).await;
+    hangs.store(1, Ordering::SeqCst);
+    manager.reconnect_now();
+    until(|| manager.status().activity == Activity::Connecting).await;
+    assert!(began.elapsed() < SECOND);
+    assert_eq!(attempts.load(Ordering::SeqCst), 2);
+
+    // An attempt goes on, and the call is not kept for the next pause.
+    manager.reconnect_now();
+    hangs.store(0, Ordering::SeqCst);
+    until(|| manager.status().activity == Activity::BackingOff).await;
+    assert_eq!(attempts.load(Ordering::SeqCst), 2);
+    sleep(hour / 2).await;
+    assert_eq!(manager.status().activity, Activity::BackingOff);
+    assert!(manager.status().backoff_slept >= hour / 2);
+    manager.shutdown().await;
+}
+
+/// A connector that never ends is ended by the manager.
+#[tokio::test(start_paused = true)]
+async fn dial_without_deadline() {
+    let moments = Arc::new(Mutex::new(Vec::new()));
+    let connector = {
+        let moments = Arc::clone(&moments);
+        move || {
+            moments.lock().unwrap().push(Instant::now());
+            pending::<Result<Connected<DuplexStream>, ConnectError>>()
+        }
+    };
+    let manager = MuxManager::establish_with(connector).config(exact().build().unwrap()).start().await.unwrap();
+    while moments.lock().unwrap().len() < 3 {
+        sleep(SECOND / 10).await;
+    }
+    // Resolving, connecting and the handshake; then the pause.
+    assert_near(&pauses(&moments.lock().unwrap()), &[21_000, 22_000]);
+    assert_eq!(manager.status().last_error.unwrap().to_string(), "no connection within 20s");
+    manager.shutdown().await;
+}
+
+/// Connected, through a load balancer perhaps, to something that never answers.
+#[tokio::test]
+async fn phantom_session() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let config = quick().handshake_timeout(Duration::from_millis(50));
+    let manager = establisher(listener.local_addr().unwrap(), config).await;
+    let mut phantoms = Vec::new();
+    for _ in 0..3 {
+        phantoms.push(soon(listener.accept()).await.unwrap());
+        assert!(manager.try_session().is_none());
+    }
+    let status = manager.status();
+    assert_eq!((status.sessions_so_far, status.sessions.len()), (0, 0));
+    assert!(status.attempts >= 2);
+    assert_eq!(status.last_error.unwrap().to_string(), CloseReason::NotProven.to_string());
+    soon(manager.shutdown()).await;
+}
+
+/// The handshake of a transport belongs to the attempt: nothing is published before it has ended.
+#[tokio::test]
+async fn lazy_tls_handshake() {
+    let (receiver, address) = receiver(quick()).await;
+    let (handshake, connected) = (Arc::new(tokio::sync::Semaphore::new(0)), Arc::new(AtomicUsize::new(0)));
+    let connector = {
+        let (handshake, connected) = (Arc::clone(&handshake), Arc::clone(&connected));
+        move || {
+            let (handshake, connected) = (Arc::clone(&handshake), Arc::clone(&connected));
+            async move {
+                let stream = TcpStream::connect(address).await?;
+                connected.fetch_add(1, Ordering::SeqCst);
+                handshake.acquire().await.unwrap().forget();
+                Ok(Connected::anonymous(stream))
+            }
+        }
+    };
+    let manager = MuxManager::establish_with(connector).config(quick().build().unwrap()).start().await.unwrap();
+    until(|| connected.load(Ordering::SeqCst) == 1).await;
+    assert!(manager.try_session().is_none() && receiver.try_session().is_none());
+    assert_eq!(manager.status().activity, Activity::Connecting);
+    handshake.add_permits(1);
+    let session = soon(manager.session()).await.unwrap();
+    assert!(session.round_trip().is_some());
+    soon(manager.shutdown()).await;
+    soon(receiver.shutdown()).await;
+}
+
+/// The peer moves to another address; each attempt asks anew where it is.
+#[tokio::test]
+async fn stale_dns() {
+    let (first, address) = receiver(quick()).await;
+    let record = Arc::new(Mutex::new(address));
+    let connector = {
+        let record = Arc::clone(&record);
+        move || {
+            let address = *record.lock().unwrap();
+            async move { Ok(Connected::anonymous(TcpStream::connect(address).await?)) }
+        }
+    };
+    let manager = MuxManager::establish_with(connector).config(quick().build().unwrap()).start().await.unwrap();
+    let session = soon(manager.session()).await.unwrap();
+    soon(first.shutdown()).await;
+    let (second, address) = receiver(quick()).await;
+    *record.lock().unwrap() = address;
+    session_after(&manager, &session).await;
+    assert!(soon(second.session()).await.is_ok());
+    soon(manager.shutdown()).await;
+    soon(second.shutdown()).await;
+}
+
+/// A raw peer that never opens or accepts anything is a peer like any other: only the round trip counts.
+#[tokio::test(start_paused = true)]
+async fn a_session_is_live_when_the_peer_has_answered_and_not_before() {
+    let (connector, acceptor) = network();
+    let manager = MuxManager::establish_with(connector).config(exact().build().unwrap()).start().await.unwrap();
+    let mut peer = Peer::new(acceptor.next().await);
+    let (ping, _) = peer.recv_until(|header| header.kind == Kind::Ping && header.flags == Flags::SYN).await.unwrap();
+    sleep(9 * SECOND).await;
+    assert!(manager.try_session().is_none());
+    peer.send(Header::pong(ping.length), &[]).await.unwrap();
+    let session = manager.session().await.unwrap();
+    assert!(session.round_trip().unwrap() >= 9 * SECOND);
+    manager.shutdown().await;
 }

@@ -1,245 +1,506 @@
-//! Shutdown frees everyone (G4) and is complete (G5), from every state.
+//! A shutdown ends everything, at once where nothing is in flight, and for every caller (G4, G5).
 #![allow(missing_docs, reason = "test names say it")]
 
-mod common;
+mod support;
 
-use std::time::Duration;
-
-use common::{in_time, network::network};
-use evermux::{
-    CloseReason, Config, Connected, MuxManager, OpenError, StartError, Stopped, error::ConnectError, manager::Activity,
+use std::{
+    future::{Future, pending},
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
 };
-use testkit::count;
+
+use evermux::{
+    Accept, CloseReason, Connected, MuxManager, OpenError, Session, StartError, Stopped,
+    error::{AcceptError, ConnectError},
+    manager::Activity,
+};
+use support::{establisher, exact, log::Log, network, own_address, quick, receiver, soon, until};
+use testkit::frames::{Flags, Header, Kind, Peer};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::{TcpListener, TcpStream},
-    time::{Instant, sleep, timeout},
+    sync::mpsc,
+    time::{Instant, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// The tasks of this runtime, once those that have ended are counted out.
-async fn settled_tasks(expected: usize) -> usize {
-    for _ in 0..1000 {
-        if count::tasks() <= Some(expected) {
-            break;
-        }
-        tokio::task::yield_now().await;
-    }
-    count::tasks().unwrap()
+/// Whether nobody listens there, and somebody can.
+fn can_be_bound(address: SocketAddr) -> bool {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.set_reuseaddr(true).unwrap();
+    socket.bind(address).and_then(|()| socket.listen(1)).is_ok()
+}
+
+async fn assert_is_gone(manager: &MuxManager) {
+    assert!(matches!(manager.session().await, Err(Stopped::ShutDown)));
+    assert!(matches!(manager.open_stream().await, Err(OpenError::Stopped(Stopped::ShutDown))));
+    assert!(manager.try_session().is_none() && manager.reader().session().is_none());
+    let status = manager.status();
+    assert_eq!(status.activity, Activity::Stopped);
+    assert!(matches!(status.stopped, Some(Stopped::ShutDown)) && status.sessions.is_empty());
+    assert!(manager.is_shutting_down());
 }
 
 #[tokio::test]
 async fn receiver_own_shutdown() {
-    let before = count::tasks().unwrap();
-    let receiver = MuxManager::receive("127.0.0.1:0").start().await.unwrap();
-    let address = receiver.local_addr().unwrap();
-    in_time(receiver.shutdown()).await;
-    assert!(matches!(receiver.session().await, Err(Stopped::ShutDown)));
-    assert_eq!(receiver.status().activity, Activity::Stopped);
-    TcpListener::bind(address).await.expect("the port is free");
-    assert_eq!(settled_tasks(before).await, before);
+    let (receiver, address) = receiver(quick()).await;
+    let establisher = establisher(address, quick()).await;
+    let session = soon(receiver.session()).await.unwrap();
+    soon(receiver.shutdown()).await;
+    assert!(session.is_closed());
+    assert!(can_be_bound(address));
+    assert_is_gone(&receiver).await;
+    soon(establisher.shutdown()).await;
+}
+
+/// At any moment of the life of a session, and by several callers at once, on several threads.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn when_a_shutdown_returns_to_whomever_it_is_complete() {
+    for round in 0..200 {
+        let (receiver, address) = receiver(quick()).await;
+        let establisher = establisher(address, quick()).await;
+        let session = if round % 4 == 3 { soon(receiver.session()).await.ok() } else { None };
+        for _ in 0..round {
+            tokio::task::yield_now().await;
+        }
+        let callers: Vec<_> = (0..4)
+            .map(|_| {
+                let (receiver, session) = (receiver.clone(), session.clone());
+                tokio::spawn(async move {
+                    receiver.shutdown().await;
+                    assert!(session.is_none_or(|session| session.is_closed()));
+                    assert_is_gone(&receiver).await;
+                    // Not listening and not bound: no other caller is in the way of this.
+                    TcpStream::connect(address).await.is_err()
+                })
+            })
+            .collect();
+        for caller in callers {
+            assert!(soon(caller).await.unwrap());
+        }
+        assert!(can_be_bound(address));
+        soon(establisher.shutdown()).await;
+    }
 }
 
 #[tokio::test]
 async fn accept_not_interrupted() {
-    let receiver = MuxManager::receive("127.0.0.1:0").start().await.unwrap();
-    let address = receiver.local_addr().unwrap();
-    // It waits in accept, with one connection in its handshake.
-    let mut silent = TcpStream::connect(address).await.unwrap();
-    in_time(silent.read_u8()).await.unwrap();
-    let begin = Instant::now();
-    in_time(receiver.shutdown()).await;
-    assert!(begin.elapsed() < SECOND, "no drain for what is no session");
-    TcpListener::bind(address).await.expect("the port is free");
-    let mut rest = Vec::new();
-    let _ = in_time(silent.read_to_end(&mut rest)).await;
+    let (receiver, address) = receiver(quick()).await;
+    soon(receiver.shutdown()).await;
+    assert!(can_be_bound(address));
+    assert_is_gone(&receiver).await;
 }
 
 #[tokio::test]
 async fn live_provider_ignores_shutdown() {
-    let before = count::tasks().unwrap();
-    let receiver = MuxManager::receive("127.0.0.1:0").start().await.unwrap();
-    let address = receiver.local_addr().unwrap();
-    let establisher = MuxManager::establish(address.to_string()).start().await.unwrap();
-    let session = in_time(establisher.session()).await.unwrap();
-    let far = in_time(receiver.session()).await.unwrap();
-    in_time(establisher.shutdown()).await;
-    assert!(session.is_closed());
+    let (receiver, address) = receiver(quick()).await;
+    let establisher = establisher(address, quick()).await;
+    let session = soon(establisher.session()).await.unwrap();
+    soon(establisher.shutdown()).await;
     assert!(matches!(session.closed().await, CloseReason::Closed));
-    assert!(matches!(in_time(far.closed()).await, CloseReason::PeerClosed));
-    in_time(receiver.shutdown()).await;
-    TcpListener::bind(address).await.expect("the port is free");
-    assert!(matches!(establisher.open_stream().await, Err(OpenError::Stopped(Stopped::ShutDown))));
-    drop((session, far));
-    assert_eq!(settled_tasks(before).await, before);
+    assert_is_gone(&establisher).await;
+    soon(receiver.shutdown()).await;
 }
 
+/// Paused time stands still during each shutdown: it waits for no clock.
 #[tokio::test(start_paused = true)]
 async fn uninterruptible_sleep() {
-    let (connector, _acceptor) = network();
-    connector.refuse(true);
-    let config = Config::builder().backoff_initial(30 * SECOND).build().unwrap();
-    let manager = MuxManager::establish_with(connector).config(config).start().await.unwrap();
-    sleep(SECOND).await;
-    assert_eq!(manager.status().activity, Activity::BackingOff);
-    let begin = Instant::now();
+    let refused = || async { Err::<Connected<DuplexStream>, _>(ConnectError::transient("refused")) };
+    let manager = MuxManager::establish_with(refused).config(exact().build().unwrap()).start().await.unwrap();
+    until(|| manager.status().activity == Activity::BackingOff).await;
+    let began = Instant::now();
     manager.shutdown().await;
-    assert_eq!(begin.elapsed(), Duration::ZERO);
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_is_gone(&manager).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_dial_and_a_handshake_end_at_once() {
-    let begin = Instant::now();
-    let dialling = MuxManager::establish_with(std::future::pending::<Result<Connected<DuplexStream>, ConnectError>>);
-    let dialling = dialling.start().await.unwrap();
+async fn a_shutdown_ends_a_dial() {
+    let dial = pending::<Result<Connected<DuplexStream>, ConnectError>>;
+    let manager = MuxManager::establish_with(dial).start().await.unwrap();
     sleep(SECOND).await;
-    dialling.shutdown().await;
-    let (connector, _acceptor) = network();
-    let proving = MuxManager::establish_with(connector).start().await.unwrap();
+    let began = Instant::now();
+    manager.shutdown().await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_ends_a_proof_that_never_comes() {
+    let (connector, acceptor) = network();
+    let manager = MuxManager::establish_with(connector).start().await.unwrap();
+    let mut silent = acceptor.next().await;
     sleep(SECOND).await;
-    assert_eq!(proving.status().activity, Activity::Connecting);
-    proving.shutdown().await;
-    assert_eq!(begin.elapsed(), 2 * SECOND);
+    let began = Instant::now();
+    manager.shutdown().await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert!(silent.read_to_end(&mut Vec::new()).await.is_ok(), "the connection is closed");
+}
+
+/// Takes a while to be dropped, and tells when it was.
+struct Witness(Arc<AtomicBool>);
+
+impl Drop for Witness {
+    #[expect(clippy::disallowed_methods, reason = "a drop cannot wait in any other way")]
+    fn drop(&mut self) {
+        std::thread::sleep(Duration::from_millis(20));
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Every handshake hangs. `accept` panics when it is told to.
+struct Stuck {
+    listener: TcpListener,
+    panics: CancellationToken,
+    dropped: Arc<AtomicBool>,
+    handshakes: mpsc::UnboundedSender<()>,
+}
+
+impl Accept for Stuck {
+    type Io = TcpStream;
+    type Pending = TcpStream;
+
+    async fn accept(&self) -> Result<TcpStream, AcceptError> {
+        tokio::select! {
+            accepted = self.listener.accept() => Ok(accepted?.0),
+            () = self.panics.cancelled() => panic!("told to"),
+        }
+    }
+
+    async fn finish(&self, _pending: TcpStream) -> Result<Connected<TcpStream>, AcceptError> {
+        let _witness = Witness(Arc::clone(&self.dropped));
+        self.handshakes.send(()).unwrap();
+        pending().await
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        self.listener.local_addr().ok()
+    }
+}
+
+/// A manager with one handshake that hangs, the client, and what tells that the handshake is gone.
+async fn with_a_stuck_handshake() -> (MuxManager, TcpStream, CancellationToken, Arc<AtomicBool>) {
+    let (sender, mut handshakes) = mpsc::unbounded_channel();
+    let (panics, dropped) = (CancellationToken::new(), Arc::new(AtomicBool::new(false)));
+    let listener = TcpListener::bind(own_address()).await.unwrap();
+    let acceptor = Stuck { listener, panics: panics.clone(), dropped: Arc::clone(&dropped), handshakes: sender };
+    let manager = MuxManager::receive_with(acceptor).config(quick().build().unwrap()).start().await.unwrap();
+    let client = TcpStream::connect(manager.local_addr().unwrap()).await.unwrap();
+    soon(handshakes.recv()).await.unwrap();
+    (manager, client, panics, dropped)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_shutdown_ends_handshakes() {
+    let (manager, _client, _, dropped) = with_a_stuck_handshake().await;
+    let address = manager.local_addr().unwrap();
+    soon(manager.shutdown()).await;
+    assert!(dropped.load(Ordering::SeqCst));
+    assert!(can_be_bound(address));
+}
+
+/// The handshakes are tasks of their own: the shutdown waits for them also when the provider is gone already.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_provider_that_panics_leaves_no_handshake_and_no_listener() {
+    let (manager, _client, panics, dropped) = with_a_stuck_handshake().await;
+    let address = manager.local_addr().unwrap();
+    panics.cancel();
+    assert!(matches!(soon(manager.session()).await, Err(Stopped::GaveUp(_))));
+    soon(manager.shutdown()).await;
+    assert!(dropped.load(Ordering::SeqCst));
+    assert!(can_be_bound(address));
+}
+
+/// A session with a stream that nobody finishes, between two managers in memory.
+async fn with_a_stuck_stream() -> (MuxManager, MuxManager, impl Sized) {
+    let (connector, acceptor) = network();
+    let config = exact().drain_timeout(60 * SECOND).build().unwrap();
+    let establisher = MuxManager::establish_with(connector).config(config.clone()).start().await.unwrap();
+    let receiver = MuxManager::receive_with(acceptor).config(config).start().await.unwrap();
+    let stream = establisher.open_stream().await.unwrap();
+    let far_stream = receiver.session().await.unwrap().accept_stream().await.unwrap();
+    (establisher, receiver, (stream, far_stream))
+}
+
+fn assert_took(began: Instant, least: Duration, most: Duration) {
+    let took = began.elapsed();
+    assert!((least..=most).contains(&took), "it took {took:?}");
 }
 
 #[tokio::test(start_paused = true)]
 async fn streams_in_flight_have_until_the_deadline() {
-    let (connector, acceptor) = network();
-    let receiver = MuxManager::receive_with(acceptor).start().await.unwrap();
-    let establisher = MuxManager::establish_with(connector).start().await.unwrap();
-    let mut stream = in_time(establisher.open_stream()).await.unwrap();
-    let far = in_time(receiver.session()).await.unwrap();
-    let mut far_stream = in_time(far.accept_stream()).await.unwrap();
-    far_stream.write_all(b"half").await.unwrap();
-
-    // Two callers, and one that goes away: the earliest deadline counts, and nothing stops it.
-    let begin = Instant::now();
-    let patient = tokio::spawn({
-        let establisher = establisher.clone();
-        async move { establisher.shutdown().await }
-    });
-    sleep(SECOND).await;
-    assert!(establisher.is_shutting_down());
-    assert!(timeout(SECOND, establisher.shutdown_within(3 * SECOND)).await.is_err());
-    assert!(!patient.is_finished());
-    in_time(patient).await.unwrap();
-    let took = begin.elapsed();
-    // 1 s and 3 s, less the tenth that is kept for the last frames.
-    assert!((3 * SECOND..=4 * SECOND + Duration::from_millis(20)).contains(&took), "{took:?}");
-    let mut bytes = Vec::new();
-    let error = in_time(stream.read_to_end(&mut bytes)).await.unwrap_err();
-    assert_eq!((&bytes[..], error.kind()), (&b"half"[..], std::io::ErrorKind::ConnectionReset));
-    // And the other side saw a reset, not an end.
-    let error = in_time(far_stream.read_to_end(&mut Vec::new())).await.unwrap_err();
-    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
+    let (establisher, receiver, _streams) = with_a_stuck_stream().await;
+    let began = Instant::now();
+    establisher.shutdown().await;
+    assert_took(began, 59 * SECOND, 61 * SECOND);
+    receiver.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_peer_that_never_reads_does_not_hold_the_shutdown() {
-    let (kept, mut far) = tokio::sync::mpsc::unbounded_channel();
-    let connector = move || {
-        let (near, far) = tokio::io::duplex(1 << 20);
-        kept.send(far).unwrap();
-        async move { Ok::<_, ConnectError>(Connected::anonymous(near)) }
+async fn a_shutdown_ends_when_the_streams_have() {
+    let (establisher, receiver, streams) = with_a_stuck_stream().await;
+    let began = Instant::now();
+    let ending = async {
+        sleep(SECOND).await;
+        drop(streams);
     };
-    let manager = MuxManager::establish_with(connector).start().await.unwrap();
-    let mut peer = testkit::frames::Peer::new(far.recv().await.unwrap());
-    let (ping, _) = peer.recv().await.unwrap();
-    peer.send(testkit::frames::Header::pong(ping.length), &[]).await.unwrap();
-    let mut streams = Vec::new();
-    for _ in 0..8 {
-        let mut stream = in_time(manager.open_stream()).await.unwrap();
-        stream.write_all(&vec![0; 256 << 10]).await.unwrap();
-        streams.push(stream);
-    }
-    let begin = Instant::now();
-    manager.shutdown_within(2 * SECOND).await;
-    assert!(begin.elapsed() <= 2 * SECOND + Duration::from_millis(20), "{:?}", begin.elapsed());
+    tokio::join!(establisher.shutdown(), ending);
+    assert_took(began, SECOND, 2 * SECOND);
+    receiver.shutdown().await;
 }
 
-#[tokio::test]
-async fn every_kind_of_caller_is_freed() {
+#[tokio::test(start_paused = true)]
+async fn of_several_shutdowns_the_earliest_counts_for_all() {
+    let (establisher, receiver, _streams) = with_a_stuck_stream().await;
+    let began = Instant::now();
+    let late = async {
+        sleep(5 * SECOND).await;
+        establisher.shutdown_within(3 * SECOND).await;
+        establisher.shutdown_within(50 * SECOND).await;
+    };
+    tokio::join!(establisher.shutdown_within(40 * SECOND), establisher.shutdown_within(Duration::MAX), late);
+    assert_took(began, 7 * SECOND, 9 * SECOND);
+    receiver.shutdown().await;
+}
+
+/// A session that was closed before the shutdown, and still drains, is under the deadline of the shutdown too.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_drains_already_keeps_the_deadline_of_the_shutdown() {
+    let (establisher, receiver, _streams) = with_a_stuck_stream().await;
+    let session = establisher.session().await.unwrap();
+    let closing = tokio::spawn({
+        let session = session.clone();
+        async move { session.close().await }
+    });
+    sleep(SECOND).await;
+    let began = Instant::now();
+    establisher.shutdown_within(2 * SECOND).await;
+    assert_took(began, SECOND, 2 * SECOND);
+    let reason = closing.await.unwrap();
+    assert!(matches!(reason, CloseReason::Closed), "{reason:?}");
+    receiver.shutdown_within(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn dropping_a_shutdown_future_does_not_stop_the_shutdown() {
+    let (establisher, receiver, _streams) = with_a_stuck_stream().await;
+    {
+        let shutdown = pin!(establisher.shutdown_within(5 * SECOND));
+        assert!(shutdown.poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    }
+    let began = Instant::now();
+    until(|| establisher.status().activity == Activity::Stopped).await;
+    assert_took(began, 4 * SECOND, 6 * SECOND);
+    receiver.shutdown_within(SECOND).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_future_that_was_never_polled_asks_for_nothing() {
     let (connector, _acceptor) = network();
-    connector.refuse(true);
     let manager = MuxManager::establish_with(connector).start().await.unwrap();
-    let mut waiting = Vec::new();
-    for _ in 0..10 {
-        let session = manager.clone();
-        waiting.push(tokio::spawn(async move { session.session().await.map(drop).unwrap_err() }));
-        let stream = manager.clone();
-        waiting.push(tokio::spawn(async move {
-            match stream.open_stream().await {
-                Err(OpenError::Stopped(stopped)) => stopped,
-                other => panic!("{other:?}"),
-            }
-        }));
-        let blocking = manager.clone();
-        waiting.push(tokio::task::spawn_blocking(move || blocking.session_blocking().map(drop).unwrap_err()));
-    }
-    tokio::task::yield_now().await;
-    in_time(manager.shutdown()).await;
-    for caller in waiting {
-        assert!(matches!(in_time(caller).await.unwrap(), Stopped::ShutDown));
-    }
+    drop(manager.shutdown());
+    sleep(SECOND).await;
+    assert!(!manager.is_shutting_down());
+    manager.shutdown().await;
 }
 
-#[tokio::test]
-async fn a_token_from_outside_shuts_down() {
-    let token = CancellationToken::new();
-    let manager = MuxManager::receive("127.0.0.1:0").shutdown_on(token.clone()).start().await.unwrap();
-    let address = manager.local_addr().unwrap();
-    token.cancel();
-    assert!(matches!(in_time(manager.session()).await, Err(Stopped::ShutDown)));
-    assert!(manager.is_shutting_down());
-    in_time(manager.shutdown()).await;
-    TcpListener::bind(address).await.expect("the port is free");
+#[tokio::test(start_paused = true)]
+async fn the_longest_shutdown_is_no_overflow() {
+    let (connector, acceptor) = network();
+    let config = exact().drain_timeout(Duration::MAX).handshake_timeout(Duration::MAX).connect_timeout(Duration::MAX);
+    let config = config.build().unwrap();
+    let establisher = MuxManager::establish_with(connector).config(config.clone()).start().await.unwrap();
+    let receiver = MuxManager::receive_with(acceptor).config(config).start().await.unwrap();
+    establisher.session().await.unwrap();
+    establisher.shutdown().await;
+    receiver.shutdown_within(Duration::MAX).await;
+    assert_is_gone(&receiver).await;
 }
 
+/// The last handle is dropped while sessions, readers and streams of the manager are still held.
 #[tokio::test]
-async fn the_last_handle_shuts_down_whatever_is_still_held() {
-    let before = count::tasks().unwrap();
-    let receiver = MuxManager::receive("127.0.0.1:0").start().await.unwrap();
-    let address = receiver.local_addr().unwrap();
-    let establisher = MuxManager::establish(address.to_string()).start().await.unwrap();
-    let session = in_time(establisher.session()).await.unwrap();
-    let mut reader = establisher.reader();
-    assert_eq!(reader.session().map(evermux::Session::id), Some(session.id()));
-    let second = establisher.clone();
-    drop(establisher);
-    tokio::task::yield_now().await;
-    assert!(!session.is_closed(), "a clone is left");
-    drop(second);
-    assert!(matches!(in_time(session.closed()).await, CloseReason::Closed));
-    assert!(reader.session().is_none());
+async fn dropping_the_last_handle_closes_everything_in_the_background() {
+    let (receiver, address) = receiver(quick()).await;
+    let establisher = establisher(address, quick()).await;
+    let session = soon(receiver.session()).await.unwrap();
+    let (mut reader, clone) = (receiver.reader(), receiver.clone());
+    assert!(reader.session().is_some());
     drop(receiver);
-    in_time(async {
-        while TcpListener::bind(address).await.is_err() {
-            sleep(Duration::from_millis(1)).await;
+    assert!(!session.is_closed() && reader.session().is_some());
+    drop(clone);
+    assert!(matches!(soon(session.closed()).await, CloseReason::Closed));
+    assert!(reader.session().is_none());
+    until(|| can_be_bound(address)).await;
+    soon(establisher.shutdown()).await;
+}
+
+#[tokio::test]
+async fn a_token_shuts_the_manager_down() {
+    let token = CancellationToken::new();
+    let manager = MuxManager::receive(own_address()).shutdown_on(token.clone()).start().await.unwrap();
+    let waiting = tokio::spawn({
+        let manager = manager.clone();
+        async move { manager.session().await }
+    });
+    assert!(!manager.is_shutting_down());
+    token.cancel();
+    assert!(manager.is_shutting_down());
+    assert!(matches!(soon(waiting).await.unwrap(), Err(Stopped::ShutDown)));
+    until(|| can_be_bound(manager.local_addr().unwrap())).await;
+    soon(manager.shutdown()).await;
+    assert_is_gone(&manager).await;
+}
+
+/// A connector is dropped at the stop, and so never waits for a shutdown that waits for it.
+#[tokio::test(start_paused = true)]
+async fn shutdown_from_within() {
+    let (sender, mut receiver) = mpsc::channel::<MuxManager>(1);
+    let manager = MuxManager::establish_with({
+        let receiver = Arc::new(tokio::sync::Mutex::new({
+            let (forward, inner) = mpsc::channel::<MuxManager>(1);
+            tokio::spawn(async move {
+                let manager = receiver.recv().await.unwrap();
+                forward.send(manager).await.unwrap();
+            });
+            inner
+        }));
+        move || {
+            let receiver = Arc::clone(&receiver);
+            async move {
+                let manager = receiver.lock().await.recv().await.unwrap();
+                manager.shutdown().await;
+                Err::<Connected<DuplexStream>, _>(ConnectError::transient("never"))
+            }
         }
     })
-    .await;
-    assert_eq!(settled_tasks(before).await, before);
+    .start()
+    .await
+    .unwrap();
+    sender.send(manager.clone()).await.unwrap();
+    let began = Instant::now();
+    until(|| manager.status().activity == Activity::Stopped).await;
+    assert!(began.elapsed() < SECOND);
+    manager.shutdown().await;
+}
+
+/// A candidate that waits for its place when the shutdown comes is closed, and its pings are never answered.
+#[tokio::test(start_paused = true)]
+async fn nothing_is_installed_after_a_shutdown() {
+    let (connector, acceptor) = network();
+    let config = exact().build().unwrap();
+    let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
+    let holder = MuxManager::establish_with(connector.clone()).config(config.clone()).start().await.unwrap();
+    holder.session().await.unwrap();
+    let late = MuxManager::establish_with(connector).config(config).start().await.unwrap();
+    sleep(SECOND).await;
+    let began = Instant::now();
+    receiver.shutdown().await;
+    assert_eq!(began.elapsed(), Duration::ZERO);
+    assert_eq!(receiver.status().sessions_so_far, 1);
+    assert!(late.try_session().is_none());
+    assert_eq!(late.status().sessions_so_far, 0);
+    late.shutdown().await;
+    holder.shutdown().await;
+}
+
+struct PanickingWaker;
+
+impl Wake for PanickingWaker {
+    fn wake(self: Arc<Self>) {
+        panic!("a bug in a waker");
+    }
+}
+
+/// The waker is of a future that waits for a place for its stream: the shutdown ends that wait.
+#[tokio::test(start_paused = true)]
+async fn a_waker_that_panics_does_not_hold_the_shutdown_up() {
+    let (log, _guard) = Log::record();
+    let (connector, acceptor) = network();
+    let config = exact().max_streams(1).build().unwrap();
+    let establisher = MuxManager::establish_with(connector).config(config.clone()).start().await.unwrap();
+    let receiver = MuxManager::receive_with(acceptor).config(config).start().await.unwrap();
+    let session = establisher.session().await.unwrap();
+    let _stream = session.open_stream().await.unwrap();
+    {
+        let waker = Waker::from(Arc::new(PanickingWaker));
+        let mut waiting = pin!(session.open_stream());
+        assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        soon(establisher.shutdown()).await;
+    }
+    assert!(session.is_closed());
+    assert_is_gone(&establisher).await;
+    assert_eq!(log.lines(&["ERROR"]).len(), 1, "{:?}", log.lines(&["ERROR"]));
+    receiver.shutdown().await;
+}
+
+/// A peer that answers the shutdown with nothing costs its deadline and no more.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_does_not_hold_the_shutdown_up() {
+    let (sender, mut far_ends) = mpsc::unbounded_channel();
+    let connector = move || {
+        let (near, far) = duplex(64);
+        sender.send(far).unwrap();
+        async { Ok(Connected::anonymous(near)) }
+    };
+    let manager = MuxManager::establish_with(connector).config(exact().build().unwrap()).start().await.unwrap();
+    let mut peer = Peer::new(far_ends.recv().await.unwrap());
+    let (ping, _) = peer.recv_until(|header| header.kind == Kind::Ping && header.flags == Flags::SYN).await.unwrap();
+    peer.send(Header::pong(ping.length), &[]).await.unwrap();
+    let mut stream = manager.open_stream().await.unwrap();
+    stream.write_all(&[0; 4096]).await.unwrap();
+    let began = Instant::now();
+    manager.shutdown_within(2 * SECOND).await;
+    assert_took(began, Duration::ZERO, 3 * SECOND);
+    assert_is_gone(&manager).await;
 }
 
 #[tokio::test]
-async fn failed_start_forgotten() {
-    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = taken.local_addr().unwrap().to_string();
-    let error = MuxManager::receive(address.clone()).start().await.unwrap_err();
-    assert!(matches!(&error, StartError::Bind { address: named, .. } if *named == address), "{error:?}");
-    for bad in ["", "localhost", "host:port", "1.2.3.4:99999", ":80"] {
-        let error = MuxManager::establish(bad).start().await.unwrap_err();
-        assert!(matches!(&error, StartError::Address { .. }), "{bad:?}: {error:?}");
-        assert!(error.to_string().contains("HOST:PORT"), "{error}");
-        assert!(MuxManager::receive(bad).start().await.is_err(), "{bad:?}");
+async fn an_address_that_is_no_address_is_an_error_that_says_what_would_be_right() {
+    for address in ["localhost", "", "host:port", "::1:7233", "host:99999"] {
+        let errors = [
+            MuxManager::establish(address).start().await.unwrap_err(),
+            MuxManager::receive(address).start().await.unwrap_err(),
+        ];
+        for error in errors {
+            assert!(matches!(&error, StartError::Address { address: given } if given == address));
+            assert!(error.to_string().contains("HOST:PORT"), "{error}");
+        }
     }
+}
+
+#[tokio::test]
+async fn an_address_that_is_in_use_is_an_error_of_the_start() {
+    let (first, address) = receiver(quick()).await;
+    let error = MuxManager::receive(address.to_string()).start().await.unwrap_err();
+    assert!(matches!(&error, StartError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse), "{error}");
+    assert!(error.to_string().contains(&address.to_string()), "{error}");
+    soon(first.shutdown()).await;
+    let second = MuxManager::receive(address.to_string()).start().await.unwrap();
+    soon(second.shutdown()).await;
 }
 
 #[test]
-fn a_start_without_a_runtime_says_so() {
-    let start = MuxManager::establish("127.0.0.1:1").start();
-    let error = futures_util::FutureExt::now_or_never(start).unwrap().unwrap_err();
-    assert!(matches!(error, StartError::NoRuntime), "{error:?}");
+fn a_start_outside_a_runtime_is_an_error() {
+    let start = pin!(MuxManager::establish("127.0.0.1:1").start());
+    let polled = start.poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(polled, Poll::Ready(Err(StartError::NoRuntime))));
+}
+
+/// A session alone has no manager to shut it down.
+#[tokio::test]
+async fn a_shutdown_closes_no_session_of_others() {
+    let (near, far) = duplex(4096);
+    let config = quick().build().unwrap();
+    let (alone, _far) = tokio::try_join!(Session::client(near, &config), Session::server(far, &config)).unwrap();
+    let (manager, _) = receiver(quick()).await;
+    soon(manager.shutdown()).await;
+    assert!(!alone.is_closed());
 }

@@ -92,7 +92,7 @@ impl AsyncWrite for Choppy {
 
 /// Sends all, in writes of these lengths, finishes, and reads the echo.
 async fn echo_of(session: &Session, bytes: &[u8], writes: &[usize]) -> io::Result<Vec<u8>> {
-    let (mut reader, mut writer) = session.open_stream().await?.into_split();
+    let (mut reader, mut into) = session.open_stream().await?.into_split();
     let send = async {
         let mut rest = bytes;
         for write in writes.iter().cycle() {
@@ -100,24 +100,24 @@ async fn echo_of(session: &Session, bytes: &[u8], writes: &[usize]) -> io::Resul
                 break;
             }
             let (piece, left) = rest.split_at((*write).min(rest.len()));
-            writer.write_all(piece).await?;
+            into.write_all(piece).await?;
             rest = left;
         }
-        writer.shutdown().await
+        into.shutdown().await
     };
     let mut echo = Vec::new();
-    let (sent, read) = tokio::join!(send, reader.read_to_end(&mut echo));
-    sent?;
-    read?;
+    let (sending, reading) = tokio::join!(send, reader.read_to_end(&mut echo));
+    sending?;
+    reading?;
     Ok(echo)
 }
 
 async fn serve(session: Session) {
     while let Ok(stream) = session.accept_stream().await {
         tokio::spawn(async move {
-            let (mut reader, mut writer) = stream.into_split();
-            tokio::io::copy(&mut reader, &mut writer).await?;
-            writer.shutdown().await
+            let (mut reader, mut into) = stream.into_split();
+            tokio::io::copy(&mut reader, &mut into).await?;
+            into.shutdown().await
         });
     }
 }

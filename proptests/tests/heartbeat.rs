@@ -78,10 +78,9 @@ impl History {
             Some(ping) => {
                 let taken = self.events[*ping..].iter().find(|(_, event)| *event == Event::PingTaken);
                 match taken {
-                    // Its time has not begun: the socket has not taken it.
-                    None => Expected::Wait,
                     Some((taken, _)) if now >= heard.max(*taken) + TIMEOUT_MS => Expected::Silent,
-                    Some(_) => Expected::Wait,
+                    // Without `taken` its time has not begun: the socket has not taken it.
+                    _ => Expected::Wait,
                 }
             }
         }

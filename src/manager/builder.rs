@@ -1,14 +1,14 @@
 //! How a manager is made.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, net::SocketAddr, sync::Arc, thread};
 
 use tokio::{runtime::Handle, sync::Notify};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, info, info_span};
+use tracing::{Instrument, Span, info, info_span};
 
 use super::{
     Handles, MuxManager,
-    shutdown::{Shutdown, Supervisor},
+    shutdown::{Finished, Shutdown, Supervisor},
 };
 use crate::{
     config::Config,
@@ -20,10 +20,26 @@ use crate::{
         receiver,
     },
     random,
+    session::Session,
     sync::StopGuard,
 };
 
 /// Builds a [`MuxManager`]. `start()` consumes it, so that a manager cannot be started twice.
+///
+/// ```
+/// use std::time::Duration;
+/// use evermux::{Config, MuxManager};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let config = Config::builder().backoff_max(Duration::from_secs(5)).build()?;
+/// let manager = MuxManager::establish("127.0.0.1:7233").name("to-us-west").config(config).start().await?;
+/// assert_eq!(manager.name(), Some("to-us-west"));
+/// assert!(manager.try_session().is_none(), "start() waits for no peer");
+/// manager.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[must_use = "a builder does nothing until `start` is called"]
 #[derive(Debug)]
 pub struct Builder<S> {
@@ -38,7 +54,7 @@ impl<S> Builder<S> {
         Self { source, name: None, config: Config::default(), shutdown_on: None }
     }
 
-    /// Names the manager in its traces.
+    /// Names the manager in its traces. Without it they have no name.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());
         self
@@ -50,7 +66,8 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Shuts the manager down when the token is cancelled, as [`MuxManager::shutdown`] does.
+    /// Shuts the manager down when the token is cancelled, as [`MuxManager::shutdown`] does. The manager never cancels
+    /// the token.
     pub fn shutdown_on(mut self, token: CancellationToken) -> Self {
         self.shutdown_on = Some(token);
         self
@@ -60,15 +77,21 @@ impl<S> Builder<S> {
 impl<S: Source> Builder<S> {
     /// Starts the manager on the current runtime.
     ///
-    /// Returns when the provider runs, not when it is connected: an absent peer is no error.
+    /// Returns when the provider runs, not when it is connected: an absent peer is no error. Waits only for the
+    /// resolution of a name to listen on, at most [`Config::resolve_timeout`].
     ///
     /// # Errors
     ///
-    /// [`StartError`]: the address cannot be understood, or cannot be bound.
+    /// [`StartError::Address`] and [`StartError::Bind`]: the address cannot be understood, or cannot be bound.
+    /// [`StartError::NoRuntime`] outside a tokio runtime.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future starts nothing.
+    /// Dropping the future starts nothing, and leaves nothing bound.
+    ///
+    /// # Panics
+    ///
+    /// When the runtime was built without time, or, for TCP, without I/O.
     pub async fn start(self) -> Result<MuxManager, StartError> {
         let Self { source, name, config, shutdown_on } = self;
         let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
@@ -78,7 +101,7 @@ impl<S: Source> Builder<S> {
         let progress = Arc::new(Progress::new(source.activity()));
         let reconnect_now = Arc::new(Notify::new());
         let tasks = Tasks::default();
-        let shutdown = Shutdown::new();
+        let shutdown = Shutdown::new(tasks.clone(), shutdown_on);
         let local_addr = source.local_addr();
         let drain_timeout = config.drain_timeout();
         let seed = config.seed().unwrap_or_else(random::draw_seed);
@@ -94,35 +117,61 @@ impl<S: Source> Builder<S> {
                 Arc::clone(&progress),
                 Arc::clone(&reconnect_now),
             );
-            let provider = tasks.spawn(provide(Arc::clone(&slot), source.run(installer)));
+            let end = ProviderEnd::new(Arc::clone(&slot), Arc::clone(&progress));
+            let span = source.span();
+            let provider = tasks.spawn(provide(source.run(installer), end).instrument(span));
             let supervisor = Supervisor {
                 slot: Arc::clone(&slot),
                 tasks,
                 progress: Arc::clone(&progress),
                 shutdown: shutdown.clone(),
-                external: shutdown_on,
                 drain_timeout,
             };
-            runtime.spawn(supervisor.run(provider).in_current_span());
+            let finished = Finished::new(shutdown.clone(), Arc::clone(&progress));
+            runtime.spawn(supervisor.run(provider, finished).in_current_span());
         });
         Ok(MuxManager(Arc::new(Handles { name, slot, progress, reconnect_now, shutdown, drain_timeout, local_addr })))
     }
 }
 
-/// Runs a provider. However it ends, the slot is stopped with the reason, and nobody waits in vain (G12).
+/// Runs a provider to its end.
 async fn provide(
-    slot: Arc<Slot>,
     provider: impl Future<Output = Result<(), GaveUp>> + Send,
+    mut end: ProviderEnd,
 ) -> Result<(), Arc<GaveUp>> {
-    let without_a_word = |cause| Stopped::GaveUp(Arc::new(GaveUp { cause, attempts: 0, last_error: None }));
-    let mut guard = StopGuard::new(slot, without_a_word(GaveUpCause::RuntimeEnded), |session| session.abort())
-        .on_panic(without_a_word(GaveUpCause::Panicked));
     let ended = provider.await.map_err(Arc::new);
-    guard.set_reason(match &ended {
+    end.reason = Some(match &ended {
         Ok(()) => Stopped::ShutDown,
         Err(gave_up) => Stopped::GaveUp(Arc::clone(gave_up)),
     });
     ended
+}
+
+/// However a provider ends, its slot is stopped with the reason, and nobody waits in vain (G12). Made before its task, so
+/// that no end of the runtime is too early for it.
+struct ProviderEnd {
+    progress: Arc<Progress>,
+    /// None where it ends without a word.
+    reason: Option<Stopped>,
+    guard: StopGuard<Session, Stopped, fn(Session)>,
+}
+
+impl ProviderEnd {
+    fn new(slot: Arc<Slot>, progress: Arc<Progress>) -> Self {
+        let abort: fn(Session) = |session| session.abort();
+        Self { progress, reason: None, guard: StopGuard::new(slot, Stopped::ShutDown, abort) }
+    }
+}
+
+impl Drop for ProviderEnd {
+    fn drop(&mut self) {
+        let reason = self.reason.take().unwrap_or_else(|| {
+            let cause = if thread::panicking() { GaveUpCause::Panicked } else { GaveUpCause::RuntimeEnded };
+            let notes = self.progress.get();
+            Stopped::GaveUp(Arc::new(GaveUp { cause, attempts: notes.attempts, last_error: notes.last_error }))
+        });
+        self.guard.set_reason(reason);
+    }
 }
 
 /// From where a manager has its sessions. Sealed: it is one of the types beside it.
@@ -147,6 +196,9 @@ trait Provide {
     fn activity(&self) -> Activity;
 
     fn local_addr(&self) -> Option<SocketAddr>;
+
+    /// What its traces are in.
+    fn span(&self) -> Span;
 
     fn run(self, installer: Installer) -> impl Future<Output = Result<(), GaveUp>> + Send + 'static;
 }
@@ -232,6 +284,10 @@ impl<C: Connect> Provide for EstablishWith<C> {
         None
     }
 
+    fn span(&self) -> Span {
+        info_span!("establisher")
+    }
+
     fn run(self, installer: Installer) -> impl Future<Output = Result<(), GaveUp>> + Send + 'static {
         establisher::establish(self.0, installer)
     }
@@ -244,6 +300,10 @@ impl<A: Accept> Provide for ReceiveWith<A> {
 
     fn local_addr(&self) -> Option<SocketAddr> {
         self.0.local_addr()
+    }
+
+    fn span(&self) -> Span {
+        info_span!("receiver", local = self.0.local_addr().map(tracing::field::display))
     }
 
     fn run(self, installer: Installer) -> impl Future<Output = Result<(), GaveUp>> + Send + 'static {

@@ -30,16 +30,33 @@ use crate::{
 /// Keeps one logical connection alive, and hands its live session to whoever asks.
 ///
 /// Cheap to clone; clones speak of the same manager. When the last one is dropped the manager shuts down in the
-/// background, whatever sessions are still held.
+/// background under [`Config::drain_timeout`](crate::Config::drain_timeout), whatever sessions are still held.
 ///
-/// ```no_run
+/// It runs on the runtime that it was started on. When that ends, or its provider fails for good, whoever waits is told
+/// so with [`Stopped::GaveUp`].
+///
+/// ```
 /// use evermux::MuxManager;
-/// use tokio::io::AsyncWriteExt;
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
 ///
-/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
-/// let manager = MuxManager::establish("proxy.example.com:7233").name("to-us-west").start().await?;
-/// let mut stream = manager.open_stream().await?;
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let receiver = MuxManager::receive("127.0.0.1:0").start().await?;
+/// let address = receiver.local_addr().expect("TCP has addresses");
+/// let establisher = MuxManager::establish(address.to_string()).name("to-us-west").start().await?;
+///
+/// let mut stream = establisher.open_stream().await?;
 /// stream.write_all(b"hello").await?;
+/// stream.shutdown().await?;
+///
+/// let mut inbound = receiver.session().await?.accept_stream().await?;
+/// let mut text = String::new();
+/// inbound.read_to_string(&mut text).await?;
+/// assert_eq!(text, "hello");
+///
+/// drop((stream, inbound));
+/// establisher.shutdown().await;
+/// receiver.shutdown().await;
 /// # Ok(())
 /// # }
 /// ```
@@ -87,7 +104,7 @@ impl MuxManager {
         Builder::new(ReceiveWith::new(acceptor))
     }
 
-    /// The live session, once there is one.
+    /// The live session, once there is one. Waits as long as there is none: through losses, pauses and attempts.
     ///
     /// A session that is lost is never returned to whoever has learnt of its loss (G3).
     ///
@@ -112,6 +129,17 @@ impl MuxManager {
     /// A handle for hot paths: a look costs a few nanoseconds and writes nothing shared. One for each thread.
     ///
     /// It does not keep the manager running.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let manager = evermux::MuxManager::receive("127.0.0.1:0").start().await?;
+    /// let mut reader = manager.reader();
+    /// assert!(reader.session().is_none(), "nobody has dialled yet");
+    /// # manager.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn reader(&self) -> Reader {
         Reader(self.0.slot.reader())
     }
@@ -147,7 +175,7 @@ impl MuxManager {
     ///
     /// # Errors
     ///
-    /// [`OpenError::TimedOut`] and [`OpenError::Stopped`].
+    /// [`OpenError::TimedOut`] when a live session had no place in time, and [`OpenError::Stopped`].
     ///
     /// # Cancel safety
     ///
@@ -163,6 +191,19 @@ impl MuxManager {
     }
 
     /// [`session`](Self::session) for threads.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use evermux::{MuxManager, WaitError};
+    ///
+    /// let runtime = tokio::runtime::Runtime::new()?;
+    /// let manager = runtime.block_on(MuxManager::receive("127.0.0.1:0").start())?;
+    /// let nobody = manager.session_blocking_timeout(Duration::from_millis(10));
+    /// assert!(matches!(nobody, Err(WaitError::TimedOut(_))));
+    /// runtime.block_on(manager.shutdown());
+    /// assert!(manager.session_blocking().is_err());
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     ///
     /// # Errors
     ///
@@ -180,7 +221,7 @@ impl MuxManager {
         self.0.slot.wait_blocking()
     }
 
-    /// [`session`](Self::session) for threads, for so long at the most.
+    /// [`session`](Self::session) for threads, for so long at the most. Zero does not wait.
     ///
     /// # Errors
     ///
@@ -194,6 +235,9 @@ impl MuxManager {
         if let Some(outcome) = self.outcome() {
             return outcome.map_err(WaitError::Stopped);
         }
+        if timeout.is_zero() {
+            return Err(WaitError::TimedOut(timeout));
+        }
         blocking::assert_may_wait();
         let Some(deadline) = Instant::now().checked_add(timeout) else {
             // Longer than the clock can tell.
@@ -205,7 +249,7 @@ impl MuxManager {
         })
     }
 
-    /// [`with_session`](Self::with_session) for threads.
+    /// [`with_session`](Self::with_session) for threads. The closure is called on this thread.
     ///
     /// # Errors
     ///
@@ -222,7 +266,10 @@ impl MuxManager {
         self.0.slot.stopped().map(Err).or_else(|| self.try_session().map(Ok))
     }
 
-    /// Ends the pause before the next attempt, if there is one now. It changes nothing else.
+    /// Ends the pause before the next attempt, if there is one now: when a network has come back, for example.
+    ///
+    /// It changes nothing else: an attempt that is under way goes on, the pauses after it are as long as they would
+    /// have been, and nothing is kept for a later pause. A receiver makes no attempts.
     pub fn reconnect_now(&self) {
         self.0.reconnect_now.notify_waiters();
     }
@@ -245,8 +292,12 @@ impl MuxManager {
     /// Closes everything, and waits until it is closed (G5).
     ///
     /// Callers who wait for a session are freed at once with [`Stopped::ShutDown`]. Streams in flight may finish within
-    /// [`Config::drain_timeout`](crate::Config::drain_timeout). Then no task of the manager runs, every socket is closed, and the port can be bound
-    /// again.
+    /// [`Config::drain_timeout`](crate::Config::drain_timeout). Then no task of the manager runs, every socket is
+    /// closed, and the port can be bound again. A lookup of a name that the operating system has begun may still run;
+    /// its result is thrown away.
+    ///
+    /// Any number may call it, and it returns to all of them when everything is closed; at once if it already is. A
+    /// connector or acceptor that calls it is dropped by the shutdown, and what follows the call does not run.
     ///
     /// # Cancel safety
     ///
@@ -265,7 +316,8 @@ impl MuxManager {
         self.0.shutdown.finished().await;
     }
 
-    /// Whether a shutdown was asked for.
+    /// Whether a shutdown was asked for, by a call or by the token of [`shutdown_on`](Builder::shutdown_on). A manager
+    /// that gave up by itself was not asked: [`status`](Self::status) tells.
     pub fn is_shutting_down(&self) -> bool {
         self.0.shutdown.is_requested()
     }
@@ -277,12 +329,14 @@ impl std::fmt::Debug for MuxManager {
     }
 }
 
-/// Reads the live session of a [`MuxManager`] on a hot path.
-#[derive(Debug)]
+/// Reads the live session of a [`MuxManager`] on a hot path: see [`MuxManager::reader`].
+#[derive(Clone, Debug)]
 pub struct Reader(SlotReader<Session, Stopped>);
 
 impl Reader {
     /// The live session, if there is one now. Never waits.
+    ///
+    /// It holds a clone of the session until the look that finds it gone.
     pub fn session(&mut self) -> Option<&Session> {
         self.0.session()
     }

@@ -2,18 +2,18 @@
 //!
 //! One task of its own carries the shutdown out, so that dropping a `shutdown()` future stops nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, thread, time::Duration};
 
-use futures_util::future::join_all;
 use tokio::{
     sync::watch,
-    task::JoinHandle,
+    task::{JoinError, JoinHandle},
     time::{Instant, sleep_until},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::{
+    deadline,
     error::{GaveUp, Stopped},
     provider::{
         installer::{Slot, Tasks},
@@ -28,17 +28,21 @@ const GRACE: Duration = Duration::from_millis(500);
 #[derive(Clone)]
 pub(super) struct Shutdown {
     deadline: Arc<watch::Sender<Option<Instant>>>,
+    external: Option<CancellationToken>,
     finished: CancellationToken,
+    tasks: Tasks,
 }
 
 impl Shutdown {
-    pub(super) fn new() -> Self {
-        Self { deadline: Arc::new(watch::Sender::new(None)), finished: CancellationToken::new() }
+    /// Of these tasks; asked for by that token too.
+    pub(super) fn new(tasks: Tasks, external: Option<CancellationToken>) -> Self {
+        let deadline = Arc::new(watch::Sender::new(None));
+        Self { deadline, external, finished: CancellationToken::new(), tasks }
     }
 
     /// Asks for the shutdown within this time. Of several requests the earliest deadline counts.
     pub(super) fn request(&self, within: Duration) {
-        let deadline = Instant::now() + within;
+        let deadline = deadline::after(Instant::now(), within);
         self.deadline.send_if_modified(|earliest| {
             let earlier = earliest.is_none_or(|earliest| deadline < earliest);
             if earlier {
@@ -49,16 +53,52 @@ impl Shutdown {
     }
 
     pub(super) fn is_requested(&self) -> bool {
-        self.deadline.borrow().is_some()
+        self.deadline.borrow().is_some() || self.external.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 
     /// Waits until nothing of the manager is left.
     pub(super) async fn finished(&self) {
         self.finished.cancelled().await;
+        // The supervisor waits for them too, but not where the runtime drops it first.
+        self.tasks.join().await;
+    }
+
+    /// Waits until the token from outside asks.
+    async fn external(&self) {
+        match &self.external {
+            Some(token) => token.cancelled().await,
+            None => pending().await,
+        }
     }
 }
 
-/// What a provider's task gives back: `None` when it was dropped.
+/// Says that the supervisor has ended. Made before its task, so that no end of the runtime is too early for it.
+pub(super) struct Finished {
+    shutdown: Shutdown,
+    progress: Arc<Progress>,
+}
+
+impl Finished {
+    pub(super) fn new(shutdown: Shutdown, progress: Arc<Progress>) -> Self {
+        Self { shutdown, progress }
+    }
+}
+
+impl Drop for Finished {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            error!("the shutdown panicked, in a waker perhaps: what still runs is dropped");
+        }
+        // Nothing is left of a shutdown that came to its end.
+        self.shutdown.tasks.stop();
+        self.shutdown.tasks.kill();
+        self.progress.set(Activity::Stopped);
+        info!("the manager has stopped");
+        self.shutdown.finished.cancel();
+    }
+}
+
+/// What a provider's task gives back: `None` when it was dropped at the end of the shutdown.
 pub(super) type Ended = Option<Result<(), Arc<GaveUp>>>;
 
 /// Watches over a manager, and shuts it down.
@@ -67,57 +107,64 @@ pub(super) struct Supervisor {
     pub(super) tasks: Tasks,
     pub(super) progress: Arc<Progress>,
     pub(super) shutdown: Shutdown,
-    pub(super) external: Option<CancellationToken>,
     pub(super) drain_timeout: Duration,
 }
 
 impl Supervisor {
-    pub(super) async fn run(self, mut provider: JoinHandle<Ended>) {
-        // However this task ends, nobody waits for it in vain.
-        let _finished = self.shutdown.finished.clone().drop_guard();
+    /// Runs until the manager has ended. However that comes about, `finished` says so.
+    pub(super) async fn run(self, mut provider: JoinHandle<Ended>, finished: Finished) {
         let mut deadline = self.shutdown.deadline.subscribe();
-        let external = async {
-            match &self.external {
-                Some(token) => token.cancelled().await,
-                None => std::future::pending().await,
-            }
-        };
-        tokio::select! {
+        let ended = tokio::select! {
             biased;
-            _ = deadline.wait_for(Option::is_some) => {}
-            () = external => self.shutdown.request(self.drain_timeout),
-            ended = &mut provider => match ended {
-                Ok(Some(Err(gave_up))) => error!(error = %gave_up, "the manager gives up"),
-                Err(failed) if failed.is_panic() => error!("the provider panicked: the manager gives up"),
-                _ => {}
-            },
+            _ = deadline.wait_for(Option::is_some) => None,
+            () = self.shutdown.external() => {
+                self.shutdown.request(self.drain_timeout);
+                None
+            }
+            ended = &mut provider => Some(ended),
+        };
+        let is_asked = ended.is_none();
+        if let Some(ended) = ended {
+            log_end(ended);
         }
         self.close(deadline).await;
-        info!("the manager has stopped");
-        self.progress.set(Activity::Stopped);
+        if is_asked {
+            log_end(provider.await);
+        }
+        drop(finished);
     }
 
     async fn close(&self, mut deadline: watch::Receiver<Option<Instant>>) {
         self.progress.set(Activity::ShuttingDown);
-        // No session is installed after this; whoever waits is freed.
-        let sessions = self.slot.stop(Stopped::ShutDown);
+        // No session is installed after this, and whoever waits is freed. What it returns is among the sessions below.
+        drop(self.slot.stop(Stopped::ShutDown));
         self.tasks.stop();
         loop {
-            let until = deadline.borrow_and_update().unwrap_or_else(|| Instant::now() + self.drain_timeout);
+            let until = deadline
+                .borrow_and_update()
+                .unwrap_or_else(|| crate::deadline::after(Instant::now(), self.drain_timeout));
             let within = until.saturating_duration_since(Instant::now());
-            let closed = async {
-                join_all(sessions.iter().map(|session| session.close_within(within))).await;
-                self.tasks.join().await;
-            };
+            info!(?within, "shutting down");
+            self.tasks.close_sessions(within);
             tokio::select! {
                 biased;
-                () = closed => return,
+                () = self.tasks.join() => return,
                 // An earlier deadline: sessions are told anew.
                 Ok(()) = deadline.changed() => {}
                 () = sleep_until(until + GRACE) => break,
             }
         }
+        warn!("the time for the shutdown is over: what still runs is dropped");
         self.tasks.kill();
         self.tasks.join().await;
+    }
+}
+
+/// Logs why a provider has ended, if nobody asked it to.
+fn log_end(ended: Result<Ended, JoinError>) {
+    match ended {
+        Ok(Some(Err(gave_up))) => error!(error = %gave_up, "the manager gives up"),
+        Err(error) if error.is_panic() => error!(%error, "the provider panicked: the manager gives up"),
+        _ => {}
     }
 }

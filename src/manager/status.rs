@@ -13,13 +13,13 @@ pub struct Status {
     pub activity: Activity,
     /// The live sessions.
     pub sessions: Vec<SessionStatus>,
-    /// How many sessions have been live since the start.
+    /// How many sessions have become live since the start, with the one that is live now.
     pub sessions_so_far: u64,
-    /// How many attempts had failed in a row when the last one failed.
+    /// How many attempts have failed in a row, since the start or the last session. A receiver makes none: always 0.
     pub attempts: u32,
-    /// The error of the last attempt that failed.
+    /// The error of the last attempt, or the last `accept`, that failed; kept when a later one succeeds.
     pub last_error: Option<Arc<dyn Error + Send + Sync>>,
-    /// How long it has paused between attempts since the start, all together.
+    /// How long it has paused between attempts since the start, all together, with the pause that is going on.
     pub backoff_slept: Duration,
     /// Why there will be no session any more.
     pub stopped: Option<Stopped>,
@@ -52,14 +52,22 @@ impl Status {
                 open_streams: session.open_streams(),
             })
             .collect();
+        let stopped = manager.slot.stopped();
+        let activity = match notes.activity {
+            // The slot is ahead of the notes.
+            activity if stopped.is_some() && activity != Activity::Stopped => Activity::ShuttingDown,
+            _ if !sessions.is_empty() => Activity::Live,
+            Activity::Live => Activity::Connecting,
+            activity => activity,
+        };
         Self {
-            activity: if sessions.is_empty() { notes.activity } else { Activity::Live },
+            activity,
             sessions,
             sessions_so_far: notes.sessions_so_far,
             attempts: notes.attempts,
             backoff_slept: notes.backoff_slept(),
             last_error: notes.last_error,
-            stopped: manager.slot.stopped(),
+            stopped,
         }
     }
 }

@@ -6,7 +6,7 @@ use tokio::{
     sync::OwnedSemaphorePermit,
     time::{Instant, sleep, timeout},
 };
-use tracing::{debug, info, warn};
+use tracing::{info, warn};
 
 use super::{
     Connect,
@@ -60,7 +60,7 @@ pub(crate) async fn establish<C: Connect>(connector: C, installer: Installer) ->
         phase = match phase {
             Phase::Connecting => {
                 installer.progress().set(Activity::Connecting);
-                debug!(attempt = backoff.attempts() + 1, "connecting");
+                info!(attempt = u64::from(backoff.attempts()) + 1, "connecting");
                 let attempt = async {
                     let place = installer.place().await;
                     attempt(&connector, &installer, place).await
@@ -87,15 +87,22 @@ pub(crate) async fn establish<C: Connect>(connector: C, installer: Installer) ->
                 }
                 let lived = since.elapsed();
                 let pause = backoff.after_session(lived, Instant::now());
-                info!(session = %session.id(), ?lived, ?pause, "session lost");
-                if pause.is_zero() { Phase::Connecting } else { Phase::BackingOff(pause) }
+                info!(session = %session.id(), ?lived, "the session has left its place");
+                if pause.is_zero() {
+                    Phase::Connecting
+                } else {
+                    warn!(session = %session.id(), ?lived, next_delay = ?pause, "the next attempt is not made at once");
+                    Phase::BackingOff(pause)
+                }
             }
             Phase::BackingOff(pause) => {
+                // Before anyone can see the pause, and so want its end.
+                let reconnect_now = installer.reconnect_now();
                 installer.progress().set(Activity::BackingOff);
                 tokio::select! {
                     biased;
                     () = installer.stopped() => return Ok(()),
-                    () = installer.reconnect_now() => debug!("the pause is cut short"),
+                    () = reconnect_now => info!("the pause is cut short"),
                     () = sleep(pause) => {}
                 }
                 Phase::Connecting
@@ -112,7 +119,9 @@ async fn attempt<C: Connect>(
 ) -> Result<Option<Session>, Failure> {
     let config = installer.config();
     // A connector should bound itself; one that does not is bounded here, its handshake included.
-    let within = config.resolve_timeout() + config.connect_timeout() + config.handshake_timeout();
+    let within = [config.connect_timeout(), config.handshake_timeout()]
+        .into_iter()
+        .fold(config.resolve_timeout(), Duration::saturating_add);
     let connected = match timeout(within, connector.connect()).await {
         Ok(Ok(connected)) => connected,
         Ok(Err(error)) => return Err(Failure { fatal: error.is_fatal(), error: error.into_source() }),

@@ -5,16 +5,20 @@
 
 use std::{
     future::Future,
-    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 
+use futures_util::FutureExt;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Notify, OwnedSemaphorePermit, Semaphore},
+    sync::{Notify, OwnedSemaphorePermit, Semaphore, futures::Notified},
     task::JoinHandle,
 };
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{TaskTracker, task_tracker::TrackedFuture},
+};
 use tracing::{Instrument, info};
 
 use super::{net::Connected, progress::Progress};
@@ -22,7 +26,7 @@ use crate::{
     config::Config,
     error::{CloseReason, Stopped},
     session::{Identity, Session, wire::Role},
-    sync::{Refused, Reservation, SessionSlot},
+    sync::{Refused, Reservation, SessionId, SessionSlot},
 };
 
 /// The slot of a manager.
@@ -48,6 +52,24 @@ pub(crate) struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
     kill: CancellationToken,
+    /// Every session that is driven: candidates, those in the slot, and those that drain. One for each driver's task.
+    sessions: Arc<Mutex<Vec<Session>>>,
+}
+
+/// Takes a session out of the list when its driver ends, in whatever way.
+struct Listed {
+    tasks: Tasks,
+    id: SessionId,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut sessions = self.tasks.sessions();
+        let index = sessions.iter().position(|session| session.id() == self.id);
+        let gone = index.map(|index| sessions.swap_remove(index));
+        drop(sessions);
+        drop(gone);
+    }
 }
 
 impl Tasks {
@@ -58,6 +80,34 @@ impl Tasks {
     {
         let kill = self.kill.clone();
         self.tracker.spawn(async move { kill.run_until_cancelled(future).await }.in_current_span())
+    }
+
+    /// Makes [`join`](Self::join) wait for a future that is spawned elsewhere: for its end, or its drop.
+    pub(crate) fn track<F: Future>(&self, future: F) -> TrackedFuture<F> {
+        self.tracker.track_future(future)
+    }
+
+    /// Spawns the driver of a session.
+    fn drive(&self, session: &Session, driver: impl Future<Output = ()> + Send + 'static) {
+        self.sessions().push(session.clone());
+        let listed = Listed { tasks: self.clone(), id: session.id() };
+        drop(self.spawn(async move {
+            driver.await;
+            drop(listed);
+        }));
+    }
+
+    /// Makes every session close within this time: those that drain already as well.
+    pub(crate) fn close_sessions(&self, within: Duration) {
+        let sessions = self.sessions().clone();
+        for session in sessions {
+            // One poll begins it, and `join` waits for its end.
+            let _ = session.close_within(within).now_or_never();
+        }
+    }
+
+    fn sessions(&self) -> MutexGuard<'_, Vec<Session>> {
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks providers to end.
@@ -113,12 +163,17 @@ impl Installer {
         self.0.tasks.stopped().await;
     }
 
-    /// Waits until somebody wants the current pause to end.
-    pub(crate) async fn reconnect_now(&self) {
-        self.0.reconnect_now.notified().await;
+    /// Becomes ready when somebody wants the current pause to end; counts from this call on, polled or not.
+    pub(crate) fn reconnect_now(&self) -> Notified<'_> {
+        self.0.reconnect_now.notified()
     }
 
-    /// Waits for a free place, in the order of asking.
+    /// Makes the shutdown wait for a future that the provider spawns.
+    pub(crate) fn track<F: Future>(&self, future: F) -> TrackedFuture<F> {
+        self.0.tasks.track(future)
+    }
+
+    /// Waits for a free place, in the order of asking. Cancel-safe: a dropped future gives its turn to the next.
     pub(crate) async fn place(&self) -> OwnedSemaphorePermit {
         let permit = Arc::clone(&self.0.places).acquire_owned().await;
         permit.unwrap_or_else(|_| unreachable!("the places of a manager are never closed"))
@@ -126,7 +181,8 @@ impl Installer {
 
     /// Starts a session, and waits at most `within` for its proof (G15).
     ///
-    /// With [`Role::Server`] it is half-proven: the peer's pings are answered when it is installed (G14).
+    /// With [`Role::Server`] it is half-proven: the peer's pings are answered when it is installed (G14). Dropping the
+    /// future ends the session.
     pub(crate) async fn prove<Io>(
         &self,
         connected: Connected<Io>,
@@ -152,7 +208,7 @@ impl Installer {
         let identity = Identity { id: reservation.id(), clear, load: Arc::clone(&load) };
         let (session, driver) =
             Session::launch(io, role, role == Role::Server, (local, peer), identity, &self.0.config);
-        self.0.tasks.spawn(driver);
+        self.0.tasks.drive(&session, driver);
         let candidate = Candidate { installer: self.clone(), session: Some(session), reservation, held, load };
         candidate.session().prove(within).await?;
         Ok(candidate)
@@ -184,6 +240,8 @@ impl Candidate {
     }
 
     /// Publishes the session in the place that the permit stands for.
+    ///
+    /// Waits only for the reason why a session that died before the install has ended.
     pub(crate) async fn install(mut self, permit: OwnedSemaphorePermit) -> Result<Session, InstallError> {
         let session = self.session().clone();
         // Held before the install: a session that dies right after it gives its place back.

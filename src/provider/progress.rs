@@ -33,6 +33,7 @@ pub(crate) struct Progress(Mutex<Notes>);
 #[derive(Clone, Debug)]
 pub(crate) struct Notes {
     pub(crate) activity: Activity,
+    /// Attempts that failed in a row, since the start or the last session.
     pub(crate) attempts: u32,
     pub(crate) sessions_so_far: u64,
     pub(crate) last_error: Option<Arc<dyn Error + Send + Sync>>,
@@ -67,8 +68,13 @@ impl Progress {
         self.notes().clone()
     }
 
+    /// Notes what is done now. A shutdown is not undone by what a provider says in its last moments.
     pub(crate) fn set(&self, activity: Activity) {
         let mut notes = self.notes();
+        let ending = matches!(notes.activity, Activity::ShuttingDown | Activity::Stopped);
+        if ending && activity != Activity::Stopped {
+            return;
+        }
         if let Some(since) = notes.backing_off_since.take() {
             notes.backoff_slept += since.elapsed();
         }
@@ -78,10 +84,14 @@ impl Progress {
         notes.activity = activity;
     }
 
+    /// A session is live.
     pub(crate) fn installed(&self) {
-        self.notes().sessions_so_far += 1;
+        let mut notes = self.notes();
+        notes.sessions_so_far += 1;
+        notes.attempts = 0;
     }
 
+    /// An attempt failed, so many in a row by now.
     pub(crate) fn failed(&self, attempts: u32, error: Arc<dyn Error + Send + Sync>) {
         let mut notes = self.notes();
         notes.attempts = attempts;

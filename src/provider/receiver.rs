@@ -3,11 +3,11 @@
 //! It accepts and does nothing else in its loop: each connection is finished, half-proven and installed in a task of its
 //! own, under one deadline (G13).
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 
 use tokio::{
     sync::Semaphore,
-    task::{AbortHandle, JoinSet},
+    task::{AbortHandle, JoinError, JoinSet},
     time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
@@ -19,6 +19,7 @@ use super::{
     progress::Activity,
 };
 use crate::{
+    deadline,
     error::{AcceptError, GaveUp, GaveUpCause},
     session::wire::Role,
 };
@@ -48,9 +49,9 @@ pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Res
                         acceptor: Arc::clone(&acceptor),
                         installer: installer.clone(),
                         candidates: Arc::clone(&candidates),
-                        deadline: Instant::now() + installer.config().handshake_timeout(),
+                        deadline: deadline::after(Instant::now(), installer.config().handshake_timeout()),
                     };
-                    connections.add(|passed| connection.run(pending, passed).instrument(span));
+                    connections.add(|passed| installer.track(connection.run(pending, passed).instrument(span)));
                 }
                 Err(error) if error.is_fatal() => break Some(error),
                 Err(error) => {
@@ -61,8 +62,11 @@ pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Res
             },
         }
     };
-    // Nothing of a connection outlives its provider (G5).
-    connections.tasks.shutdown().await;
+    // Nothing of a connection outlives its provider (G5). Where the provider is dropped, its shutdown waits for them.
+    connections.tasks.abort_all();
+    while let Some(ended) = connections.tasks.join_next().await {
+        _ = ended_badly(ended);
+    }
     match gave_up {
         None => Ok(()),
         Some(error) => Err(GaveUp { cause: GaveUpCause::Fatal, attempts: 0, last_error: Some(error.into_source()) }),
@@ -102,15 +106,24 @@ impl Connections {
     /// Waits for an error after which nothing will ever be accepted.
     async fn fatal(&mut self) -> AcceptError {
         loop {
-            match self.tasks.join_next().await {
-                Some(Ok(Err(error))) if error.is_fatal() => return error,
-                Some(Ok(Err(error))) => debug!(%error, "handshake failed"),
-                Some(Err(error)) if error.is_panic() => error!(%error, "a handshake panicked: its connection is lost"),
-                Some(Ok(Ok(())) | Err(_)) => {}
-                None => std::future::pending().await,
+            match self.tasks.join_next().await.map(ended_badly) {
+                Some(Some(fatal)) => return fatal,
+                Some(None) => {}
+                None => pending().await,
             }
         }
     }
+}
+
+/// Logs how a connection ended before it was a session; gives the error after which nothing will ever be accepted.
+fn ended_badly(ended: Result<Result<(), AcceptError>, JoinError>) -> Option<AcceptError> {
+    match ended {
+        Ok(Err(error)) if error.is_fatal() => return Some(error),
+        Ok(Err(error)) => debug!(%error, "handshake failed"),
+        Err(error) if error.is_panic() => error!(%error, "a handshake panicked: its connection is lost"),
+        Ok(Ok(())) | Err(_) => {}
+    }
+    None
 }
 
 /// What one connection needs on its way into the slot.

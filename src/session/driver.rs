@@ -26,6 +26,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    deadline,
     error::CloseReason,
     sync::{Ending, SessionEnd},
 };
@@ -394,8 +395,9 @@ where
 
     /// Begins to close. A second reason does not begin anew; an earlier deadline counts.
     fn drain(&mut self, reason: CloseReason, within: Duration) {
-        let until = Instant::now() + within;
-        let streams_until = Instant::now() + within.saturating_sub(FINISH.min(within / 10));
+        let now = Instant::now();
+        let until = deadline::after(now, within);
+        let streams_until = deadline::after(now, within.saturating_sub(FINISH.min(within / 10)));
         if let Some(drain) = &mut self.drain {
             drain.until = drain.until.min(until);
             drain.streams_until = drain.streams_until.min(streams_until);

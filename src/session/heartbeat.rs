@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::{config::Config, error::CloseReason};
+use crate::{config::Config, deadline::after, error::CloseReason};
 
 /// What is to be done now.
 #[derive(Debug)]
@@ -96,7 +96,7 @@ impl Heartbeat {
 
     /// Judges the session.
     pub fn judge(&self, now: Instant) -> Verdict {
-        if self.write_pending_since.is_some_and(|since| now >= since + self.write_timeout) {
+        if self.write_pending_since.is_some_and(|since| now >= after(since, self.write_timeout)) {
             return Verdict::Dead(CloseReason::WriteStalled);
         }
         match self.read_deadline() {
@@ -111,7 +111,7 @@ impl Heartbeat {
     /// When to judge next. It never moves earlier but by [`on_write_pending`](Self::on_write_pending) and
     /// [`on_ping_taken`](Self::on_ping_taken).
     pub fn deadline(&self) -> Option<Instant> {
-        let write = self.write_pending_since.map(|since| since + self.write_timeout);
+        let write = self.write_pending_since.map(|since| after(since, self.write_timeout));
         match (self.read_deadline(), write) {
             (Some(read), Some(write)) => Some(read.min(write)),
             (read, write) => read.or(write),
@@ -123,9 +123,9 @@ impl Heartbeat {
             return None;
         }
         match self.ping {
-            Ping::None => Some(self.last_read + self.idle),
+            Ping::None => Some(after(self.last_read, self.idle)),
             Ping::Queued => None,
-            Ping::Taken(at) => Some(at.max(self.last_read) + self.timeout),
+            Ping::Taken(at) => Some(after(at.max(self.last_read), self.timeout)),
         }
     }
 }

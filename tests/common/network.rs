@@ -1,12 +1,6 @@
-//! A network of pipes in memory, for managers on paused time.
+//! A network of pipes in memory, for managers.
 
-use std::{
-    net::SocketAddr,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::net::SocketAddr;
 
 use evermux::{
     Accept, Connect, Connected,
@@ -14,8 +8,7 @@ use evermux::{
 };
 use tokio::{
     io::{DuplexStream, duplex},
-    sync::{Mutex as AsyncMutex, mpsc},
-    time::Instant,
+    sync::{Mutex, mpsc},
 };
 
 const PIPE: usize = 64 << 10;
@@ -24,38 +17,23 @@ const PIPE: usize = 64 << 10;
 #[derive(Clone)]
 pub struct PipeConnector {
     backlog: mpsc::UnboundedSender<DuplexStream>,
-    attempts: Arc<Mutex<Vec<Instant>>>,
-    refuses: Arc<AtomicBool>,
 }
 
 /// Takes what a [`PipeConnector`] dials.
-pub struct PipeAcceptor(AsyncMutex<mpsc::UnboundedReceiver<DuplexStream>>);
+pub struct PipeAcceptor(Mutex<mpsc::UnboundedReceiver<DuplexStream>>);
 
 /// Both ends of a network.
 pub fn network() -> (PipeConnector, PipeAcceptor) {
     let (backlog, receiver) = mpsc::unbounded_channel();
-    let connector = PipeConnector { backlog, attempts: Arc::default(), refuses: Arc::default() };
-    (connector, PipeAcceptor(AsyncMutex::new(receiver)))
-}
-
-impl PipeConnector {
-    /// When each attempt was made.
-    pub fn attempts(&self) -> Vec<Instant> {
-        self.attempts.lock().unwrap().clone()
-    }
-
-    pub fn refuse(&self, refuses: bool) {
-        self.refuses.store(refuses, Ordering::Relaxed);
-    }
+    (PipeConnector { backlog }, PipeAcceptor(Mutex::new(receiver)))
 }
 
 impl Connect for PipeConnector {
     type Io = DuplexStream;
 
     async fn connect(&self) -> Result<Connected<DuplexStream>, ConnectError> {
-        self.attempts.lock().unwrap().push(Instant::now());
         let (near, far) = duplex(PIPE);
-        if self.refuses.load(Ordering::Relaxed) || self.backlog.send(far).is_err() {
+        if self.backlog.send(far).is_err() {
             return Err(ConnectError::transient("refused"));
         }
         Ok(Connected::anonymous(near))

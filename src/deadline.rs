@@ -1,0 +1,25 @@
+//! Deadlines from settings of any length.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// A longer time is taken as this one: a clock cannot tell the end of every `Duration`.
+const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
+
+/// The moment that is so long after another one.
+pub(crate) fn after(start: Instant, duration: Duration) -> Instant {
+    start + duration.min(LONGEST)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_duration_is_no_overflow() {
+        let now = Instant::now();
+        assert_eq!(after(now, Duration::MAX), now + LONGEST);
+        assert_eq!(after(now, Duration::from_secs(1)), now + Duration::from_secs(1));
+    }
+}
