@@ -83,8 +83,8 @@ fn a_deadline_ends_a_wait_that_was_disturbed() {
     });
 }
 
-/// G1 G4: an install, a stop's absence and a deadline race: a timeout is returned only if the deadline has passed, and
-/// the next wait finds the session.
+/// G1 G9: an install and a deadline race for two threads. Whoever times out takes nothing from the other, and the next
+/// wait finds the session.
 #[test]
 fn a_timeout_takes_the_session_from_nobody() {
     explore("a_timeout_takes_the_session_from_nobody", AtMost(3), 20_000, || {

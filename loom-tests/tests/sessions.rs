@@ -301,20 +301,18 @@ fn provider_death_hangs_callers() {
     });
 }
 
-/// A session that is leaked if it is forgotten, and that may be dropped outside the lock alone.
+/// A session that is leaked if it is forgotten, and of which no clone may be dropped under the lock.
 #[derive(Clone)]
-struct Tracked(#[expect(dead_code, reason = "loom counts it")] loom::sync::Arc<Unlocked>);
+struct Tracked(#[expect(dead_code, reason = "loom counts it")] loom::sync::Arc<()>);
 
-struct Unlocked;
-
-impl Drop for Unlocked {
+impl Drop for Tracked {
     fn drop(&mut self) {
         assert_unlocked();
     }
 }
 
 fn tracked() -> Tracked {
-    Tracked(loom::sync::Arc::new(Unlocked))
+    Tracked(loom::sync::Arc::new(()))
 }
 
 /// G6 G7: whichever of replace, clear and stop comes last, each session is returned, and dropped outside the lock.

@@ -148,24 +148,37 @@ fn a_clear_ends_no_wait_and_eats_no_wake_up() {
     });
 }
 
-/// G9: a future that is dropped while it is being woken leaves nothing behind and takes nothing from another.
+/// Polls a future once, and drops it.
+fn leaving(slot: &Arc<Slot>) -> thread::JoinHandle<()> {
+    let slot = Arc::clone(slot);
+    thread::spawn(move || {
+        let _ = pin!(slot.wait()).as_mut().poll(&mut Context::from_waker(Waker::noop()));
+    })
+}
+
+/// G9: a future that is dropped leaves nothing behind. An install sweeps the list, so the last change is a clear.
 #[test]
 fn cancelled_waiter_stays() {
-    explore("cancelled_waiter_stays", Unbounded, 10_000, || {
+    explore("cancelled_waiter_stays", Unbounded, 13, || {
         let slot = slot(1);
-        let leaves = thread::spawn({
-            let slot = Arc::clone(&slot);
-            move || {
-                // Polled once, and dropped.
-                let _ = pin!(slot.wait()).as_mut().poll(&mut Context::from_waker(Waker::noop()));
-            }
-        });
-        let stays = waiting(&slot);
+        let leaves = leaving(&slot);
         let id = install(&slot, 1);
+        assert_eq!(slot.clear(id), Some(1));
+        leaves.join().unwrap();
+        assert_eq!(slot.waiting(), 0, "a registration outlived its future");
+    });
+}
+
+/// G1 G9: a future that is dropped while it is being woken takes nothing from another.
+#[test]
+fn a_cancelled_waiter_eats_no_wake_up() {
+    explore("a_cancelled_waiter_eats_no_wake_up", Unbounded, 10_000, || {
+        let slot = slot(1);
+        let leaves = leaving(&slot);
+        let stays = waiting(&slot);
+        install(&slot, 1);
         leaves.join().unwrap();
         assert_eq!(stays.join().unwrap(), Ok(1));
-        slot.clear(id);
-        assert_eq!(slot.waiting(), 0);
     });
 }
 

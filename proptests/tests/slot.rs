@@ -19,9 +19,15 @@ const WAKERS: usize = 3;
 
 type Slot = SessionSlot<Session, u32, Calm>;
 
-/// A session that may be dropped outside the lock alone, and is counted while it lives.
+/// A session that is counted while it lives, and of which no clone may be dropped under the lock.
 #[derive(Clone, Debug)]
 struct Session(Arc<Body>);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        assert_unlocked();
+    }
+}
 
 #[derive(Debug)]
 struct Body {
@@ -31,7 +37,6 @@ struct Body {
 
 impl Drop for Body {
     fn drop(&mut self) {
-        assert_unlocked();
         self.alive.fetch_sub(1, Ordering::Relaxed);
     }
 }
