@@ -18,13 +18,15 @@ use tokio::task::coop;
 const IDLE: u8 = 0;
 /// A poll is under way.
 const POLLING: u8 = 1;
-/// It has been woken meanwhile.
+/// Woken since the last poll began: that poll goes on, or the task has been woken.
 const WOKEN: u8 = 2;
 
 /// Turns before the scheduler is let in.
 const MAX_TURNS: usize = 32;
 
 struct Shared {
+    /// Changed by read-modify-write alone: a wake-up that a turn overwrites is thus ordered before the turn, which sees
+    /// what the wake-up was about.
     state: AtomicU8,
     task: AtomicWaker,
 }
@@ -36,8 +38,7 @@ impl Wake for Shared {
 
     fn wake_by_ref(self: &Arc<Self>) {
         // One step decides who acts on the wake-up: the poll that is under way, or the task.
-        let noted = self.state.compare_exchange(POLLING, WOKEN, Ordering::AcqRel, Ordering::Acquire);
-        if noted == Err(IDLE) {
+        if self.state.swap(WOKEN, Ordering::AcqRel) == IDLE {
             self.task.wake();
         }
     }
@@ -63,9 +64,8 @@ impl Turns {
     ) -> Poll<T> {
         self.shared.task.register(cx.waker());
         for _ in 0..MAX_TURNS {
-            self.shared.state.store(POLLING, Ordering::Release);
+            self.shared.state.swap(POLLING, Ordering::AcqRel);
             if let Poll::Ready(output) = turn(&mut Context::from_waker(&self.waker)) {
-                self.shared.state.store(IDLE, Ordering::Release);
                 return Poll::Ready(output);
             }
             let slept = self.shared.state.compare_exchange(POLLING, IDLE, Ordering::AcqRel, Ordering::Acquire);
@@ -76,7 +76,7 @@ impl Turns {
                 break;
             }
         }
-        self.shared.state.store(IDLE, Ordering::Release);
+        // Still woken: no other wake-up needs to reach the task before it is polled.
         cx.waker().wake_by_ref();
         Poll::Pending
     }
