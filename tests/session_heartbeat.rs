@@ -9,7 +9,7 @@ use common::{client_against_peer, in_time, pair, payload, read_all, send_all};
 use evermux::{CloseReason, Config, OpenError, Session};
 use testkit::frames::{Flags, Header, Kind, Peer};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex, split},
     time::{Instant, sleep, timeout},
 };
 
@@ -152,6 +152,76 @@ async fn symmetric_backpressure_deadlock() {
         in_time(stream.read_exact(&mut read)).await.unwrap();
         assert!(read == bytes);
     }
+}
+
+/// Carries bytes one way, so many a second at the most.
+async fn throttle(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, bytes_per_second: u32) {
+    let mut buffer = vec![0; bytes_per_second as usize];
+    while let Ok(n @ 1..) = from.read(&mut buffer).await {
+        sleep(Duration::from_secs(1) * u32::try_from(n).unwrap() / bytes_per_second).await;
+        if to.write_all(&buffer[..n]).await.is_err() {
+            return;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keepalive_kills_busy_link() {
+    // In one direction a ping waits for half a minute behind bulk data; nothing comes back meanwhile.
+    let ((near, near_link), (far, far_link)) = (duplex(4096), duplex(4096));
+    let ((near_read, near_write), (far_read, far_write)) = (split(near_link), split(far_link));
+    tokio::spawn(throttle(near_read, far_write, 2048));
+    tokio::spawn(throttle(far_read, near_write, 1 << 20));
+    let config = Config::default();
+    let (near, far) = tokio::try_join!(Session::client(near, &config), Session::server(far, &config)).unwrap();
+    let mut stream = near.open_stream().await.unwrap();
+    let mut far_stream = far.accept_stream().await.unwrap();
+    let bytes = payload(400_000);
+    let sending = tokio::spawn({
+        let bytes = bytes.clone();
+        async move { stream.write_all(&bytes).await.and(stream.shutdown().await).map(|()| stream) }
+    });
+    let mut received = Vec::new();
+    far_stream.read_to_end(&mut received).await.unwrap();
+    assert!(received == bytes);
+    sending.await.unwrap().unwrap();
+    assert!(!near.is_closed() && !far.is_closed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_that_was_stopped_finds_its_peer_alive() {
+    let (session, mut peer) = client_against_peer(Config::builder()).await;
+    peer.answer_pings(false);
+    let (ping, _) = peer.recv().await.unwrap();
+    assert_eq!(ping.kind, Kind::Ping);
+    // The answer waits in the socket, and the driver is scheduled again long after the deadline.
+    peer.send(Header::pong(ping.length), &[]).await.unwrap();
+    tokio::time::advance(10 * TIMEOUT).await;
+    peer.answer_pings(true);
+    tokio::select! {
+        answer = session.ping() => drop(answer.unwrap()),
+        frame = peer.recv() => panic!("{frame:?}"),
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_session_that_closes_waits_for_a_silent_peer_as_long_as_its_drain() {
+    let (session, mut peer) = client_against_peer(Config::builder().drain_timeout(Duration::from_secs(60))).await;
+    let begin = Instant::now();
+    let closing = tokio::spawn({
+        let session = session.clone();
+        async move { session.close().await }
+    });
+    assert_eq!(peer.recv().await.unwrap().0, Header::go_away(0));
+    // It has shut its side down, and reads to the end. Neither the heartbeat nor a user's ping disturbs that.
+    peer.expect_end().await.unwrap();
+    let ping = tokio::spawn(async move { session.ping().await });
+    sleep(Duration::from_secs(40)).await;
+    assert!(!closing.is_finished());
+    drop(peer);
+    assert!(matches!(closing.await.unwrap(), CloseReason::Closed));
+    assert!(is_about(begin.elapsed(), Duration::from_secs(40)), "{:?}", begin.elapsed());
+    assert!(matches!(ping.await.unwrap(), Err(CloseReason::Closed)));
 }
 
 #[tokio::test(start_paused = true)]

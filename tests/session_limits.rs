@@ -3,13 +3,22 @@
 
 mod common;
 
-use std::{io::ErrorKind, time::Duration};
+use std::{
+    io::{self, ErrorKind},
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use common::{client_against_peer, in_time, next, pair, pair_with, read_all, send_all, server_against_peer, shape};
 use evermux::{CloseReason, Config, OpenError, Session};
 use testkit::frames::{Flags, Header, Kind, Peer};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     time::Instant,
 };
 
@@ -292,50 +301,97 @@ async fn a_peer_that_causes_resets_and_reads_none_is_a_flood() {
     assert!(matches!(reason, CloseReason::ControlFlood), "{reason:?}");
 }
 
+/// A transport that panics when it is written to for the n-th time.
+struct Fuse(DuplexStream, Arc<AtomicUsize>);
+
+impl Fuse {
+    /// Gives it, and how many writes are left.
+    fn new(io: DuplexStream, writes: usize) -> (Self, Arc<AtomicUsize>) {
+        let left = Arc::new(AtomicUsize::new(writes));
+        (Self(io, Arc::clone(&left)), left)
+    }
+}
+
+impl AsyncRead for Fuse {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Fuse {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        assert_ne!(self.1.fetch_sub(1, Ordering::Relaxed), 1, "the fuse of the test");
+        Pin::new(&mut self.0).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test]
+async fn a_panic_in_the_driver_frees_whoever_is_parked() {
+    let (near, far) = duplex(1 << 20);
+    let config = Config::default();
+    let (fuse, writes_left) = Fuse::new(near, usize::MAX);
+    let (near, far) = tokio::try_join!(Session::client(fuse, &config), Session::server(far, &config)).unwrap();
+    let (mut read, mut write) = near.open_stream().await.unwrap().into_split();
+    let mut far_stream = in_time(far.accept_stream()).await.unwrap();
+    let accepting = tokio::spawn({
+        let near = near.clone();
+        async move { near.accept_stream().await }
+    });
+    let reading = tokio::spawn(async move { read.read(&mut [0; 8]).await });
+    let writing = tokio::spawn(async move { write.write_all(&vec![0; 1 << 20]).await });
+    // All of its window has come: the writer is parked until there is credit.
+    in_time(far_stream.read_exact(&mut vec![0; 100 << 10])).await.unwrap();
+    in_time(near.ping()).await.unwrap();
+    writes_left.store(1, Ordering::Relaxed);
+    assert!(matches!(in_time(near.ping()).await, Err(CloseReason::Panicked)));
+    assert_eq!(in_time(reading).await.unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert_eq!(in_time(writing).await.unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
+    assert!(matches!(in_time(accepting).await.unwrap(), Err(CloseReason::Panicked)));
+}
+
+#[tokio::test]
+async fn an_open_that_waits_when_the_session_is_lost_is_told_of_the_loss() {
+    let (session, peer) = client_against_peer(Config::builder().max_streams(1)).await;
+    let _held = session.open_stream().await.unwrap();
+    let mut waiting = Box::pin(session.open_stream());
+    assert!(futures_util::poll!(&mut waiting).is_pending());
+    drop(peer);
+    let error = in_time(waiting).await.unwrap_err();
+    assert!(matches!(error, OpenError::Lost(CloseReason::Lost(_))), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_burst_that_is_answered_is_no_flood() {
+    let (session, mut peer) = server_against_peer(Config::builder().max_streams(1)).await;
+    let pings: Vec<u8> = (0..1000).flat_map(|value| Header::ping(value).encode()).collect();
+    peer.send_raw(&pings).await.unwrap();
+    for value in 0..1000 {
+        assert_eq!(in_time(peer.recv()).await.unwrap().0, Header::pong(value));
+    }
+    // The first takes the one place, and all others are refused.
+    let opens: Vec<u8> = (0..3000).flat_map(|n| Header::window_update(2 * n + 1, Flags::SYN, 0).encode()).collect();
+    peer.send_raw(&opens).await.unwrap();
+    let mut refused = 0;
+    while refused < 2999 {
+        refused += usize::from(next(&mut peer).await.0.flags == Flags::RST);
+    }
+    assert!(!session.is_closed());
+}
+
 #[tokio::test]
 async fn a_panic_in_the_driver_is_one_lost_session() {
-    /// Panics in the third write.
-    struct Fuse(tokio::io::DuplexStream, u32);
-
-    impl tokio::io::AsyncRead for Fuse {
-        fn poll_read(
-            mut self: std::pin::Pin<&mut Self>,
-            cx: &mut std::task::Context<'_>,
-            buf: &mut tokio::io::ReadBuf<'_>,
-        ) -> std::task::Poll<std::io::Result<()>> {
-            std::pin::Pin::new(&mut self.0).poll_read(cx, buf)
-        }
-    }
-
-    impl tokio::io::AsyncWrite for Fuse {
-        fn poll_write(
-            mut self: std::pin::Pin<&mut Self>,
-            cx: &mut std::task::Context<'_>,
-            buf: &[u8],
-        ) -> std::task::Poll<std::io::Result<usize>> {
-            self.1 += 1;
-            assert!(self.1 < 3, "the fuse of the test");
-            std::pin::Pin::new(&mut self.0).poll_write(cx, buf)
-        }
-
-        fn poll_flush(
-            mut self: std::pin::Pin<&mut Self>,
-            cx: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<std::io::Result<()>> {
-            std::pin::Pin::new(&mut self.0).poll_flush(cx)
-        }
-
-        fn poll_shutdown(
-            mut self: std::pin::Pin<&mut Self>,
-            cx: &mut std::task::Context<'_>,
-        ) -> std::task::Poll<std::io::Result<()>> {
-            std::pin::Pin::new(&mut self.0).poll_shutdown(cx)
-        }
-    }
-
     let (near, far) = duplex(4096);
     let config = Config::default();
-    let (near, far) = tokio::try_join!(Session::client(Fuse(near, 0), &config), Session::server(far, &config)).unwrap();
+    let (near, far) =
+        tokio::try_join!(Session::client(Fuse::new(near, 3).0, &config), Session::server(far, &config)).unwrap();
     // The third write is somewhere here.
     let outcome = async {
         loop {

@@ -6,12 +6,13 @@ mod common;
 use std::future::poll_fn;
 
 use common::{in_time, pair, payload, read_all, send_all};
-use evermux::{Config, MuxStream, Session};
+use evermux::{CloseReason, Config, MuxStream, Session};
 use futures_util::StreamExt;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
     net::{TcpListener, TcpStream},
     sync::mpsc,
+    time::Instant,
 };
 use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
@@ -145,6 +146,10 @@ async fn check_against<F: Future<Output = ()> + Send + 'static>(
     check_echo(stream, &bytes, &format!("our stream, pipe of {pipe}")).await;
     in_time(peer).await.unwrap();
     assert!(in_time(session.ping()).await.is_ok());
+    // It ends its side when it hears of it, long before the drain would end.
+    let begin = Instant::now();
+    assert!(matches!(in_time(session.close()).await, CloseReason::Closed));
+    assert!(begin.elapsed() < config.drain_timeout() / 2, "{:?}", begin.elapsed());
 }
 
 #[tokio::test]

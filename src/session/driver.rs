@@ -13,6 +13,7 @@ use std::{
 use futures_util::io::{AsyncRead as _, AsyncWrite as _};
 use tokio::{
     sync::{mpsc, oneshot},
+    task::coop,
     time::{Instant, Sleep, sleep_until},
 };
 use tracing::{debug, error, info};
@@ -90,7 +91,7 @@ impl<Io> Ending for Life<Io> {
     type Reason = CloseReason;
 
     fn clear(&mut self) {
-        self.session.retire();
+        self.session.leave_slot();
     }
 
     fn publish(&mut self, reason: &CloseReason) {
@@ -99,7 +100,13 @@ impl<Io> Ending for Life<Io> {
     }
 
     fn report(&mut self, _: &CloseReason) {
-        self.machine = None;
+        let Some(machine) = self.machine.take() else { return };
+        let entries = machine.wire.entries();
+        drop(machine);
+        // A panic within the crate takes the crate's own list of whom to wake with it.
+        for entry in entries {
+            entry.wake();
+        }
     }
 
     fn abandoned(&mut self) -> CloseReason {
@@ -233,7 +240,6 @@ where
             {
                 return Poll::Ready(drain.reason.clone());
             }
-            self.judge(now);
             let mut again = false;
             if !self.is_sealed() {
                 match self.connection.poll_next_inbound(cx) {
@@ -253,6 +259,7 @@ where
             self.poll_lingers(now, cx);
             self.poll_pings();
             let _ = self.wire.core().poll_flush(cx);
+            self.judge(now, cx);
             if self.wire.core().failure().is_some() {
                 return Poll::Ready(self.reason_of_end());
             }
@@ -272,6 +279,8 @@ where
     fn take_commands(&mut self, cx: &mut Context<'_>) -> Option<CloseReason> {
         while let Poll::Ready(command) = self.commands.poll_recv(cx) {
             match command {
+                // One that had its place before the session began to close, and is refused by the drop of its reply.
+                Some(Command::Open(..)) if self.drain.is_some() => {}
                 Some(Command::Open(place, reply)) => self.opens.push_back((place, reply)),
                 Some(Command::Ping(reply)) => self.pings.push(reply),
                 Some(Command::Linger(stream, entry)) => {
@@ -300,19 +309,19 @@ where
         }
     }
 
-    /// Asks the wire what the time means.
-    fn judge(&mut self, now: Instant) {
+    /// Asks the wire what the time means, once it has read and written what it can: a process that was stopped for a
+    /// while must not take the peer for dead whose bytes are waiting (G10).
+    fn judge(&mut self, now: Instant, cx: &mut Context<'_>) {
         let mut wire = self.wire.core();
-        if wire.deadline().is_some_and(|deadline| now >= deadline) {
-            wire.on_deadline(now);
+        // Without budget the socket may have been refused to us.
+        if coop::has_budget_remaining() && wire.judge(now) {
+            let _ = wire.poll_flush(cx);
         }
     }
 
     /// Takes a stream that the peer has opened.
     fn take_inbound(&mut self, stream: yamux::Stream, cx: &mut Context<'_>) {
-        let entry = self.wire.core().entry(stream.id().val());
-        // It has ended on the wire already, by an RST: the handle will say so.
-        let entry = entry.unwrap_or_default();
+        let Some(entry) = self.wire.core().entry(stream.id().val()) else { return };
         if self.published {
             self.deliver(stream, entry, cx);
         } else if self.unpublished.len() < self.accept_backlog {
@@ -354,9 +363,12 @@ where
 
     /// Reads and discards what comes for streams that were dropped after their FIN.
     fn poll_lingers(&mut self, now: Instant, cx: &mut Context<'_>) {
+        if self.lingers.is_empty() {
+            return;
+        }
         let wire = &self.wire;
+        let mut scratch = [0; 4096];
         self.lingers.retain_mut(|linger| {
-            let mut scratch = [0; 4096];
             while linger.left > 0 {
                 match Pin::new(&mut linger.stream).poll_read(cx, &mut scratch) {
                     Poll::Ready(Ok(n @ 1..)) => linger.left = linger.left.saturating_sub(n),
@@ -373,15 +385,18 @@ where
 
     /// Sends and answers the pings of users, and tells of the proof.
     fn poll_pings(&mut self) {
-        let mut wire = self.wire.core();
-        if let Some(round_trip) = wire.proven()
+        let (proven, pong) = {
+            let mut wire = self.wire.core();
+            (wire.proven(), wire.take_pong())
+        };
+        if let Some(round_trip) = proven
             && self.session.round_trip().is_none()
         {
             self.session.set_proven(round_trip);
         }
-        if let Some(round_trip) = wire.take_pong() {
+        if let Some(round_trip) = pong {
             self.pinging = false;
-            // Whoever asked while the ping was under way has a newer sign of life than it asked for.
+            // Whoever asked while the ping was under way shares its answer.
             for reply in self.pings.drain(..) {
                 let _ = reply.send(round_trip);
             }
@@ -389,7 +404,7 @@ where
         self.pings.retain(|reply| !reply.is_closed());
         if !self.pinging && !self.pings.is_empty() {
             self.pinging = true;
-            wire.send_ping();
+            self.wire.core().send_ping();
         }
     }
 

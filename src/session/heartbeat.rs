@@ -62,6 +62,11 @@ impl Heartbeat {
         self.last_read = now;
     }
 
+    /// The session closes: what still comes is discarded, and its silence is bounded by the closing.
+    pub fn stop(&mut self) {
+        self.started = false;
+    }
+
     /// Bytes came from the socket. Any byte restarts both clocks of reading.
     pub fn on_read(&mut self, now: Instant) {
         self.last_read = now;
@@ -108,8 +113,7 @@ impl Heartbeat {
         }
     }
 
-    /// When to judge next. It never moves earlier but by [`on_write_pending`](Self::on_write_pending) and
-    /// [`on_ping_taken`](Self::on_ping_taken).
+    /// When to judge next; none while nothing is waited for. Every report may move it, either way.
     pub fn deadline(&self) -> Option<Instant> {
         let write = self.write_pending_since.map(|since| after(since, self.write_timeout));
         match (self.read_deadline(), write) {

@@ -12,6 +12,7 @@ use std::{
     },
 };
 
+use futures_util::task::AtomicWaker;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::frame::{Header, Kind, flags};
@@ -30,6 +31,9 @@ const FIN_QUEUED: u8 = 8;
 pub(crate) struct Entry {
     facts: AtomicU8,
     carried: AtomicU64,
+    /// Who waits for bytes, and who for credit. The crate wakes them, but not when it is lost to a panic.
+    pub(crate) reader: AtomicWaker,
+    pub(crate) writer: AtomicWaker,
 }
 
 impl Entry {
@@ -56,6 +60,12 @@ impl Entry {
 
     pub(crate) fn set_fin_queued(&self) {
         self.set(FIN_QUEUED);
+    }
+
+    /// Wakes whoever waits. The session must be closed, and the crate gone.
+    pub(crate) fn wake(&self) {
+        self.reader.wake();
+        self.writer.wake();
     }
 
     fn is(&self, fact: u8) -> bool {
@@ -139,6 +149,11 @@ impl Ledger {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+
+    /// The entries of all streams that are open.
+    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+        self.records.values().map(|record| Arc::clone(&record.entry)).collect()
     }
 
     /// Closes every record, and gives the ids.

@@ -5,7 +5,10 @@
 //! reaches it as a hook.
 
 pub(crate) mod driver;
+// Public for the property tests alone.
+#[doc(hidden)]
 pub mod frame;
+#[doc(hidden)]
 pub mod heartbeat;
 mod ledger;
 mod state;

@@ -114,9 +114,17 @@ impl SessionState {
         self.proven.get()
     }
 
-    /// Publishes the end of the session. Only after [`retire`](Self::retire).
+    /// Takes the session out of its slot, and lets nobody know: [`set_closed`](Self::set_closed) will.
+    pub(crate) fn leave_slot(&self) {
+        (self.clear)();
+    }
+
+    /// Publishes the end of the session. Only after [`leave_slot`](Self::leave_slot).
     pub(crate) fn set_closed(&self, reason: CloseReason) {
+        // The reason first: whoever is freed by the rest finds it.
         self.closed.tell(reason);
+        self.retired.cancel();
+        self.permits.close();
     }
 
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {

@@ -8,7 +8,10 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use futures_util::io::{AsyncRead as _, AsyncWrite as _};
+use futures_util::{
+    io::{AsyncRead as _, AsyncWrite as _},
+    task::AtomicWaker,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::mpsc,
@@ -40,6 +43,21 @@ impl StreamCore {
 
     fn inner(&self) -> MutexGuard<'_, Option<yamux::Stream>> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Polls the crate, and registers with the ledger as well: a panic in the driver loses the crate's wakers.
+    fn poll_crate<T>(
+        &self,
+        waker: &AtomicWaker,
+        cx: &mut Context<'_>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if let Poll::Ready(output) = poll(cx) {
+            return Poll::Ready(output);
+        }
+        waker.register(cx.waker());
+        // What ended before the registration shows now; what ends after it wakes.
+        if self.session.close_reason().is_some() { poll(cx) } else { Poll::Pending }
     }
 
     /// Ends both directions at once. After what was written, the peer sees an RST.
@@ -117,7 +135,14 @@ impl AsyncRead for ReadHalf {
         }
         let read = match &mut *this.core.inner() {
             None => return Poll::Ready(Err(reset_here())),
-            Some(inner) => ready!(Pin::new(inner).poll_read(cx, buf.initialize_unfilled())),
+            Some(inner) => {
+                let mut read = |cx: &mut Context<'_>| Pin::new(&mut *inner).poll_read(cx, buf.initialize_unfilled());
+                match ready!(this.core.poll_crate(&this.core.entry.reader, cx, &mut read)) {
+                    // The session ended between two looks of the crate, which did not come to what it has buffered.
+                    Err(_) => ready!(read(cx)),
+                    read => read,
+                }
+            }
         };
         if let Ok(n @ 1..) = read {
             buf.advance(n);
@@ -159,7 +184,10 @@ impl AsyncWrite for WriteHalf {
         }
         let written = match &mut *this.core.inner() {
             None => return Poll::Ready(Err(reset_here())),
-            Some(inner) => ready!(Pin::new(inner).poll_write(cx, buf)),
+            Some(inner) => {
+                let write = |cx: &mut Context<'_>| Pin::new(&mut *inner).poll_write(cx, buf);
+                ready!(this.core.poll_crate(&this.core.entry.writer, cx, write))
+            }
         };
         match written {
             Ok(n) => Poll::Ready(Ok(n)),

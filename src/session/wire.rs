@@ -161,7 +161,7 @@ struct Asked {
 }
 
 /// How far [`WireCore::poll_finish`] has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Finish {
     Resetting,
     Flushing,
@@ -238,6 +238,11 @@ impl<Io> Wire<Io> {
     /// One task holds both handles, so this never waits.
     pub(crate) fn core(&self) -> MutexGuard<'_, WireCore<Io>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The entries of all streams that are open.
+    pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
+        self.core().ledger.entries()
     }
 }
 
@@ -359,13 +364,13 @@ where
         self.pong.take()
     }
 
-    /// When [`on_deadline`](Self::on_deadline) is to be called next.
+    /// When [`judge`](Self::judge) is to be called next.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.heartbeat.deadline()
     }
 
-    /// Judges the session by its heartbeat.
-    pub(crate) fn on_deadline(&mut self, now: Instant) {
+    /// Judges the session by its heartbeat. Says whether there is a ping to flush.
+    pub(crate) fn judge(&mut self, now: Instant) -> bool {
         match self.heartbeat.judge(now) {
             Verdict::Wait => {}
             Verdict::Ping => {
@@ -373,6 +378,7 @@ where
                 self.beat = Some(asked);
                 self.beat_end = None;
                 self.heartbeat.on_ping_queued();
+                return true;
             }
             Verdict::Dead(reason) => {
                 // After a failed write only the end of the input is waited for.
@@ -380,6 +386,7 @@ where
                 self.fail(reason);
             }
         }
+        false
     }
 
     /// Writes out what is buffered.
@@ -439,6 +446,7 @@ where
         loop {
             self.finish = match self.finish {
                 Finish::Resetting => {
+                    self.heartbeat.stop();
                     // Bounded by the limits on streams.
                     self.controls.extend(self.ledger.close_all().map(Header::reset));
                     self.send_go_away();
@@ -499,6 +507,9 @@ where
 
     fn push_control(&mut self, header: Header) {
         if self.controls.len() >= MAX_CONTROLS {
+            self.append_controls();
+        }
+        if self.controls.len() >= MAX_CONTROLS {
             self.fail(CloseReason::ControlFlood);
         } else {
             self.controls.push_back(header);
@@ -514,7 +525,8 @@ where
 
     /// Puts our own frames into the output, when it stands between two frames of the crate.
     fn append_controls(&mut self) {
-        if !self.is_between_frames() {
+        // After the shutdown of the output nothing can be said.
+        if !self.is_between_frames() || self.finish > Finish::Flushing {
             return;
         }
         while self.output.room() >= HEADER_LEN {
@@ -555,6 +567,9 @@ where
             },
             Kind::Ping => {
                 self.peer_is_evermux |= header.length == PROOF;
+                if self.pongs.len() >= MAX_PONGS {
+                    self.append_controls();
+                }
                 if self.pongs.len() >= MAX_PONGS {
                     self.fail(CloseReason::PingFlood);
                 }
