@@ -80,3 +80,8 @@ pub use provider::{Accept, Connect, Connected, TcpAcceptor, TcpConnector};
 pub use session::{BlockingStream, MuxStream, ReadHalf, Session, WriteHalf};
 #[doc(inline)]
 pub use sync::SessionId;
+
+/// The programs of the README compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
