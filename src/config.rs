@@ -7,7 +7,9 @@ use std::time::Duration;
 use crate::error::ConfigError;
 
 /// The most streams in one direction that a session may be allowed to hold open.
-const MAX_STREAMS: u32 = 1 << 16;
+/// Where `usize` has 32 bits the yamux crate's own limit, which ends the session, is near.
+const MAX_STREAMS: u32 = if usize::BITS >= 64 { 1 << 16 } else { 1 << 10 };
+const MAX_STREAMS_BOUND: &str = if usize::BITS >= 64 { "must be from 1 to 65,536" } else { "must be from 1 to 1,024" };
 
 /// The settings of a manager and of its sessions.
 ///
@@ -179,7 +181,7 @@ impl ConfigBuilder {
         check("max_elapsed", config.max_elapsed != Some(Duration::ZERO), "must be longer than zero, or not set")?;
         check("handshakes_in_flight", config.handshakes_in_flight > 0, "must be at least 1")?;
         check("accept_backlog", config.accept_backlog > 0, "must be at least 1")?;
-        check("max_streams", (1..=MAX_STREAMS).contains(&config.max_streams), "must be from 1 to 65,536")?;
+        check("max_streams", (1..=MAX_STREAMS).contains(&config.max_streams), MAX_STREAMS_BOUND)?;
         check("window_growth_budget", config.window_growth_budget <= 1 << 30, "must not be above 1 GiB")?;
         Ok(config)
     }

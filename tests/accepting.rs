@@ -16,10 +16,12 @@ use common::{
     in_time,
     network::{PipeAcceptor, network},
 };
-use evermux::{Accept, Config, Connected, MuxManager, error::AcceptError};
+use evermux::{Accept, Config, Connect, Connected, MuxManager, Session, error::AcceptError};
+use testkit::frames::{Header, Peer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     net::TcpStream,
+    time::{sleep, timeout},
 };
 
 #[tokio::test]
@@ -66,4 +68,23 @@ async fn a_panic_in_one_handshake_is_one_lost_connection() {
     in_time(establisher.session()).await.unwrap();
     in_time(receiver.session()).await.unwrap();
     assert_eq!(handshakes.load(Ordering::Relaxed), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_candidate_that_says_goodbye_holds_no_place() {
+    let (connector, acceptor) = network();
+    let receiver = MuxManager::receive_with(acceptor).start().await.unwrap();
+    let config = Config::default();
+    let holder = Session::client(connector.connect().await.unwrap().io, &config).await.unwrap();
+    in_time(receiver.session()).await.unwrap();
+    // It proves itself, says goodbye, and keeps its socket.
+    let mut leaving = Peer::new(connector.connect().await.unwrap().io);
+    let (ping, _) = in_time(leaving.recv()).await.unwrap();
+    leaving.send(Header::pong(ping.length), &[]).await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    leaving.send(Header::go_away(0), &[]).await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    holder.abort();
+    let next = Session::client(connector.connect().await.unwrap().io, &config);
+    timeout(Duration::from_secs(1), next).await.expect("the place is free").unwrap();
 }

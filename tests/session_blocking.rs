@@ -93,10 +93,13 @@ async fn a_blocking_call_in_async_code_panics_if_it_has_to_wait_and_works_if_not
 #[test]
 fn a_runtime_that_ends_frees_the_threads_that_wait() {
     let runtime = Runtime::new().unwrap();
-    let (near, far) = runtime.block_on(pair_with(4096, Config::builder().max_streams(1)));
-    let (mut stream, far_stream) = runtime.block_on(async {
-        let stream = near.open_stream().await.unwrap();
-        (stream.into_blocking(), in_time(far.accept_stream()).await.unwrap())
+    let (near, far) = runtime.block_on(pair_with(4096, Config::builder().max_streams(2)));
+    // One that is written to and not read, one that is read and not written to; a third has no place.
+    let (_unread, mut stream, far_stream, _unwritten) = runtime.block_on(async {
+        let unread = near.open_stream().await.unwrap();
+        let far_stream = in_time(far.accept_stream()).await.unwrap();
+        let stream = near.open_stream().await.unwrap().into_blocking();
+        (unread, stream, far_stream, in_time(far.accept_stream()).await.unwrap())
     });
     let reading = thread::spawn(move || stream.read(&mut [0; 8]).unwrap_err());
     let writing = thread::spawn({

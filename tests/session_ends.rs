@@ -353,3 +353,36 @@ async fn the_last_handle_closes_the_session() {
     drop(stream);
     assert!(matches!(in_time(far.closed()).await, CloseReason::PeerClosed));
 }
+
+#[tokio::test]
+async fn a_close_loses_nothing_that_was_written_before_it() {
+    let (near, far) = pair(4096).await;
+    tokio::spawn(async move {
+        while let Ok(mut stream) = far.accept_stream().await {
+            tokio::spawn(async move {
+                let bytes = read_all(&mut stream).await?;
+                send_all(&mut stream, &bytes.len().to_be_bytes()).await
+            });
+        }
+    });
+    // The way out is full when a last stream is opened, written and finished.
+    let mut uploads = Vec::new();
+    for _ in 0..4 {
+        let mut stream = near.open_stream().await.unwrap();
+        uploads.push(tokio::spawn(async move {
+            send_all(&mut stream, &vec![0; 1 << 20]).await?;
+            read_all(&mut stream).await
+        }));
+    }
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    let mut last = near.open_stream().await.unwrap();
+    send_all(&mut last, b"request").await.unwrap();
+    let closing = tokio::spawn(async move { near.close().await });
+    assert_eq!(read_all(&mut last).await.unwrap(), 7_usize.to_be_bytes());
+    for upload in uploads {
+        assert_eq!(in_time(upload).await.unwrap().unwrap(), (1_usize << 20).to_be_bytes());
+    }
+    assert!(matches!(in_time(closing).await.unwrap(), CloseReason::Closed));
+}

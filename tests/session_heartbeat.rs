@@ -3,13 +3,18 @@
 
 mod common;
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::{Pin, pin},
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use common::{client_against_peer, in_time, pair, payload, read_all, send_all};
 use evermux::{CloseReason, Config, OpenError, Session};
 use testkit::frames::{Flags, Header, Kind, Peer};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, duplex, split},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, duplex, split},
     time::{Instant, sleep, timeout},
 };
 
@@ -238,4 +243,63 @@ async fn a_busy_link_needs_no_ping() {
     }
     send_all(&mut stream, b"").await.unwrap();
     assert!(!near.is_closed());
+}
+
+/// A peer that answers the proof, then sends without end and reads nothing.
+struct Flood {
+    written: Vec<u8>,
+    answered: bool,
+}
+
+impl AsyncRead for Flood {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        // As every socket of tokio's does.
+        ready!(pin!(tokio::task::consume_budget()).poll(cx));
+        let frame = if self.answered {
+            Header::window_update(99, Flags::NONE, 1)
+        } else {
+            let Some(value) = self.written.get(8..12) else {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            };
+            let value = u32::from_be_bytes(value.try_into().unwrap());
+            self.answered = true;
+            Header::pong(value)
+        };
+        buf.put_slice(&frame.encode());
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Flood {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.answered {
+            return Poll::Pending;
+        }
+        self.written.extend_from_slice(buf);
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_flood_does_not_hide_that_nothing_is_taken() {
+    let session = Session::client(Flood { written: Vec::new(), answered: false }, &Config::default()).await.unwrap();
+    let _stream = session.open_stream().await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    tokio::time::advance(WRITE_TIMEOUT).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(session.is_closed());
+    assert!(matches!(session.closed().await, CloseReason::WriteStalled));
 }

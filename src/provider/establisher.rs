@@ -128,7 +128,7 @@ async fn attempt<C: Connect>(
         Err(_) => return Err(Failure::transient(ConnectTimedOut(within))),
     };
     let proven = installer.prove(connected, Role::Client, config.handshake_timeout()).await;
-    match proven.map_err(Failure::transient)?.install(place).await {
+    match proven.map_err(Failure::transient)?.install(place) {
         Ok(session) => Ok(Some(session)),
         Err(InstallError::Stopped) => Ok(None),
         Err(InstallError::Dead(reason)) => Err(Failure::transient(reason)),

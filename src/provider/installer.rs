@@ -242,7 +242,7 @@ impl Candidate {
     /// Publishes the session in the place that the permit stands for.
     ///
     /// Waits only for the reason why a session that died before the install has ended.
-    pub(crate) async fn install(mut self, permit: OwnedSemaphorePermit) -> Result<Session, InstallError> {
+    pub(crate) fn install(mut self, permit: OwnedSemaphorePermit) -> Result<Session, InstallError> {
         let session = self.session().clone();
         // Held before the install: a session that dies right after it gives its place back.
         *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
@@ -262,7 +262,10 @@ impl Candidate {
                 Ok(session)
             }
             Err(Refused::Stopped(..)) => Err(InstallError::Stopped),
-            Err(Refused::Dead(session)) => Err(InstallError::Dead(session.closed().await)),
+            // It may still be closing: its place is not held meanwhile.
+            Err(Refused::Dead(session)) => {
+                Err(InstallError::Dead(session.close_reason().unwrap_or(CloseReason::PeerClosed)))
+            }
             Err(Refused::Full(_) | Refused::Gone(_)) => unreachable!("a permit stands for a free place"),
         }
     }

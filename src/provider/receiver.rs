@@ -156,8 +156,8 @@ impl<A: Accept> Connection<A> {
         };
         let place = tokio::select! {
             biased;
-            reason = candidate.session().closed() => {
-                debug!(%reason, "candidate lost while it waited for a place");
+            () = candidate.session().retired() => {
+                debug!("candidate lost while it waited for a place");
                 return Ok(());
             }
             place = timeout_at(self.deadline, self.installer.place()) => place,
@@ -166,7 +166,7 @@ impl<A: Accept> Connection<A> {
             debug!("no place became free for the candidate");
             return Ok(());
         };
-        match candidate.install(place).await {
+        match candidate.install(place) {
             Ok(_) | Err(InstallError::Stopped) => {}
             Err(InstallError::Dead(reason)) => debug!(%reason, "candidate died before it was installed"),
         }

@@ -112,10 +112,11 @@ impl<Io> Ending for Life<Io> {
     fn abandoned(&mut self) -> CloseReason {
         if std::thread::panicking() {
             error!("the driver of a session panicked: the session is lost");
-            CloseReason::Panicked
-        } else {
-            CloseReason::RuntimeEnded
+            return CloseReason::Panicked;
         }
+        // A closing that was cut short is still that closing.
+        let drain = self.machine.as_ref().and_then(|machine| machine.drain.as_ref());
+        drain.map_or(CloseReason::RuntimeEnded, |drain| drain.reason.clone())
     }
 }
 
@@ -241,6 +242,8 @@ where
                 return Poll::Ready(drain.reason.clone());
             }
             let mut again = false;
+            // Without budget the socket may refuse itself to this turn.
+            let is_whole = coop::has_budget_remaining();
             if !self.is_sealed() {
                 match self.connection.poll_next_inbound(cx) {
                     Poll::Ready(Some(Ok(stream))) => {
@@ -259,7 +262,9 @@ where
             self.poll_lingers(now, cx);
             self.poll_pings();
             let _ = self.wire.core().poll_flush(cx);
-            self.judge(now, cx);
+            if is_whole {
+                self.judge(now, cx);
+            }
             if self.wire.core().failure().is_some() {
                 return Poll::Ready(self.reason_of_end());
             }
@@ -313,8 +318,7 @@ where
     /// while must not take the peer for dead whose bytes are waiting (G10).
     fn judge(&mut self, now: Instant, cx: &mut Context<'_>) {
         let mut wire = self.wire.core();
-        // Without budget the socket may have been refused to us.
-        if coop::has_budget_remaining() && wire.judge(now) {
+        if wire.judge(now) {
             let _ = wire.poll_flush(cx);
         }
     }
@@ -345,13 +349,15 @@ where
     fn open_streams(&mut self, cx: &mut Context<'_>) -> bool {
         let mut opened = false;
         // Whoever is gone by now opens nothing.
-        self.opens.retain(|(_, reply)| !reply.is_closed());
+        self.opens.retain_mut(|(_, reply)| reply.poll_closed(cx).is_pending());
         while !self.opens.is_empty()
             && let Some(commands) = self.handles.upgrade()
             // Pending behind 256 streams that the peer has not acknowledged. Only an ACK wakes, so ask in every turn.
-            && let Poll::Ready(Ok(mut stream)) = self.connection.poll_new_outbound(cx)
-            && let Some((place, reply)) = self.opens.pop_front()
+            && let Poll::Ready(outcome) = self.connection.poll_new_outbound(cx)
         {
+            // Out of ids, or at its end: the next turn finds the connection ended.
+            let Ok(mut stream) = outcome else { return true };
+            let Some((place, reply)) = self.opens.pop_front() else { break };
             let entry = self.wire.core().open(stream.id().val(), place);
             announce(&mut stream, cx);
             opened = true;
@@ -420,12 +426,7 @@ where
         }
         self.session.retire();
         debug!(%reason, "session draining");
-        let mut wire = self.wire.core();
-        wire.refuse_streams();
-        if wire.peer_is_evermux() {
-            // An evermux peer keeps its streams after a GoAway; others end the session at once.
-            wire.send_go_away();
-        }
+        self.wire.core().refuse_streams();
         self.opens.clear();
         self.drain = Some(Drain { reason, streams_until, until, finishing: false });
     }
@@ -434,6 +435,10 @@ where
     fn poll_drain(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<CloseReason> {
         let drain = self.drain.as_mut()?;
         let mut wire = self.wire.core();
+        // An evermux peer keeps its streams after a GoAway; others end the session at once.
+        if wire.peer_is_evermux() && wire.is_announced() {
+            wire.send_go_away();
+        }
         if !drain.finishing && (wire.is_idle() || now >= drain.streams_until) {
             drain.finishing = true;
             wire.seal();

@@ -102,9 +102,12 @@ pub(crate) struct Place {
 }
 
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Record {
     entry: Arc<Entry>,
     outbound: bool,
+    /// Our SYN has gone out, or the peer's has come in.
+    announced: bool,
     fin_out: bool,
     /// An RST goes out right after our FIN.
     reset_after_fin: bool,
@@ -156,10 +159,16 @@ impl Ledger {
         self.records.values().map(|record| Arc::clone(&record.entry)).collect()
     }
 
-    /// Closes every record, and gives the ids.
+    /// Whether the peer knows of every stream that we have opened.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.records.values().all(|record| record.announced)
+    }
+
+    /// Closes every record, and gives the ids of those that the peer knows.
     pub(crate) fn close_all(&mut self) -> impl Iterator<Item = u32> + use<> {
         self.inbound = 0;
-        std::mem::take(&mut self.records).into_keys()
+        let records = std::mem::take(&mut self.records);
+        records.into_iter().filter(|(_, record)| record.announced).map(|(id, _)| id)
     }
 
     pub(crate) fn entry(&self, id: u32) -> Option<Arc<Entry>> {
@@ -172,6 +181,7 @@ impl Ledger {
         let record = Record {
             entry: Arc::clone(&entry),
             outbound: true,
+            announced: false,
             fin_out: false,
             reset_after_fin: false,
             _permit: Some(place.permit),
@@ -193,6 +203,7 @@ impl Ledger {
             let record = Record {
                 entry: Arc::default(),
                 outbound: false,
+                announced: true,
                 fin_out: false,
                 reset_after_fin: false,
                 _permit: None,
@@ -228,6 +239,7 @@ impl Ledger {
     /// Rules on a frame of a stream that the crate sends, and books it.
     pub(crate) fn pass_out(&mut self, header: &Header) -> Ruling {
         let Some(record) = self.records.get_mut(&header.stream_id) else { return Ruling::Drop };
+        record.announced = true;
         if header.has(flags::RST) {
             self.remove(header.stream_id);
             return Ruling::Pass;

@@ -330,6 +330,10 @@ impl Session {
         self.0.state.id
     }
 
+    pub(crate) fn close_reason(&self) -> Option<CloseReason> {
+        self.0.state.close_reason()
+    }
+
     /// Whether the session has ended. One that is closing has not.
     pub fn is_closed(&self) -> bool {
         self.0.state.close_reason().is_some()

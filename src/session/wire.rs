@@ -346,6 +346,11 @@ where
         self.ledger.refuse_all();
     }
 
+    /// Whether the peer knows of every stream that we have opened. A GoAway that overtook a SYN would have it refused.
+    pub(crate) fn is_announced(&self) -> bool {
+        self.ledger.is_announced()
+    }
+
     /// Says, once, that we open no more streams.
     pub(crate) fn send_go_away(&mut self) {
         if !std::mem::replace(&mut self.go_away_out, true) {
