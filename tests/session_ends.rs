@@ -9,7 +9,7 @@ use common::{
     client_against_peer, in_time, next, pair, pair_with, payload, read_all, send_all, server_against_peer, shape,
 };
 use evermux::{CloseReason, Config, OpenError, Session};
-use testkit::frames::{Flags, Header, Kind};
+use testkit::frames::{Flags, Header, Kind, Peer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -296,10 +296,12 @@ async fn goaway_cuts_streams() {
 #[tokio::test(start_paused = true)]
 async fn close_never_returns() {
     let (near, far) = tokio::io::duplex(64);
-    let config = Config::default();
+    // Nothing but the deadline of the close can end it.
+    let hour = Duration::from_secs(3600);
+    let config = Config::builder().write_timeout(hour).heartbeat_idle(hour).build().unwrap();
     let (session, server) = tokio::try_join!(Session::client(near, &config), async {
         // It answers the proof, and never reads again.
-        let mut peer = testkit::frames::Peer::new(far);
+        let mut peer = Peer::new(far);
         let (ping, _) = peer.recv().await.unwrap();
         peer.send(Header::pong(ping.length), &[]).await.unwrap();
         Ok(peer)
@@ -316,6 +318,53 @@ async fn close_never_returns() {
 
 #[tokio::test]
 async fn close_with_unread_input_loses_the_tail() {
+    const TAIL: usize = 256 << 10;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let (near, far) =
+        tokio::try_join!(TcpStream::connect(listener.local_addr().unwrap()), async { Ok(listener.accept().await?.0) })
+            .unwrap();
+    let mut peer = Peer::new(far);
+    peer.answer_pings(true);
+    let config = Config::default();
+    let session = tokio::select! {
+        session = Session::client(near, &config) => session.unwrap(),
+        frame = peer.recv() => panic!("{frame:?}"),
+    };
+    // The peer says nothing on the stream, gives all the credit there is, and leaves the last bytes unread.
+    let mut stream = session.open_stream().await.unwrap();
+    peer.send(Header::window_update(1, Flags::ACK | Flags::FIN, 4 << 20), &[]).await.unwrap();
+    let bytes = payload(4 << 20);
+    let mut received = Vec::new();
+    let receiving = async {
+        while received.len() < bytes.len() - TAIL {
+            received.extend(next(&mut peer).await.1);
+        }
+    };
+    let (sent, ()) = tokio::join!(send_all(&mut stream, &bytes), receiving);
+    sent.unwrap();
+    drop(stream);
+    let closing = tokio::spawn(async move { session.close().await });
+    // What comes after the last frame of ours is read, and thrown away.
+    for _ in 0..1000 {
+        peer.send(Header::window_update(3, NONE, 0), &[]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    let last = loop {
+        let (header, body) = next(&mut peer).await;
+        received.extend(body);
+        if header.kind == Kind::GoAway {
+            break header;
+        }
+    };
+    assert_eq!(last, Header::go_away(0));
+    assert!(received == bytes, "all that was sent has arrived");
+    peer.expect_end().await.unwrap();
+    drop(peer);
+    assert!(matches!(in_time(closing).await.unwrap(), CloseReason::Closed));
+}
+
+#[tokio::test]
+async fn a_stream_that_was_finished_before_the_close_arrives_whole() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (near, far) =
         tokio::try_join!(TcpStream::connect(listener.local_addr().unwrap()), async { Ok(listener.accept().await?.0) })

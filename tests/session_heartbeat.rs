@@ -80,12 +80,15 @@ async fn stalled_writer_unnoticed() {
     let mut stream = session.open_stream().await.unwrap();
     stream.write_all(&vec![0; 200 << 10]).await.unwrap();
     // The peer does not read, and sends all the time.
-    let reason = loop {
-        tokio::select! {
-            reason = session.closed() => break reason,
-            () = sleep(Duration::from_secs(1)) => {}
+    let send_without_end = async {
+        loop {
+            sleep(Duration::from_secs(1)).await;
+            peer.send(Header::window_update(1, Flags::NONE, 0), &[]).await.unwrap();
         }
-        peer.send(Header::window_update(1, Flags::NONE, 0), &[]).await.unwrap();
+    };
+    let reason = tokio::select! {
+        reason = in_time(session.closed()) => reason,
+        () = send_without_end => unreachable!(),
     };
     assert!(matches!(reason, CloseReason::WriteStalled), "{reason:?}");
     assert!(is_about(begin.elapsed(), WRITE_TIMEOUT), "{:?}", begin.elapsed());
