@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use futures_util::io::{AsyncRead as _, AsyncWrite as _};
+use futures_util::io::AsyncRead as _;
 use tokio::{
     sync::{mpsc, oneshot},
     task::coop,
@@ -21,7 +21,7 @@ use tracing::{debug, error, info};
 use super::{
     ledger::{Entry, Place},
     state::SessionState,
-    stream::{MuxStream, StreamCore},
+    stream::{Inbound, MuxStream, StreamCore, announce},
     turn::Turns,
     wire::{Role, Wire, WireCore},
 };
@@ -136,7 +136,7 @@ where
         role: Role,
         session: Arc<SessionState>,
         config: &Config,
-        inbound: mpsc::Sender<MuxStream>,
+        inbound: mpsc::Sender<Inbound>,
         channel: (mpsc::WeakUnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
     ) -> Self {
         let machine = Machine::new(core, role, Arc::clone(&session), config, inbound, channel);
@@ -171,11 +171,11 @@ struct Machine<Io> {
     commands: mpsc::UnboundedReceiver<Command>,
     /// For the streams that are handed out.
     handles: mpsc::WeakUnboundedSender<Command>,
-    inbound: mpsc::Sender<MuxStream>,
+    inbound: mpsc::Sender<Inbound>,
     accept_backlog: usize,
     published: bool,
     /// Inbound streams that wait for the session to be published, un-ACKed.
-    unpublished: Vec<(yamux::Stream, Arc<Entry>)>,
+    unpublished: Vec<Inbound>,
     opens: VecDeque<(Place, oneshot::Sender<MuxStream>)>,
     pings: Vec<oneshot::Sender<Duration>>,
     pinging: bool,
@@ -195,7 +195,7 @@ where
         role: Role,
         session: Arc<SessionState>,
         config: &Config,
-        inbound: mpsc::Sender<MuxStream>,
+        inbound: mpsc::Sender<Inbound>,
         (handles, commands): (mpsc::WeakUnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
     ) -> Self {
         let wire = Wire::new(core);
@@ -309,8 +309,8 @@ where
     fn publish(&mut self, cx: &mut Context<'_>) {
         self.published = true;
         self.wire.core().publish();
-        for (stream, entry) in mem::take(&mut self.unpublished) {
-            self.deliver(stream, entry, cx);
+        for inbound in mem::take(&mut self.unpublished) {
+            self.deliver(inbound, cx);
         }
     }
 
@@ -323,26 +323,23 @@ where
         }
     }
 
-    /// Takes a stream that the peer has opened.
+    /// Takes a stream that the peer has opened. Past the limit it is dropped, and so reset.
     fn take_inbound(&mut self, stream: yamux::Stream, cx: &mut Context<'_>) {
         let Some(entry) = self.wire.core().entry(stream.id().val()) else { return };
+        let inbound = Inbound::new(stream, entry);
         if self.published {
-            self.deliver(stream, entry, cx);
+            self.deliver(inbound, cx);
         } else if self.unpublished.len() < self.accept_backlog {
-            self.unpublished.push((stream, entry));
-        } else {
-            entry.set_gone();
+            self.unpublished.push(inbound);
         }
     }
 
     /// Acknowledges an inbound stream and queues it; past the limit of the queue it is reset (G16).
-    fn deliver(&mut self, mut stream: yamux::Stream, entry: Arc<Entry>, cx: &mut Context<'_>) {
-        let (Some(commands), Ok(place)) = (self.handles.upgrade(), self.inbound.try_reserve()) else {
-            entry.set_gone();
-            return;
-        };
-        announce(&mut stream, cx);
-        place.send(MuxStream::new(StreamCore::new(stream, entry, Arc::clone(&self.session), commands)));
+    fn deliver(&mut self, mut inbound: Inbound, cx: &mut Context<'_>) {
+        if let Ok(place) = self.inbound.try_reserve() {
+            inbound.acknowledge(cx);
+            place.send(inbound);
+        }
     }
 
     /// Opens streams for those who wait. Says whether any was opened.
@@ -479,11 +476,4 @@ where
         }
         passed
     }
-}
-
-/// Sends the SYN or the ACK of a stream at once: the crate would wait for the first bytes, and a server-first protocol
-/// for ever.
-fn announce(stream: &mut yamux::Stream, cx: &mut Context<'_>) {
-    // The channel of a new stream has room, so this is never pending; an error is a session that is ending.
-    let _ = Pin::new(stream).poll_write(cx, &[]);
 }

@@ -34,6 +34,7 @@ use self::{
     driver::{Command, Driver},
     ledger::{LoadGuard, Place},
     state::{ClearHook, SessionState},
+    stream::Inbound,
     wire::{Role, WireCore},
 };
 use crate::{
@@ -76,7 +77,7 @@ pub struct Session(Arc<Handle>);
 struct Handle {
     state: Arc<SessionState>,
     commands: mpsc::UnboundedSender<Command>,
-    inbound: Mutex<mpsc::Receiver<MuxStream>>,
+    inbound: Mutex<mpsc::Receiver<Inbound>>,
     open_timeout: Duration,
     drain_timeout: Duration,
 }
@@ -244,7 +245,8 @@ impl Session {
     /// Dropping the future takes no stream.
     pub async fn accept_stream(&self) -> Result<MuxStream, CloseReason> {
         let next = self.0.inbound.lock().await.recv().await;
-        match next {
+        let accept = |inbound: Inbound| inbound.accept(Arc::clone(&self.0.state), self.0.commands.clone());
+        match next.and_then(accept) {
             Some(stream) => Ok(stream),
             None => Err(self.closed().await),
         }

@@ -21,6 +21,52 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::{driver::Command, ledger::Entry, state::SessionState};
 use crate::{blocking, error::CloseReason, sync::SessionId};
 
+/// A stream of the peer's that nobody has accepted yet. Its drop resets it.
+///
+/// It does not keep the session running, as a [`MuxStream`] does: the queue that it waits in may outlive every handle.
+pub(crate) struct Inbound {
+    /// None once accepted.
+    inner: Option<yamux::Stream>,
+    entry: Arc<Entry>,
+}
+
+impl Inbound {
+    pub(crate) fn new(inner: yamux::Stream, entry: Arc<Entry>) -> Self {
+        Self { inner: Some(inner), entry }
+    }
+
+    /// Tells the peer that its stream has arrived. The crate would wait for the first bytes.
+    pub(crate) fn acknowledge(&mut self, cx: &mut Context<'_>) {
+        if let Some(inner) = &mut self.inner {
+            announce(inner, cx);
+        }
+    }
+
+    pub(crate) fn accept(
+        mut self,
+        session: Arc<SessionState>,
+        commands: mpsc::UnboundedSender<Command>,
+    ) -> Option<MuxStream> {
+        let inner = self.inner.take()?;
+        Some(MuxStream::new(StreamCore::new(inner, Arc::clone(&self.entry), session, commands)))
+    }
+}
+
+impl Drop for Inbound {
+    fn drop(&mut self) {
+        if self.inner.is_some() {
+            self.entry.set_gone();
+        }
+    }
+}
+
+/// Sends the SYN or the ACK of a stream at once: the crate would wait for the first bytes, and a server-first protocol
+/// for ever.
+pub(crate) fn announce(stream: &mut yamux::Stream, cx: &mut Context<'_>) {
+    // The channel of a new stream has room, so this is never pending; an error is a session that is ending.
+    let _ = Pin::new(stream).poll_write(cx, &[]);
+}
+
 /// What both halves of a stream share.
 pub(crate) struct StreamCore {
     id: u32,
