@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{client_against_peer, in_time, pair, payload, read_all, send_all};
+use common::{client_against_peer, in_time, pair, pair_with, payload, read_all, send_all};
 use evermux::{CloseReason, Config, OpenError, Session};
 use testkit::frames::{Flags, Header, Kind, Peer};
 use tokio::{
@@ -53,7 +53,7 @@ async fn a_ping_is_sent_after_silence_and_not_before() {
     // A byte restarts the time.
     sleep(Duration::from_secs(6)).await;
     peer.send(Header::window_update(1, Flags::NONE, 0), &[]).await.unwrap();
-    let (ping, _) = peer.recv().await.unwrap();
+    let (ping, _) = in_time(peer.recv()).await.unwrap();
     assert_eq!((ping.kind, ping.flags), (Kind::Ping, Flags::SYN));
     assert!(is_about(begin.elapsed(), Duration::from_secs(16)), "{:?}", begin.elapsed());
     // So does every byte while the answer is out, and a byte alone is no answer.
@@ -200,7 +200,7 @@ async fn keepalive_kills_busy_link() {
 async fn a_process_that_was_stopped_finds_its_peer_alive() {
     let (session, mut peer) = client_against_peer(Config::builder()).await;
     peer.answer_pings(false);
-    let (ping, _) = peer.recv().await.unwrap();
+    let (ping, _) = in_time(peer.recv()).await.unwrap();
     assert_eq!(ping.kind, Kind::Ping);
     // The answer waits in the socket, and the driver is scheduled again long after the deadline.
     peer.send(Header::pong(ping.length), &[]).await.unwrap();
@@ -215,6 +215,9 @@ async fn a_process_that_was_stopped_finds_its_peer_alive() {
 #[tokio::test(start_paused = true)]
 async fn a_session_that_closes_waits_for_a_silent_peer_as_long_as_its_drain() {
     let (session, mut peer) = client_against_peer(Config::builder().drain_timeout(Duration::from_secs(60))).await;
+    // A ping is out that will never be answered.
+    peer.answer_pings(false);
+    assert_eq!(in_time(peer.recv()).await.unwrap().0.kind, Kind::Ping);
     let begin = Instant::now();
     let closing = tokio::spawn({
         let session = session.clone();
@@ -230,6 +233,22 @@ async fn a_session_that_closes_waits_for_a_silent_peer_as_long_as_its_drain() {
     assert!(matches!(closing.await.unwrap(), CloseReason::Closed));
     assert!(is_about(begin.elapsed(), Duration::from_secs(40)), "{:?}", begin.elapsed());
     assert!(matches!(ping.await.unwrap(), Err(CloseReason::Closed)));
+}
+
+#[tokio::test]
+async fn settings_without_end_switch_the_checks_off() {
+    let end = Duration::MAX;
+    let settings = Config::builder().heartbeat_idle(end).heartbeat_timeout(end).write_timeout(end);
+    let (near, far) = pair_with(100, settings.drain_timeout(end).open_timeout(end).handshake_timeout(end)).await;
+    let mut stream = near.open_stream().await.unwrap();
+    let mut far_stream = in_time(far.accept_stream()).await.unwrap();
+    let bytes = payload(10_000);
+    let (sent, received) = tokio::join!(send_all(&mut stream, &bytes), read_all(&mut far_stream));
+    sent.unwrap();
+    assert!(received.unwrap() == bytes);
+    send_all(&mut far_stream, b"").await.unwrap();
+    assert!(matches!(in_time(near.close()).await, CloseReason::Closed));
+    assert!(matches!(in_time(far.closed()).await, CloseReason::PeerClosed));
 }
 
 #[tokio::test(start_paused = true)]

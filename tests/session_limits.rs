@@ -7,10 +7,10 @@ use std::{
     io::{self, ErrorKind},
     pin::Pin,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -301,26 +301,38 @@ async fn a_peer_that_causes_resets_and_reads_none_is_a_flood() {
     assert!(matches!(reason, CloseReason::ControlFlood), "{reason:?}");
 }
 
-/// A transport that panics when it is written to for the n-th time.
-struct Fuse(DuplexStream, Arc<AtomicUsize>);
+/// When a transport panics: at which read, at which write.
+struct Fuses {
+    reads: AtomicUsize,
+    writes: AtomicUsize,
+}
+
+impl Fuses {
+    fn burn(fuse: &AtomicUsize) {
+        assert_ne!(fuse.fetch_sub(1, Ordering::Relaxed), 1, "the fuse of the test");
+    }
+}
+
+/// A transport that panics.
+struct Fuse(DuplexStream, Arc<Fuses>);
 
 impl Fuse {
-    /// Gives it, and how many writes are left.
-    fn new(io: DuplexStream, writes: usize) -> (Self, Arc<AtomicUsize>) {
-        let left = Arc::new(AtomicUsize::new(writes));
-        (Self(io, Arc::clone(&left)), left)
+    fn new(io: DuplexStream) -> (Self, Arc<Fuses>) {
+        let fuses = Arc::new(Fuses { reads: usize::MAX.into(), writes: usize::MAX.into() });
+        (Self(io, Arc::clone(&fuses)), fuses)
     }
 }
 
 impl AsyncRead for Fuse {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Fuses::burn(&self.1.reads);
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for Fuse {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        assert_ne!(self.1.fetch_sub(1, Ordering::Relaxed), 1, "the fuse of the test");
+        Fuses::burn(&self.1.writes);
         Pin::new(&mut self.0).poll_write(cx, buf)
     }
 
@@ -335,35 +347,57 @@ impl AsyncWrite for Fuse {
 
 #[tokio::test]
 async fn a_panic_in_the_driver_frees_whoever_is_parked() {
-    let (near, far) = duplex(1 << 20);
-    let config = Config::default();
-    let (fuse, writes_left) = Fuse::new(near, usize::MAX);
-    let (near, far) = tokio::try_join!(Session::client(fuse, &config), Session::server(far, &config)).unwrap();
-    let (mut read, mut write) = near.open_stream().await.unwrap().into_split();
-    let mut far_stream = in_time(far.accept_stream()).await.unwrap();
-    let accepting = tokio::spawn({
-        let near = near.clone();
-        async move { near.accept_stream().await }
-    });
-    let reading = tokio::spawn(async move { read.read(&mut [0; 8]).await });
-    let writing = tokio::spawn(async move { write.write_all(&vec![0; 1 << 20]).await });
-    // All of its window has come: the writer is parked until there is credit.
-    in_time(far_stream.read_exact(&mut vec![0; 100 << 10])).await.unwrap();
-    in_time(near.ping()).await.unwrap();
-    writes_left.store(1, Ordering::Relaxed);
-    assert!(matches!(in_time(near.ping()).await, Err(CloseReason::Panicked)));
-    assert_eq!(in_time(reading).await.unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
-    assert_eq!(in_time(writing).await.unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
-    assert!(matches!(in_time(accepting).await.unwrap(), Err(CloseReason::Panicked)));
+    // The crate is at work in the read, and not in the write.
+    for in_a_read in [true, false] {
+        let (near, far) = duplex(1 << 20);
+        let config = Config::default();
+        let (fuse, fuses) = Fuse::new(near);
+        let (near, far) = tokio::try_join!(Session::client(fuse, &config), Session::server(far, &config)).unwrap();
+        let (mut read, mut write) = near.open_stream().await.unwrap().into_split();
+        let mut far_stream = in_time(far.accept_stream()).await.unwrap();
+        let accepting = tokio::spawn({
+            let near = near.clone();
+            async move { near.accept_stream().await }
+        });
+        let reading = tokio::spawn(async move { read.read(&mut [0; 8]).await });
+        let writing = tokio::spawn(async move { write.write_all(&vec![0; 1 << 20]).await });
+        // All of its window has come: the writer is parked until there is credit.
+        in_time(far_stream.read_exact(&mut vec![0; 100 << 10])).await.unwrap();
+        in_time(near.ping()).await.unwrap();
+        if in_a_read {
+            fuses.reads.store(1, Ordering::Relaxed);
+            assert!(in_time(far.ping()).await.is_err());
+        } else {
+            fuses.writes.store(1, Ordering::Relaxed);
+            assert!(in_time(near.ping()).await.is_err());
+        }
+        assert!(matches!(in_time(near.closed()).await, CloseReason::Panicked));
+        assert_eq!(in_time(reading).await.unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert_eq!(in_time(writing).await.unwrap().unwrap_err().kind(), ErrorKind::ConnectionReset);
+        assert!(matches!(in_time(accepting).await.unwrap(), Err(CloseReason::Panicked)));
+    }
 }
 
 #[tokio::test]
 async fn an_open_that_waits_when_the_session_is_lost_is_told_of_the_loss() {
+    /// Notes at each wake-up whether the reason is there.
+    struct Look(Session, Mutex<Vec<bool>>);
+
+    impl Wake for Look {
+        fn wake(self: Arc<Self>) {
+            self.1.lock().unwrap().push(self.0.is_closed());
+        }
+    }
+
     let (session, peer) = client_against_peer(Config::builder().max_streams(1)).await;
     let _held = session.open_stream().await.unwrap();
+    let look = Arc::new(Look(session.clone(), Mutex::default()));
     let mut waiting = Box::pin(session.open_stream());
-    assert!(futures_util::poll!(&mut waiting).is_pending());
+    assert!(waiting.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&look)))).is_pending());
     drop(peer);
+    in_time(session.closed()).await;
+    // A thread could ask at once.
+    assert_eq!(*look.1.lock().unwrap(), [true]);
     let error = in_time(waiting).await.unwrap_err();
     assert!(matches!(error, OpenError::Lost(CloseReason::Lost(_))), "{error:?}");
 }
@@ -390,8 +424,9 @@ async fn a_burst_that_is_answered_is_no_flood() {
 async fn a_panic_in_the_driver_is_one_lost_session() {
     let (near, far) = duplex(4096);
     let config = Config::default();
-    let (near, far) =
-        tokio::try_join!(Session::client(Fuse::new(near, 3).0, &config), Session::server(far, &config)).unwrap();
+    let (fuse, fuses) = Fuse::new(near);
+    fuses.writes.store(3, Ordering::Relaxed);
+    let (near, far) = tokio::try_join!(Session::client(fuse, &config), Session::server(far, &config)).unwrap();
     // The third write is somewhere here.
     let outcome = async {
         loop {
