@@ -130,6 +130,7 @@ impl<'a> Picture<'a> {
         let (width, height) = (self.width, self.bottom + AXIS_HEIGHT + if bracket.is_some() { 8.0 } else { 0.0 });
         writeln!(out, "<svg viewBox=\"0 0 {width:.0} {height:.0}\" role=\"img\" aria-label=\"The run as a picture\">")?;
         self.lanes.iter().try_for_each(|lane| lane.write_ground(out, &self.scale))?;
+        self.write_grid(out)?;
         self.band.faults.iter().try_for_each(|(number, fault, bar)| self.write_shade(out, *number, fault, bar))?;
         // The line lies under all that is written, so that it hides nothing.
         self.write_line(out)?;
@@ -146,14 +147,24 @@ impl<'a> Picture<'a> {
         writeln!(out, "</svg>")
     }
 
+    fn ticks(&self) -> Vec<u64> {
+        ticks(self.scale.part, if self.width > 900.0 { 14 } else { 8 })
+    }
+
+    /// The lines of the ticks, under all that may begin at the same moment.
+    fn write_grid(&self, out: &mut String) -> fmt::Result {
+        let (top, bottom) = (self.axis, self.bottom - GAP + 4.0);
+        self.ticks().into_iter().try_for_each(|at_ms| {
+            writeln!(out, "<path class=\"grid\" d=\"M{:.1} {top:.1}V{bottom:.1}\"/>", self.scale.x(at_ms))
+        })
+    }
+
     fn write_axis(&self, out: &mut String) -> fmt::Result {
         let (left, right) = (self.scale.left - MARGIN, self.scale.right + MARGIN);
         let (top, bottom) = (self.axis, self.bottom - GAP + 4.0);
-        let most = if self.width > 900.0 { 14 } else { 8 };
-        for at_ms in ticks(self.scale.part, most) {
+        for at_ms in self.ticks() {
             let x = self.scale.x(at_ms);
             let text = length(at_ms);
-            writeln!(out, "<path class=\"grid\" d=\"M{x:.1} {top:.1}V{bottom:.1}\"/>")?;
             for (tick, y) in [(top - 4.0, top - 7.0), (bottom, bottom + 16.0)] {
                 write!(out, "<path class=\"axis\" d=\"M{x:.1} {tick:.1}v4\"/>")?;
                 writeln!(
