@@ -43,6 +43,7 @@ thread_local! {
             origin: Cell::new(None),
             reading: Cell::new(false),
             random: RefCell::new(None),
+            disturbance: RefCell::new(None),
         }
     };
 }
@@ -58,6 +59,8 @@ struct State {
     reading: Cell<bool>,
     /// The generator owns nothing; what its drop would do is overwrite itself.
     random: RefCell<Option<ManuallyDrop<ChaCha8Rng>>>,
+    /// By how many nanoseconds each reading of the clock is wrong, at the most, and what draws it.
+    disturbance: RefCell<Option<(u64, ManuallyDrop<ChaCha8Rng>)>>,
 }
 
 // A thread reads the clock until its very end: the state must not have a destructor, after which it could not be read.
@@ -94,6 +97,7 @@ impl Drop for Simulated {
         STATE.with(|state| {
             state.simulated.set(false);
             state.origin.set(None);
+            *state.disturbance.borrow_mut() = None;
         });
     }
 }
@@ -101,6 +105,15 @@ impl Drop for Simulated {
 /// Whether this thread is in a simulation.
 pub fn is_simulated() -> bool {
     STATE.with(|state| state.simulated.get())
+}
+
+/// Makes each reading of this thread's clock wrong by up to so many microseconds, drawn from the process id: the negative
+/// control of the proof that runs are deterministic. Nothing that a simulation does may depend on it, and yamux does.
+pub fn disturb(up_to_us: u64) {
+    let rng = ManuallyDrop::new(ChaCha8Rng::seed_from_u64(std::process::id().into()));
+    STATE.with(|state| {
+        *state.disturbance.borrow_mut() = (up_to_us > 0).then_some((up_to_us.saturating_mul(1_000), rng));
+    });
 }
 
 /// Tells the clock how much time has passed since the simulation began. It counts while no runtime is running.
@@ -123,7 +136,11 @@ impl State {
             tokio::time::Instant::now().into_std().checked_duration_since(origin)
         });
         self.reading.set(false);
-        by_runtime.unwrap_or(self.elapsed.get())
+        let now = by_runtime.unwrap_or(self.elapsed.get());
+        match &mut *self.disturbance.borrow_mut() {
+            Some((up_to, random)) => now + Duration::from_nanos(random.next_u64() % *up_to),
+            None => now,
+        }
     }
 
     /// Fills `buffer` if the thread is in a simulation, and says whether it did.

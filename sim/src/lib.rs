@@ -3,17 +3,29 @@
 //! A run happens on a thread of its own, on which the clock and the operating system's randomness are simulated
 //! ([`interpose`]), over a network made by turmoil ([`net`]). All that a run says of itself goes into one trace, whose
 //! hash names the run ([`trace`]): the same seed gives the same trace to the last byte, in any process, under any load.
-//! One process does one run, because tokio's numbers of tasks are those of the process ([`sweep`]). A run can be drawn as a
+//! One process does one run, because tokio's numbers of tasks are those of the process ([`apart`]). A run can be drawn as a
 //! page for people to read ([`timeline`]).
 //!
 //! What would break that, and is therefore absent here: a `select!` that is not `biased` (tokio draws its order from a
 //! counter of the whole process), an order taken from a randomly hashed map, addresses in memory, and time or randomness
 //! from anywhere but the functions that [`interpose`] replaces.
 
+pub mod apart;
+pub mod bounds;
+pub mod capsule;
+pub mod checks;
+pub mod faults;
+pub mod history;
 pub mod interpose;
 pub mod net;
+pub mod node;
+pub mod plan;
 pub mod run;
 pub mod scenarios;
+pub mod shrink;
 pub mod sweep;
+pub mod tally;
 pub mod timeline;
 pub mod trace;
+pub mod work;
+pub mod world;

@@ -2,21 +2,18 @@
 
 #![expect(clippy::disallowed_methods, reason = "progress is told in real time")]
 
-use std::fs::File;
-use std::io::{self, BufWriter, IsTerminal, Write};
 use std::num::{NonZeroU64, NonZeroUsize};
-use std::path::{Path, PathBuf};
-use std::process::{self, ExitCode};
-use std::time::{Duration, Instant};
-use std::{env, thread};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread;
+use std::time::Duration;
 
-use clap::{Parser, Subcommand};
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::{Value, json};
+use clap::{Args, Parser, Subcommand};
 use sim::interpose;
-use sim::run::{Outcome, TICK, run};
 use sim::scenarios::{self, Scenario};
-use sim::sweep::{Event, Sweep, Then};
+use sim::sweep::Sweep;
+
+mod cli;
 
 /// A guarantee was broken.
 const BROKEN: u8 = 1;
@@ -25,17 +22,14 @@ const USAGE: u8 = 2;
 /// The same seed gave two different runs, or this program cannot simulate time.
 const NOT_DETERMINISTIC: u8 = 3;
 
-/// How often progress is told where there is no terminal.
-const TELL_EVERY: Duration = Duration::from_secs(5);
-
 /// Runs evermux on a simulated network. A scenario and a seed decide a whole run: what fails once fails every time.
 #[derive(Parser)]
 #[command(
     name = "sim",
     version,
-    after_help = "Exit status: 0 all passed; 1 a guarantee was broken; 2 usage; 3 not deterministic.\n\n\
-        A run moves its clock in steps of 5 ms. It uses no real time, no real network and no real randomness, so that it\n\
-        can be repeated on any machine with the same source and the same Cargo.lock."
+    after_help = "Exit status: 0 passed; 1 a guarantee was broken, or a counter was never raised; 2 usage; 3 not deterministic.\n\n\
+        A run moves its clock in steps of 5 ms (50 ms in `idle`). It uses no real time, no real network and no real\n\
+        randomness, so that it can be repeated on any machine with the same source and the same Cargo.lock."
 )]
 struct Cli {
     #[command(subcommand)]
@@ -44,50 +38,146 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run many seeds. Stops at the first failure, and prints the command that repeats it.
-    #[command(
-        after_help = "Examples:\n  sim sweep --seeds 1000\n  sim sweep --from 5000 --seeds 1000 --scenario echo --json out.jsonl"
-    )]
-    Sweep {
-        /// How many seeds. Every scenario runs with every seed.
-        #[arg(long, value_name = "N", default_value = "100")]
+    /// Run many seeds. A failure is shrunk and written down as a capsule, which `replay` takes.
+    #[command(after_help = "Examples:\n  sim sweep --seeds 1000\n  sim sweep --until-stable --minutes 30\n  \
+            sim sweep --from 5000 --seeds 1000 --scenario echo --json out.jsonl\n  \
+            sim sweep --seeds 9000 --shard 2/3 --json slice-2.jsonl   (one of three machines; see `merge`)")]
+    Sweep(SweepArgs),
+    /// Run one seed, or the plan of a capsule, again. What is printed is the same to the last byte every time.
+    #[command(after_help = "Examples:\n  sim replay 17\n  sim replay 17 --scenario echo --trace | less\n  \
+            sim replay target/sim-failures/random-17")]
+    Replay(ReplayArgs),
+    /// Find the smallest plan of a seed that still breaks the same guarantee, and write it down as a capsule.
+    #[command(after_help = "Example:\n  sim shrink 17 --scenario random")]
+    Shrink {
+        /// The seed.
+        seed: u64,
+        /// The scenario (see `list`).
+        #[arg(long, value_name = "NAME", value_parser = scenario, default_value = "random")]
+        scenario: &'static Scenario,
+        /// For how long at the most.
+        #[arg(long, value_name = "S", default_value = "120")]
+        seconds: u64,
+        /// Where capsules are written.
+        #[arg(long, value_name = "DIR", default_value = CAPSULES)]
+        capsules: PathBuf,
+    },
+    /// Prove that runs are deterministic: each seed in three processes, idle and with every core busy. And that the proof
+    /// would find it: with a clock that is wrong, as a real one would be, no two runs of a seed may be the same.
+    Prove {
+        /// How many seeds.
+        #[arg(long, value_name = "N", default_value = "10")]
         seeds: NonZeroU64,
         /// The first seed.
         #[arg(long, value_name = "S", default_value_t = 0)]
         from: u64,
-        /// Run this scenario alone (see `list`).
+        /// Prove it of this scenario alone. Default: those that a sweep has, and `control`.
         #[arg(long, value_name = "NAME", value_parser = scenario)]
         scenario: Option<&'static Scenario>,
-        /// How many runs at once. Default: one for each core.
-        #[arg(long, value_name = "J")]
-        jobs: Option<NonZeroUsize>,
-        /// Write one JSON object for each run to this file, in the order in which runs end, and one for the sweep.
-        #[arg(long, value_name = "FILE")]
-        json: Option<PathBuf>,
-        /// Go on after a failure, and report all of them.
-        #[arg(long)]
-        keep_going: bool,
-        /// Do each run twice, and compare. (A run that fails is always done twice.)
-        #[arg(long)]
-        twice: bool,
     },
-    /// Run one seed again. What is printed is the same to the last byte every time.
-    #[command(after_help = "Examples:\n  sim replay 17\n  sim replay 17 --scenario echo --trace | less")]
-    Replay {
-        /// The seed.
-        seed: u64,
-        /// Run this scenario alone. Default: all of them, one after the other.
-        #[arg(long, value_name = "NAME", value_parser = scenario)]
-        scenario: Option<&'static Scenario>,
-        /// Print every event, with its simulated time in seconds.
+    /// Add up what sweeps of several machines wrote with `--json`.
+    #[command(after_help = "Example:\n  sim merge slice-*.jsonl --require-all")]
+    Merge {
+        /// The files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Fail when a counter was never raised.
         #[arg(long)]
-        trace: bool,
-        /// Print one JSON object for each run, and nothing else.
-        #[arg(long, conflicts_with = "trace")]
+        require_all: bool,
+        /// Print one JSON object, and nothing else.
+        #[arg(long)]
         json: bool,
     },
-    /// List the scenarios.
+    /// List the scenarios, the kinds of faults and of work, and the counters that a sweep must raise.
     List,
+}
+
+/// Where capsules are written, if nothing else is said.
+const CAPSULES: &str = "target/sim-failures";
+
+#[derive(Args)]
+struct SweepArgs {
+    /// How many seeds. Every scenario runs with every seed. Default: 100, or no end with --minutes or --until-stable.
+    #[arg(long, value_name = "N")]
+    seeds: Option<NonZeroU64>,
+    /// The first seed.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    from: u64,
+    /// Run this scenario alone (see `list`).
+    #[arg(long, value_name = "NAME", value_parser = scenario)]
+    scenario: Option<&'static Scenario>,
+    /// Run the K-th of N shares of the seeds: every N-th one.
+    #[arg(long, value_name = "K/N", value_parser = shard, default_value = "1/1")]
+    shard: (u64, u64),
+    /// How many runs at once. Default: one for each core.
+    #[arg(long, value_name = "J")]
+    jobs: Option<NonZeroUsize>,
+    /// Stop after so many minutes.
+    #[arg(long, value_name = "M")]
+    minutes: Option<NonZeroU64>,
+    /// Stop when every counter was raised, and the last third of the runs found less than one new state in 50 runs.
+    #[arg(long)]
+    until_stable: bool,
+    /// Fail when a counter of `list` was never raised.
+    #[arg(long)]
+    require_all: bool,
+    /// Write one JSON object for each run to this file, in the order in which runs end, and one for the sweep.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Go on after a failure, and report all of them.
+    #[arg(long)]
+    keep_going: bool,
+    /// Do each run twice, and compare. (A run that fails is always done twice.)
+    #[arg(long)]
+    twice: bool,
+    /// Write no capsules.
+    #[arg(long)]
+    no_capsules: bool,
+    /// Where capsules are written.
+    #[arg(long, value_name = "DIR", default_value = CAPSULES)]
+    capsules: PathBuf,
+}
+
+impl SweepArgs {
+    fn sweep(&self) -> Sweep {
+        let jobs = self.jobs.or(thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let endless = self.minutes.is_some() || self.until_stable;
+        let seeds = self.seeds.map_or(if endless { u64::MAX >> 16 } else { 100 }, NonZeroU64::get);
+        let scenarios = chosen(self.scenario, |scenario| scenario.swept);
+        Sweep { scenarios, from: self.from, seeds, shard: self.shard, jobs, twice: self.twice }
+    }
+
+    fn limit(&self) -> Option<Duration> {
+        self.minutes.map(|minutes| Duration::from_secs(minutes.get().saturating_mul(60)))
+    }
+}
+
+#[derive(Args)]
+struct ReplayArgs {
+    /// The seed, or the directory of a capsule.
+    #[arg(value_name = "SEED|CAPSULE")]
+    what: String,
+    /// Run this scenario alone. Default: all that a sweep has, one after the other.
+    #[arg(long, value_name = "NAME", value_parser = scenario)]
+    scenario: Option<&'static Scenario>,
+    /// Print every event, with its simulated time in seconds.
+    #[arg(long)]
+    trace: bool,
+    /// Stop at this simulated time, in seconds.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    until: Option<Duration>,
+    /// Print one JSON object for each run, and nothing else.
+    #[arg(long, conflicts_with = "trace")]
+    json: bool,
+    /// Print the plan of the run, and run nothing.
+    #[arg(long)]
+    show_plan: bool,
+    /// Run this plan, a file as --show-plan prints it, in place of the one that the seed draws.
+    #[arg(long, value_name = "FILE", requires = "scenario")]
+    plan: Option<PathBuf>,
+    /// Let the clock be wrong by up to so many microseconds, drawn from the process id.
+    #[arg(long, value_name = "US", default_value_t = 0, hide = true)]
+    disturb: u64,
 }
 
 fn main() -> ExitCode {
@@ -97,25 +187,14 @@ fn main() -> ExitCode {
         return ExitCode::from(NOT_DETERMINISTIC);
     }
     match cli.command {
-        Command::Sweep { seeds, from, scenario, jobs, json, keep_going, twice } => {
-            let jobs = jobs.or(thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
-            let sweep = Sweep { scenarios: chosen(scenario), from, seeds: seeds.get(), jobs, twice };
-            match Report::new(&sweep, json.as_deref(), keep_going) {
-                Ok(report) => report.follow(sweep),
-                Err(error) => {
-                    eprintln!("sim: cannot write {}: {error}", json.unwrap_or_default().display());
-                    ExitCode::from(USAGE)
-                }
-            }
+        Command::Sweep(args) => cli::sweep::sweep(&args),
+        Command::Replay(args) => cli::replay::replay(&args),
+        Command::Shrink { seed, scenario, seconds, capsules } => {
+            cli::shrink::shrink(scenario, seed, Duration::from_secs(seconds), &capsules)
         }
-        Command::Replay { seed, scenario: Some(scenario), trace, json } => replay(scenario, seed, trace, json),
-        Command::Replay { seed, scenario: None, trace, json } => replay_all(seed, trace, json),
-        Command::List => {
-            for scenario in scenarios::ALL {
-                println!("{:<12} {}", scenario.name, scenario.about);
-            }
-            ExitCode::SUCCESS
-        }
+        Command::Prove { seeds, from, scenario } => cli::prove::prove(scenario, from, seeds.get()),
+        Command::Merge { files, require_all, json } => cli::merge::merge(&files, require_all, json),
+        Command::List => cli::list::list(),
     }
 }
 
@@ -126,179 +205,24 @@ fn scenario(name: &str) -> Result<&'static Scenario, String> {
     })
 }
 
-fn chosen(scenario: Option<&'static Scenario>) -> Vec<&'static Scenario> {
-    scenario.map_or_else(|| scenarios::ALL.iter().collect(), |scenario| vec![scenario])
+fn shard(text: &str) -> Result<(u64, u64), String> {
+    let parse = || {
+        let (share, of) = text.split_once('/')?;
+        let (share, of) = (share.parse::<u64>().ok()?, of.parse::<u64>().ok()?);
+        (1 <= share && share <= of).then_some((share - 1, of))
+    };
+    parse().ok_or_else(|| "it is K/N with K from 1 to N, as 2/3".to_owned())
 }
 
-/// Runs each scenario in a process of its own, as a sweep does: beside others it would not be the same run.
-fn replay_all(seed: u64, trace: bool, json: bool) -> ExitCode {
-    let mut status = ExitCode::SUCCESS;
-    for scenario in scenarios::ALL {
-        let mut command = process::Command::new(env::current_exe().unwrap_or_else(|_| "sim".into()));
-        command.args(["replay", &seed.to_string(), "--scenario", scenario.name]);
-        command.args(trace.then_some("--trace")).args(json.then_some("--json"));
-        match command.status() {
-            Ok(ended) if ended.success() => {}
-            Ok(ended) => status = ended.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(BROKEN).into(),
-            Err(error) => {
-                eprintln!("sim: {}, seed {seed}: its process cannot be run: {error}", scenario.name);
-                status = BROKEN.into();
-            }
-        }
-    }
-    status
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds = text.parse::<f64>().map_err(|error| error.to_string())?;
+    Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
-fn replay(scenario: &'static Scenario, seed: u64, trace: bool, json: bool) -> ExitCode {
-    let output = trace.then(|| Box::new(BufWriter::new(io::stdout())) as Box<dyn Write + Send>);
-    let outcome = run(scenario, seed, output);
-    let line = if json { outcome.to_json().to_string() } else { outcome.to_string() };
-    // Whoever reads may have seen enough.
-    let _ = writeln!(io::stdout(), "{line}");
-    if outcome.result.is_ok() { ExitCode::SUCCESS } else { BROKEN.into() }
-}
-
-/// What is told of a sweep, while it runs and at its end.
-struct Report {
-    begun: Instant,
-    told: Instant,
-    runs: u64,
-    done: u64,
-    failed: u64,
-    diverged: u64,
-    simulated: Duration,
-    counters: std::collections::BTreeMap<String, u64>,
-    bar: Option<ProgressBar>,
-    json: Option<BufWriter<File>>,
-    keep_going: bool,
-}
-
-impl Report {
-    fn new(sweep: &Sweep, json: Option<&Path>, keep_going: bool) -> io::Result<Self> {
-        let bar = io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{bar:30} {pos}/{len}  {elapsed}, {eta} left  {msg}");
-            let bar = ProgressBar::with_draw_target(Some(sweep.runs()), ProgressDrawTarget::stderr());
-            bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
-        Ok(Self {
-            begun: Instant::now(),
-            told: Instant::now(),
-            runs: sweep.runs(),
-            done: 0,
-            failed: 0,
-            diverged: 0,
-            simulated: Duration::ZERO,
-            counters: std::collections::BTreeMap::new(),
-            bar,
-            json: json.map(File::create).transpose()?.map(BufWriter::new),
-            keep_going,
-        })
-    }
-
-    fn follow(mut self, sweep: Sweep) -> ExitCode {
-        sweep.run(|event| self.hear(event));
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-        let totals = json!({
-            "sweep": { "runs": self.done, "failed": self.failed, "diverged": self.diverged, "counters": self.counters },
-        });
-        self.write(&totals);
-        if let Some(Err(error)) = self.json.as_mut().map(Write::flush) {
-            self.say(&format!("sim: the JSON file is not complete: {error}"));
-        }
-        println!(
-            "{} of {} runs done, {} failed, {} diverged; {:.1} s at {:.0} runs a minute; tick {} ms, {:.0} s simulated",
-            self.done,
-            self.runs,
-            self.failed,
-            self.diverged,
-            self.begun.elapsed().as_secs_f64(),
-            self.rate(),
-            TICK.as_millis(),
-            self.simulated.as_secs_f64(),
-        );
-        for (name, count) in &self.counters {
-            println!("  {name}: {count}");
-        }
-        match (self.diverged, self.failed) {
-            (0, 0) => ExitCode::SUCCESS,
-            (0, _) => ExitCode::from(BROKEN),
-            _ => ExitCode::from(NOT_DETERMINISTIC),
-        }
-    }
-
-    fn hear(&mut self, event: Event) -> Then {
-        let bad = match event {
-            Event::Done(outcome) => self.done(&outcome),
-            Event::Diverged(first, second) => {
-                self.done += 1;
-                self.diverged += 1;
-                self.write(&json!({ "scenario": first.scenario, "seed": first.seed, "outcome": "diverged" }));
-                self.say(&format!("NOT DETERMINISTIC\n  {first}\n  {second}\n  {}", again(first.scenario, first.seed)));
-                true
-            }
-            Event::Lost { scenario, seed, how } => {
-                self.failed += 1;
-                self.write(&json!({ "scenario": scenario, "seed": seed, "outcome": "lost", "what": how }));
-                self.say(&format!("{scenario}, seed {seed}: FAILED, {how}\n  {}", again(scenario, seed)));
-                true
-            }
-            Event::Quiet => false,
-        };
-        self.tell_progress();
-        if bad && !self.keep_going { Then::Stop } else { Then::Continue }
-    }
-
-    fn done(&mut self, outcome: &Outcome) -> bool {
-        self.done += 1;
-        self.simulated += outcome.simulated;
-        for (name, count) in &outcome.counters {
-            *self.counters.entry(name.to_string()).or_default() += count;
-        }
-        self.write(&outcome.to_json());
-        if outcome.result.is_ok() {
-            return false;
-        }
-        self.failed += 1;
-        self.say(&format!("{outcome}\n  {}", again(outcome.scenario, outcome.seed)));
-        true
-    }
-
-    fn write(&mut self, value: &Value) {
-        if let Some(json) = &mut self.json
-            && let Err(error) = writeln!(json, "{value}")
-        {
-            self.json = None;
-            self.say(&format!("sim: the JSON file is not complete: {error}"));
-        }
-    }
-
-    fn say(&self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| println!("{text}")),
-            None => println!("{text}"),
-        }
-    }
-
-    fn tell_progress(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.set_position(self.done);
-            bar.set_message(format!("{:.0} a minute, {} failed", self.rate(), self.failed));
-        } else if self.told.elapsed() >= TELL_EVERY {
-            self.told = Instant::now();
-            eprintln!("{} of {} runs, {:.0} a minute, {} failed", self.done, self.runs, self.rate(), self.failed);
-        }
-    }
-
-    /// Runs a minute, in real time.
-    #[allow(clippy::cast_precision_loss)]
-    fn rate(&self) -> f64 {
-        self.done as f64 * 60.0 / self.begun.elapsed().as_secs_f64().max(f64::MIN_POSITIVE)
-    }
-}
-
-/// The command that repeats a run.
-fn again(scenario: &str, seed: u64) -> String {
-    format!("cargo run --release -p sim -- replay {seed} --scenario {scenario} --trace")
+/// The scenario that was asked for, or those that fit.
+fn chosen(scenario: Option<&'static Scenario>, fits: impl Fn(&Scenario) -> bool) -> Vec<&'static Scenario> {
+    scenario.map_or_else(
+        || scenarios::ALL.iter().copied().filter(|scenario| fits(scenario)).collect(),
+        |scenario| vec![scenario],
+    )
 }

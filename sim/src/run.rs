@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::borrow::Cow;
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
 use std::future::Future;
@@ -15,19 +15,19 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tracing::{error, info};
 use twox_hash::XxHash3_64;
 
+use crate::history::{self, Entry};
 use crate::interpose::{self, NotInterposed, Simulated};
+use crate::plan::{self, Plan};
 use crate::scenarios::{self, Scenario};
 use crate::trace;
 
-/// By how much the simulated clock moves in one step. Hosts see what others sent at the next step.
-pub const TICK: Duration = Duration::from_millis(5);
-
 /// A guarantee that did not hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broken {
     /// Which one: `G1` to `G19`, or `panic`, `hang`, `scenario` for what no guarantee names.
     pub guarantee: Cow<'static, str>,
@@ -50,6 +50,26 @@ impl fmt::Display for Broken {
 
 impl Error for Broken {}
 
+/// How long something took at the most, beside its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worst {
+    /// How long it took, in milliseconds.
+    pub ms: u64,
+    /// How long it may take.
+    pub bound_ms: u64,
+}
+
+impl Worst {
+    /// The one that came nearer to its bound.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        // Both sides of the comparison of two fractions, without dividing.
+        let (this, that) =
+            (u128::from(self.ms) * u128::from(other.bound_ms), u128::from(other.ms) * u128::from(self.bound_ms));
+        if this >= that { self } else { other }
+    }
+}
+
 /// What came of a run. Two runs of the same scenario with the same seed have equal outcomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
@@ -63,6 +83,10 @@ pub struct Outcome {
     pub simulated: Duration,
     /// How often each rare thing happened.
     pub counters: BTreeMap<Cow<'static, str>, u64>,
+    /// How long each thing took that has a bound, at the most.
+    pub worst: BTreeMap<Cow<'static, str>, Worst>,
+    /// The states that the run was in, as numbers.
+    pub states: BTreeSet<u64>,
     /// The first guarantee that was broken.
     pub result: Result<(), Broken>,
 }
@@ -80,6 +104,8 @@ impl Outcome {
             "events": self.trace.lines,
             "simulated_ms": u64::try_from(self.simulated.as_millis()).unwrap_or(u64::MAX),
             "counters": self.counters,
+            "worst": self.worst,
+            "states": self.states,
         })
     }
 
@@ -98,6 +124,8 @@ impl Outcome {
             counters: (value["counters"].as_object()?.iter())
                 .map(|(name, count)| Some((Cow::Owned(name.clone()), count.as_u64()?)))
                 .collect::<Option<_>>()?,
+            worst: serde_json::from_value(value["worst"].clone()).ok()?,
+            states: serde_json::from_value(value["states"].clone()).ok()?,
             result: match text_of("guarantee") {
                 None => Ok(()),
                 Some(guarantee) => Err(Broken::new(guarantee, text_of("what")?)),
@@ -118,29 +146,11 @@ impl fmt::Display for Outcome {
     }
 }
 
-/// The network of a run.
-#[derive(Clone, Debug)]
-pub struct Network {
-    /// How long every message travels. One value for all: turmoil draws it anew for each packet, which TCP on a real path
-    /// does not see.
-    pub latency: Duration,
-    /// How many segments a socket holds for a reader.
-    pub tcp_capacity: usize,
-    /// Whether the hosts run in an order that is drawn anew, from the seed, in each step.
-    pub random_order: bool,
-    /// When a run that has not ended has failed, in simulated time.
-    pub limit: Duration,
-}
+/// Draws the plan of a scenario for a seed.
+pub fn plan_of(scenario: &Scenario, seed: u64) -> Plan {
+    use proptest::strategy::ValueTree as _;
 
-impl Default for Network {
-    fn default() -> Self {
-        Self {
-            latency: Duration::from_millis(10),
-            tcp_capacity: 1024,
-            random_order: false,
-            limit: Duration::from_secs(600),
-        }
-    }
+    plan::tree(&(scenario.plans)(), seed).expect("no plan is rejected").current()
 }
 
 /// Runs a scenario with a seed, on a fresh thread, and waits for the end of it. The trace is written to `output` as it
@@ -149,7 +159,7 @@ impl Default for Network {
 /// # Panics
 ///
 /// When the clock or the randomness of this program is not simulated: see [`interpose::check`].
-pub fn run(scenario: &'static Scenario, seed: u64, output: Option<Box<dyn Write + Send>>) -> Outcome {
+pub fn run(scenario: &'static Scenario, seed: u64, plan: Plan, options: Options) -> Ended {
     static CHECKED: OnceLock<Result<(), NotInterposed>> = OnceLock::new();
     if let Err(error) = CHECKED.get_or_init(interpose::check) {
         panic!("{error}");
@@ -157,56 +167,108 @@ pub fn run(scenario: &'static Scenario, seed: u64, output: Option<Box<dyn Write 
     watch_for_panics();
     thread::Builder::new()
         .name(format!("{} {seed}", scenario.name))
-        .spawn(move || on_this_thread(scenario, seed, output))
+        .spawn(move || on_this_thread(scenario, seed, plan, options))
         .expect("a thread")
         .join()
         .expect("a run catches its panics")
 }
 
-fn on_this_thread(scenario: &'static Scenario, seed: u64, output: Option<Box<dyn Write + Send>>) -> Outcome {
+/// How a run is looked at. None of it changes the run, but for the disturbance.
+#[derive(Default)]
+pub struct Options {
+    /// Where the trace is written, as it comes.
+    pub output: Option<Box<dyn Write + Send>>,
+    /// Ends the run at this time, as passed if nothing was broken until then.
+    pub until: Option<Duration>,
+    /// Breaks the determinism on purpose: each reading of the clock is wrong by up to so many microseconds, which a real
+    /// clock would decide.
+    pub disturb_us: u64,
+}
+
+/// A run that has ended.
+pub struct Ended {
+    /// What came of it.
+    pub outcome: Outcome,
+    /// What happened.
+    pub history: Vec<Entry>,
+}
+
+fn on_this_thread(scenario: &'static Scenario, seed: u64, plan: Plan, options: Options) -> Ended {
     let _simulated = Simulated::enter(seed);
-    trace::begin(output.map(|output| output as Box<dyn Write>));
+    interpose::disturb(options.disturb_us);
+    trace::begin(options.output.map(|output| output as Box<dyn Write>));
+    history::begin();
     let counters = Counters::default();
     let caught = panic::catch_unwind(AssertUnwindSafe(|| {
-        let mut run = Run::new(scenario, seed, counters.clone());
+        let mut run = Run::new(scenario, seed, plan, options.until, counters.clone());
         let result = (scenario.run)(&mut run);
-        (result, run.sim.elapsed())
+        // A run that was to end before is not broken by that.
+        let result = if run.is_cut_off() { Ok(()) } else { result };
+        (result, run.sim.elapsed(), std::mem::take(&mut run.states))
         // The simulation is dropped here, inside the trace: what dropping it panics on counts.
     }));
-    let (result, simulated) = match caught {
-        Ok((result, simulated)) => (no_panic().and(result), simulated),
-        Err(payload) => (no_panic().and(Err(Broken::new("panic", text_of(&*payload)))), interpose::elapsed()),
+    let (result, simulated, states) = match caught {
+        Ok((result, simulated, states)) => (no_panic().and(result), simulated, states),
+        Err(payload) => {
+            (no_panic().and(Err(Broken::new("panic", text_of(&*payload)))), interpose::elapsed(), BTreeSet::new())
+        }
     };
     if let Err(broken) = &result {
         error!(%broken, "failed");
     }
-    Outcome { scenario: scenario.name, seed, trace: trace::end(), simulated, counters: counters.all(), result }
+    let (counters, worst) = counters.all();
+    let trace = trace::end();
+    let outcome = Outcome { scenario: scenario.name, seed, trace, simulated, counters, worst, states, result };
+    Ended { outcome, history: history::take() }
 }
 
 /// A simulation that is running: hosts, the network between them, and what goes wrong with it.
 pub struct Run {
     sim: turmoil::Sim<'static>,
     seed: u64,
+    plan: Plan,
+    until: Option<Duration>,
     counters: Counters,
+    states: BTreeSet<u64>,
 }
 
+/// When a run that has not ended has failed, in simulated time.
+const LIMIT: Duration = Duration::from_secs(24 * 3600);
+
 impl Run {
-    fn new(scenario: &Scenario, seed: u64, counters: Counters) -> Self {
-        let network = (scenario.network)(&mut rng(seed, "network"));
-        info!(scenario = scenario.name, seed, ?network, "run");
+    fn new(scenario: &Scenario, seed: u64, plan: Plan, until: Option<Duration>, counters: Counters) -> Self {
+        info!(scenario = scenario.name, seed, "run");
+        let network = &plan.network;
+        let latency = Duration::from_millis(network.latency_ms);
         let mut builder = turmoil::Builder::new();
         builder
             .epoch(UNIX_EPOCH + interpose::EPOCH)
             .rng_seed(seed)
-            .tick_duration(TICK)
-            .simulation_duration(network.limit)
-            .min_message_latency(network.latency)
-            .max_message_latency(network.latency)
-            .tcp_capacity(network.tcp_capacity);
+            .tick_duration(Duration::from_millis(network.tick_ms))
+            .simulation_duration(LIMIT)
+            .min_message_latency(latency)
+            .max_message_latency(latency)
+            .tcp_capacity(network.capacity)
+            .udp_capacity(4096);
         if network.random_order {
             builder.enable_random_order();
         }
-        Self { sim: builder.build(), seed, counters }
+        Self { sim: builder.build(), seed, plan, until, counters, states: BTreeSet::new() }
+    }
+
+    /// What the run does.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Whether the run has come to the time at which it was to be cut off.
+    fn is_cut_off(&self) -> bool {
+        self.until.is_some_and(|until| self.elapsed() >= until)
+    }
+
+    /// Books the states that the run was in.
+    pub fn states(&mut self, states: BTreeSet<u64>) {
+        self.states = states;
     }
 
     /// The seed that all of the run comes from.
@@ -229,7 +291,7 @@ impl Run {
         self.counters.clone()
     }
 
-    /// Adds a host that can crash. `software` starts it, now and after each [`bounce`](Self::bounce).
+    /// Adds a host. `software` starts it, now and after each [`bounce`](Self::bounce).
     pub fn host<F, Fut>(&mut self, name: &str, software: F)
     where
         F: Fn() -> Fut + 'static,
@@ -252,6 +314,9 @@ impl Run {
     ///
     /// What a host or client ended with, a panic on any host, or the end of the time that the run has.
     pub fn step(&mut self) -> Result<bool, Broken> {
+        if self.is_cut_off() {
+            return Err(Broken::new("cut off", "the run was to end here"));
+        }
         let stepped = self.sim.step();
         interpose::set_elapsed(self.sim.elapsed());
         // A task that panicked may have been nobody's to wait for.
@@ -291,11 +356,16 @@ impl Run {
     /// Loses all that `a` and `b` send to each other from now on, and what is on its way.
     pub fn partition(&mut self, a: &str, b: &str) {
         info!(a, b, "partition");
-        self.counters.add("partitions", 1);
         self.sim.partition(a, b);
     }
 
-    /// Ends a [`partition`](Self::partition).
+    /// Loses all that `from` sends to `to` from now on, and what is on its way.
+    pub fn partition_oneway(&mut self, from: &str, to: &str) {
+        info!(from, to, "one-way partition");
+        self.sim.partition_oneway(from, to);
+    }
+
+    /// Ends a [`partition`](Self::partition) or a [`partition_oneway`](Self::partition_oneway).
     pub fn repair(&mut self, a: &str, b: &str) {
         info!(a, b, "repair");
         self.sim.repair(a, b);
@@ -304,7 +374,6 @@ impl Run {
     /// Keeps back all that `a` and `b` send to each other.
     pub fn hold(&mut self, a: &str, b: &str) {
         info!(a, b, "hold");
-        self.counters.add("holds", 1);
         self.sim.hold(a, b);
     }
 
@@ -314,10 +383,15 @@ impl Run {
         self.sim.release(a, b);
     }
 
+    /// Sets how long each message between `a` and `b` travels.
+    pub fn set_latency(&mut self, a: &str, b: &str, latency: Duration) {
+        info!(a, b, ?latency, "latency");
+        self.sim.set_link_latency(a, b, latency);
+    }
+
     /// Ends the software of a host, tasks and sockets included.
     pub fn crash(&mut self, host: &str) {
         info!(host, "crash");
-        self.counters.add("crashes", 1);
         self.sim.crash(host);
     }
 
@@ -328,19 +402,33 @@ impl Run {
     }
 }
 
-/// Counts, by name, how often something happened in a run. Clones count together.
+/// Counts, by name, how often something happened in a run, and keeps how long it took at the most. Clones count together.
 #[derive(Clone, Debug, Default)]
-pub struct Counters(Arc<Mutex<BTreeMap<&'static str, u64>>>);
+pub struct Counters(Arc<Mutex<Counted>>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    counts: BTreeMap<Cow<'static, str>, u64>,
+    worst: BTreeMap<Cow<'static, str>, Worst>,
+}
 
 impl Counters {
     /// Adds to a counter.
-    pub fn add(&self, name: &'static str, count: u64) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry(name).or_default() += count;
+    pub fn add(&self, name: impl Into<Cow<'static, str>>, count: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.entry(name.into()).or_default() += count;
     }
 
-    fn all(&self) -> BTreeMap<Cow<'static, str>, u64> {
-        let counters = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        counters.iter().map(|(name, count)| (Cow::Borrowed(*name), *count)).collect()
+    /// Keeps how long something took, if it came nearer to its bound than before.
+    pub fn worst(&self, name: &'static str, took: Duration, bound: Duration) {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let new = Worst { ms: ms(took), bound_ms: ms(bound) };
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.worst.entry(name.into()).and_modify(|worst| *worst = worst.or(new)).or_insert(new);
+    }
+
+    fn all(&self) -> (BTreeMap<Cow<'static, str>, u64>, BTreeMap<Cow<'static, str>, Worst>) {
+        let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (counted.counts.clone(), counted.worst.clone())
     }
 }
 

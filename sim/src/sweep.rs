@@ -1,26 +1,13 @@
-//! Many runs, over the cores of the machine.
-//!
-//! Each run is a process of its own. tokio numbers tasks by a counter of the whole process, and drops what is left of a
-//! crashed host in an order that depends on these numbers: beside other runs, a run would not be the same as alone.
+//! Many runs, over the cores of the machine, each in a [process of its own](crate::apart).
 
-#![expect(clippy::disallowed_methods, reason = "whether a run is stuck is told by real time")]
-
-use std::env;
-use std::io::{self, Read};
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use crate::apart::Job;
 use crate::run::Outcome;
 use crate::scenarios::Scenario;
-
-/// After how long, in real time, a run counts as one that never ends: time does not pass while a task keeps waking itself.
-const STUCK_AFTER: Duration = Duration::from_secs(120);
-
-/// How often a run is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// How often something is told, if only that nothing has happened.
 const TELL_EVERY: Duration = Duration::from_millis(200);
@@ -33,6 +20,8 @@ pub struct Sweep {
     pub from: u64,
     /// How many seeds.
     pub seeds: u64,
+    /// Which share of the seeds, counted from 0, of how many: every so many-th seed.
+    pub shard: (u64, u64),
     /// How many runs at once.
     pub jobs: usize,
     /// Whether each run is done twice, and compared.
@@ -43,9 +32,9 @@ pub struct Sweep {
 #[derive(Debug)]
 pub enum Event {
     /// A run has ended.
-    Done(Outcome),
+    Done(Box<Outcome>),
     /// Two runs with the same seed were not the same.
-    Diverged(Outcome, Outcome),
+    Diverged(Box<Outcome>, Box<Outcome>),
     /// A run gave no outcome.
     Lost {
         /// The name of the scenario.
@@ -71,7 +60,9 @@ pub enum Then {
 impl Sweep {
     /// How many runs there are.
     pub fn runs(&self) -> u64 {
-        self.seeds.saturating_mul(self.scenarios.len() as u64)
+        let (share, of) = self.shard;
+        let seeds = self.seeds.saturating_sub(share).div_ceil(of.max(1));
+        seeds.saturating_mul(self.scenarios.len() as u64)
     }
 
     /// Runs all, and tells `tell` of each run in the order in which they end. A run that failed is repeated, so that what
@@ -118,15 +109,15 @@ impl Shared {
 
     fn once_or_twice(&self, index: u64) -> Event {
         let (scenario, seed) = self.run_of(index);
+        let job = Job::new(scenario, seed);
         let outcomes = || {
-            let first = run_apart(scenario, seed)?;
-            let second =
-                if first.result.is_err() || self.sweep.twice { Some(run_apart(scenario, seed)?) } else { None };
+            let first = job.run()?;
+            let second = if first.result.is_err() || self.sweep.twice { Some(job.run()?) } else { None };
             Ok::<_, String>((first, second))
         };
         match outcomes() {
-            Ok((first, Some(second))) if first != second => Event::Diverged(first, second),
-            Ok((first, _)) => Event::Done(first),
+            Ok((first, Some(second))) if first != second => Event::Diverged(first.into(), second.into()),
+            Ok((first, _)) => Event::Done(first.into()),
             Err(how) => Event::Lost { scenario: scenario.name, seed, how },
         }
     }
@@ -134,35 +125,8 @@ impl Shared {
     fn run_of(&self, index: u64) -> (&'static Scenario, u64) {
         let scenarios = self.sweep.scenarios.len() as u64;
         let which = usize::try_from(index % scenarios).expect("an index of a vector");
-        (self.sweep.scenarios[which], self.sweep.from.wrapping_add(index / scenarios))
+        let (share, of) = self.sweep.shard;
+        let seed = self.sweep.from.wrapping_add(index / scenarios * of.max(1) + share);
+        (self.sweep.scenarios[which], seed)
     }
-}
-
-/// Runs a seed in a process of its own.
-fn run_apart(scenario: &Scenario, seed: u64) -> Result<Outcome, String> {
-    let io = |error: io::Error| format!("its process cannot be run: {error}");
-    let mut child = Command::new(env::current_exe().map_err(io)?)
-        .args(["replay", &seed.to_string(), "--scenario", scenario.name, "--json"])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .spawn()
-        .map_err(io)?;
-    let begun = Instant::now();
-    // The outcome is one line, which the pipe holds until the process has ended.
-    let status = loop {
-        if let Some(status) = child.try_wait().map_err(io)? {
-            break status;
-        }
-        if begun.elapsed() > STUCK_AFTER {
-            child.kill().map_err(io)?;
-            child.wait().map_err(io)?;
-            return Err(format!("hang: simulated time stood still for {} s", STUCK_AFTER.as_secs()));
-        }
-        thread::sleep(LOOK_EVERY);
-    };
-    let mut line = String::new();
-    if let Some(mut stdout) = child.stdout.take() {
-        stdout.read_to_string(&mut line).map_err(io)?;
-    }
-    Outcome::from_json(&line).ok_or_else(|| format!("its process ended with {status}, and without an outcome"))
 }

@@ -14,6 +14,7 @@ use std::io::{self, Write};
 use std::sync::Once;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::Layer as _;
 use tracing_subscriber::field::MakeExt as _;
 use tracing_subscriber::filter::{Targets, filter_fn};
 use tracing_subscriber::fmt::format::{self, Writer};
@@ -21,7 +22,7 @@ use tracing_subscriber::fmt::time::FormatTime;
 use tracing_subscriber::layer::SubscriberExt as _;
 use twox_hash::xxhash3_128::Hasher;
 
-use crate::interpose;
+use crate::{history, interpose};
 
 /// The longest text of one field. turmoil shows whole payloads in hexadecimal, at a cost that would be most of a run;
 /// what is cut off here is in the hashes of bytes that [`net`](crate::net) traces.
@@ -92,7 +93,8 @@ fn install() {
             .delimited(" "),
         )
         .with_writer(|| ThreadTrace);
-    let subscriber = tracing_subscriber::registry().with(wanted).with(no_steps).with(lines);
+    let heard = history::Listener.with_filter(Targets::new().with_target("evermux", LevelFilter::DEBUG));
+    let subscriber = tracing_subscriber::registry().with(wanted).with(no_steps).with(lines).with(heard);
     tracing::subscriber::set_global_default(subscriber).expect("no other subscriber in the program");
 }
 

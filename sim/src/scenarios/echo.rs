@@ -9,6 +9,7 @@ use std::io;
 use std::task::Poll;
 use std::time::Duration;
 
+use proptest::prelude::{Strategy, any};
 use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,16 +20,24 @@ use tracing::info;
 use yamux::{Config, Connection, Mode};
 
 use super::Scenario;
-use crate::net::{Listener, Socket};
-use crate::run::{Broken, Network, Run};
+use crate::net::{Conditions, Listener, Socket};
+use crate::plan::{Network, Plan, Settings};
+use crate::run::{Broken, Run};
 
-pub(super) const SCENARIO: Scenario = Scenario {
+pub(super) static SCENARIO: Scenario = Scenario {
     name: "echo",
     about: "The yamux crate alone: three callers get their bytes back, while the link is frozen for a while",
-    network: |rng| Network {
-        latency: Duration::from_millis(rng.random_range(2..=20)),
-        random_order: rng.random(),
-        ..Network::default()
+    swept: true,
+    plans: || {
+        (2..=20_u64, any::<bool>())
+            .prop_map(|(latency_ms, random_order)| Plan {
+                network: Network { latency_ms, random_order, ..Network::default() },
+                settings: Settings::default(),
+                callers: Vec::new(),
+                faults: Vec::new(),
+                calm_ms: 0,
+            })
+            .boxed()
     },
     run,
 };
@@ -54,7 +63,7 @@ fn run(run: &mut Run) -> Result<(), Broken> {
     let counters = run.counters();
     let callers = (0..CALLERS).map(|caller| run.rng(&format!("caller {caller}"))).collect::<Vec<_>>();
     run.client("client", async move {
-        let socket = Socket::connect("server", PORT).await?;
+        let socket = Socket::connect("server", PORT, &Conditions::default()).await?;
         let (open, opens) = mpsc::channel(1);
         let driver = tokio::spawn(drive(socket, Mode::Client, opens));
         let callers = callers.into_iter().map(|rng| tokio::spawn(call(open.clone(), rng))).collect::<Vec<_>>();
@@ -74,7 +83,7 @@ fn run(run: &mut Run) -> Result<(), Broken> {
 }
 
 async fn serve() -> turmoil::Result {
-    let listener = Listener::bind(PORT).await?;
+    let listener = Listener::bind(PORT, Conditions::default()).await?;
     loop {
         let socket = listener.accept().await?;
         let (_, opens) = mpsc::channel(1);

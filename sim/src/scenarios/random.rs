@@ -1,78 +1,69 @@
-//! Faults of several kinds, one after the other, as the seed has it.
+//! Faults of every kind, as the seed has it.
 
-use std::time::Duration;
+use proptest::prelude::{Just, Strategy};
 
-use rand::RngExt;
+use super::{Scenario, world};
+use crate::plan::{Caller, Fault, Network, Plan, Plans, Settings, Side, any_plan};
 
-use super::Scenario;
-use super::managers::{ESTABLISHER, Establisher, RECEIVER, receive, recovery_bound};
-use crate::run::{Broken, Network, Run};
-
-pub(super) const SCENARIO: Scenario = Scenario {
+pub(super) static RANDOM: Scenario = Scenario {
     name: "random",
-    about: "Two managers under partitions, freezes, crashes and power losses, drawn from the seed",
-    network: |rng| Network {
-        latency: Duration::from_millis(rng.random_range(0..=50)),
-        random_order: rng.random(),
-        ..Network::default()
-    },
-    run,
+    about: "Callers of every kind, under one to six faults of every kind",
+    swept: true,
+    plans: || any_plan(1..=6, 1..=6),
+    run: world,
 };
 
-const FAULTS: std::ops::RangeInclusive<usize> = 1..=6;
-/// The time between two faults: sessions grow stable in some, and not in others.
-const CALM_MS: std::ops::Range<u64> = 100..25_000;
-const FAULT_MS: std::ops::Range<u64> = 10..30_000;
+pub(super) static SMOKE: Scenario = Scenario {
+    name: "smoke",
+    about: "Two callers and one short fault: some five simulated seconds",
+    swept: false,
+    plans: || {
+        any_plan(2..=2, 1..=1)
+            .prop_map(|mut plan| {
+                for fault in &mut plan.faults {
+                    fault.kind = "reset".into();
+                    fault.at_ms = 1_500 + fault.at_ms % 1_000;
+                    fault.lasts_ms = 1;
+                }
+                for caller in &mut plan.callers {
+                    caller.work = "request".into();
+                    caller.bytes %= 4_000;
+                    caller.pause_ms %= 500;
+                }
+                plan.settings = Settings::default();
+                plan
+            })
+            .boxed()
+    },
+    run: world,
+};
 
-#[derive(Clone, Copy, Debug)]
-enum Fault {
-    /// What is sent is lost.
-    Partition,
-    /// What is sent arrives later.
-    Freeze,
-    /// The receiver's process ends; its host says FIN.
-    Crash,
-    /// The receiver's host is gone without a word, and comes back as another process.
-    PowerLoss,
-}
+pub(super) static PARTITION: Scenario = Scenario {
+    name: "partition",
+    about: "The two sides are parted from 5 s to 25 s, and nobody is told",
+    swept: true,
+    plans: || {
+        let callers = ["request", "request", "upload", "trickle"].map(|work| Caller {
+            work: work.into(),
+            side: Side::Establisher,
+            pause_ms: 3_000,
+            bytes: 300_000,
+        });
+        let fault = Fault { kind: "partition".into(), at_ms: 5_000, lasts_ms: 20_000, side: Side::Receiver, degree: 0 };
+        let plan = move |latency_ms| Plan {
+            network: Network { latency_ms, ..Network::default() },
+            settings: Settings::default(),
+            callers: callers.to_vec(),
+            faults: vec![fault.clone()],
+            calm_ms: 0,
+        };
+        (0..=20_u64).prop_map(plan).boxed()
+    },
+    run: world,
+};
 
-fn run(run: &mut Run) -> Result<(), Broken> {
-    let mut rng = run.rng("faults");
-    let mut at = Duration::ZERO;
-    let mut plan = Vec::new();
-    for _ in 0..rng.random_range(FAULTS) {
-        let fault = [Fault::Partition, Fault::Freeze, Fault::Crash, Fault::PowerLoss][rng.random_range(0..4)];
-        let begin = at + Duration::from_millis(rng.random_range(CALM_MS));
-        let end = begin + Duration::from_millis(rng.random_range(FAULT_MS));
-        plan.push((begin, end, fault));
-        at = end;
-    }
-    let seed = run.seed();
-    run.host(RECEIVER, move || receive(seed));
-    let establisher = Establisher::new(run, at);
-    run.client(ESTABLISHER, establisher.run());
-    for (begin, end, fault) in plan {
-        run.until(begin)?;
-        match fault {
-            Fault::Partition => run.partition(RECEIVER, ESTABLISHER),
-            Fault::Freeze => run.hold(RECEIVER, ESTABLISHER),
-            Fault::Crash => run.crash(RECEIVER),
-            Fault::PowerLoss => {
-                // What the dying host would still say is lost.
-                run.partition(RECEIVER, ESTABLISHER);
-                run.crash(RECEIVER);
-            }
-        }
-        run.until(end)?;
-        match fault {
-            Fault::Partition => run.repair(RECEIVER, ESTABLISHER),
-            Fault::Freeze => run.release(RECEIVER, ESTABLISHER),
-            Fault::Crash => run.bounce(RECEIVER),
-            Fault::PowerLoss => {
-                run.repair(RECEIVER, ESTABLISHER);
-                run.bounce(RECEIVER);
-            }
-        }
-    }
-    run.finish_before(at + recovery_bound() * 2)
+/// A plan that is always the same.
+#[allow(dead_code)]
+pub(super) fn fixed(plan: Plan) -> Plans {
+    Just(plan).boxed()
 }

@@ -20,7 +20,7 @@ const fn guarantee(name: &'static str, rule: &'static str, broken: &'static str)
 }
 
 /// All of them, in order.
-pub(super) const ALL: [Guarantee; 22] = [
+pub(super) const ALL: [Guarantee; 23] = [
     guarantee(
         "G1",
         "Whoever asks for a session gets one: nobody waits while a live session is there.",
@@ -111,6 +111,11 @@ pub(super) const ALL: [Guarantee; 22] = [
         "G19",
         "Nothing grows without bound: queues, buffers, retries and lists all have a limit.",
         "A queue, a buffer or a list grew past its limit.",
+    ),
+    guarantee(
+        "liveness",
+        "When the last fault is over, everybody is served again, within a time that the settings decide.",
+        "Somebody was not served in time after the last fault was over.",
     ),
     guarantee(
         "panic",

@@ -1,0 +1,127 @@
+//! A run in a process of its own.
+//!
+//! tokio numbers tasks by a counter of the whole process, and drops what is left of a crashed host in an order that depends
+//! on these numbers: beside other runs, a run would not be the same as alone.
+
+#![expect(clippy::disallowed_methods, reason = "whether a run is stuck is told by real time")]
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+use std::{env, fs, process};
+
+use crate::plan::Plan;
+use crate::run::{Broken, Outcome};
+use crate::scenarios::Scenario;
+use crate::trace;
+
+/// After how long, in real time, a run counts as one that never ends: time does not pass while a task keeps waking itself.
+const STUCK_AFTER: Duration = Duration::from_secs(120);
+
+/// How often a run is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// A run to be done.
+#[derive(Clone)]
+pub struct Job<'a> {
+    /// The scenario.
+    pub scenario: &'static Scenario,
+    /// The seed.
+    pub seed: u64,
+    /// The plan, when it is not the one that the seed draws.
+    pub plan: Option<&'a Plan>,
+    /// By how much the clock is wrong, in microseconds: see [`interpose::disturb`](crate::interpose::disturb).
+    pub disturb_us: u64,
+}
+
+impl<'a> Job<'a> {
+    /// A scenario with a seed, and with what the seed draws.
+    pub fn new(scenario: &'static Scenario, seed: u64) -> Self {
+        Self { scenario, seed, plan: None, disturb_us: 0 }
+    }
+
+    /// The same with another plan.
+    #[must_use]
+    pub fn with_plan(self, plan: &'a Plan) -> Self {
+        Self { plan: Some(plan), ..self }
+    }
+
+    /// Runs it.
+    ///
+    /// # Errors
+    ///
+    /// Why its process gave no outcome. A run that does not come to its end has an outcome: a `hang`.
+    pub fn run(&self) -> Result<Outcome, String> {
+        let io = |error: io::Error| format!("its process cannot be run: {error}");
+        let file = self.plan.map(PlanFile::write).transpose().map_err(io)?;
+        let mut command = Command::new(env::current_exe().map_err(io)?);
+        command
+            .args(["replay", &self.seed.to_string(), "--scenario", self.scenario.name, "--json"])
+            .args(["--disturb", &self.disturb_us.to_string()])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
+        if let Some(file) = &file {
+            command.arg("--plan").arg(file.path());
+        }
+        let mut child = command.spawn().map_err(io)?;
+        let mut stdout = child.stdout.take().ok_or("its process has no output")?;
+        let reader = thread::spawn(move || {
+            let mut line = String::new();
+            stdout.read_to_string(&mut line).map(|_| line)
+        });
+        let begun = Instant::now();
+        let status = loop {
+            if let Some(status) = child.try_wait().map_err(io)? {
+                break status;
+            }
+            if begun.elapsed() > STUCK_AFTER {
+                child.kill().map_err(io)?;
+                child.wait().map_err(io)?;
+                return Ok(self.hang());
+            }
+            thread::sleep(LOOK_EVERY);
+        };
+        let line = reader.join().map_err(|_| "its output cannot be read")?.map_err(io)?;
+        Outcome::from_json(&line).ok_or_else(|| format!("its process ended with {status}, and without an outcome"))
+    }
+
+    fn hang(&self) -> Outcome {
+        let text = format!("simulated time stood still for {} s: a task keeps waking itself", STUCK_AFTER.as_secs());
+        Outcome {
+            scenario: self.scenario.name,
+            seed: self.seed,
+            trace: trace::Summary { hash: 0, lines: 0 },
+            simulated: Duration::ZERO,
+            counters: std::collections::BTreeMap::default(),
+            worst: std::collections::BTreeMap::default(),
+            states: std::collections::BTreeSet::default(),
+            result: Err(Broken::new("hang", text)),
+        }
+    }
+}
+
+/// A plan in a file, which is removed when this is dropped.
+struct PlanFile(PathBuf);
+
+impl PlanFile {
+    fn write(plan: &Plan) -> io::Result<Self> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let name = format!("sim-plan-{}-{}.json", process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let file = Self(env::temp_dir().join(name));
+        fs::write(&file.0, serde_json::to_vec(plan)?)?;
+        Ok(file)
+    }
+
+    fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for PlanFile {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}

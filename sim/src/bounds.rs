@@ -1,0 +1,36 @@
+//! How long things may take, computed from the settings of a plan.
+
+use std::time::Duration;
+
+use crate::plan::{Plan, Side};
+
+/// What a piece of work takes at the most while nothing fails: bulk beside other bulk, with the longest pauses that
+/// workloads make, and the time that a peer discards what it is sent for a stream that it has left.
+const WORK_TIME: Duration = Duration::from_secs(25);
+
+/// How long a step takes to show, and a simulated connection to be set up.
+const SLACK: Duration = Duration::from_secs(1);
+
+/// How long after the last fault, and after it was begun, a piece of work is done.
+///
+/// In the worst case a silent loss is found by the heartbeats, of one side or of the other, whose ghost holds the place
+/// meanwhile; an attempt was under way and fails; then comes the longest pause, an attempt whose candidate waits in vain for
+/// the ghost's place, and the longest pause once more.
+pub fn service(plan: &Plan) -> Duration {
+    if plan.faults.is_empty() {
+        return SLACK + WORK_TIME;
+    }
+    let ours = plan.config(Side::Establisher, 0);
+    let theirs = plan.config(Side::Receiver, 0);
+    let detection = [&ours, &theirs]
+        .map(|config| (config.heartbeat_idle() + config.heartbeat_timeout()).max(config.write_timeout()));
+    let attempt = ours.resolve_timeout() + ours.connect_timeout() + ours.handshake_timeout();
+    let pause = ours.backoff_max().mul_f32(1.0 + ours.backoff_jitter());
+    let candidate = ours.handshake_timeout().max(theirs.handshake_timeout());
+    detection[0].max(detection[1]) + attempt + pause + candidate + pause + WORK_TIME + SLACK
+}
+
+/// How long a shutdown takes: the drain, in which everything is cut off at the end.
+pub fn shutdown(plan: &Plan, side: Side) -> Duration {
+    plan.config(side, 0).drain_timeout() + SLACK
+}

@@ -1,0 +1,76 @@
+//! Each session lives once: it becomes live, drains perhaps, and is closed, once; and nothing outlives its manager
+//! (G5, G6).
+
+use std::collections::BTreeMap;
+
+use super::Check;
+use crate::history::{Entry, What};
+use crate::run::Broken;
+
+/// The sessions of all managers that run.
+#[derive(Default)]
+pub(super) struct Lives {
+    managers: BTreeMap<String, Manager>,
+}
+
+#[derive(Default)]
+struct Manager {
+    sessions: BTreeMap<String, Phase>,
+    has_shut_down: bool,
+}
+
+/// How far a session has come. It never goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Live,
+    Draining,
+    Closed,
+}
+
+impl Check for Lives {
+    fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
+        let who = &entry.who;
+        match &entry.what {
+            What::Starts => {
+                self.managers.insert(who.clone(), Manager::default());
+                return Ok(());
+            }
+            What::Down => {
+                self.managers.remove(who);
+                return Ok(());
+            }
+            _ => {}
+        }
+        let Some(manager) = self.managers.get_mut(who) else { return Ok(()) };
+        if let What::HasShutDown = entry.what {
+            manager.has_shut_down = true;
+            let open = manager.sessions.iter().find(|(_, phase)| **phase != Phase::Closed);
+            return match open {
+                None => Ok(()),
+                Some((session, phase)) => {
+                    let text = format!("the shutdown of {who} has returned, and session {session} is {phase:?}");
+                    Err(Broken::new("G5", text))
+                }
+            };
+        }
+        let (session, phase) = match &entry.what {
+            What::Live(session) => (session, Phase::Live),
+            What::Draining(session) => (session, Phase::Draining),
+            What::Closed(session, _) => (session, Phase::Closed),
+            What::Connecting | What::AttemptFailed if manager.has_shut_down => {
+                return Err(Broken::new("G5", format!("{who} makes attempts after its shutdown has returned")));
+            }
+            _ => return Ok(()),
+        };
+        if manager.has_shut_down {
+            let text = format!("session {session} of {who} is {phase:?} after the shutdown has returned");
+            return Err(Broken::new("G5", text));
+        }
+        match manager.sessions.insert(session.clone(), phase) {
+            Some(before) if before >= phase => {
+                Err(Broken::new("G6", format!("session {session} of {who} is {phase:?} after it was {before:?}")))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! No session ends without a reason: what delays, and what concerns others, ends none (G10, G14).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use super::Check;
+use crate::faults::{self, Harm};
+use crate::history::{Entry, What};
+use crate::node::ESTABLISHER;
+use crate::plan::{Plan, Side};
+use crate::run::Broken;
+
+/// The establisher's sessions, in a run in which none of them should end.
+pub(super) struct Needless {
+    applies: bool,
+    live: BTreeSet<String>,
+    stops: BTreeMap<String, bool>,
+}
+
+impl Needless {
+    pub(super) fn new(plan: &Plan) -> Self {
+        let timeout = [Side::Establisher, Side::Receiver]
+            .map(|side| plan.config(side, 0))
+            .map(|config| config.heartbeat_timeout().min(config.write_timeout()));
+        let mut disturbed = Duration::ZERO;
+        let mut known = true;
+        for fault in &plan.faults {
+            match faults::find(&fault.kind).map(|kind| kind.harm) {
+                Some(Harm::None) => {}
+                Some(Harm::Delay) => {
+                    disturbed += Duration::from_millis(fault.lasts_ms);
+                    if fault.kind == "latency spike" {
+                        // What was sent at its end is late for as long again, both ways.
+                        disturbed += 2 * Duration::from_millis(fault.between(100, 3_000));
+                    }
+                }
+                Some(Harm::Any) | None => known = false,
+            }
+        }
+        let slack = Duration::from_millis(4 * plan.network.latency_ms + 500);
+        let applies = known && disturbed + slack < timeout[0].min(timeout[1]);
+        Self { applies, live: BTreeSet::new(), stops: BTreeMap::new() }
+    }
+}
+
+impl Check for Needless {
+    fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
+        match &entry.what {
+            What::ShutsDown => {
+                self.stops.insert(entry.who.clone(), true);
+            }
+            What::Live(session) if entry.who == ESTABLISHER => {
+                self.live.insert(session.clone());
+            }
+            What::Closed(session, reason)
+                if self.applies && entry.who == ESTABLISHER && self.stops.is_empty() && self.live.contains(session) =>
+            {
+                let text = format!(
+                    "session {session} ended, although nothing went wrong that it should not outlive: {reason}"
+                );
+                return Err(Broken::new("G10", text));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,33 @@
+//! What is published was proven: no caller is given a session with somebody who never said a word (G15).
+
+use std::collections::BTreeSet;
+
+use super::Check;
+use crate::history::{Entry, What};
+use crate::run::Broken;
+
+/// The connections that were accepted by somebody silent.
+#[derive(Default)]
+pub(super) struct Proof {
+    silent: BTreeSet<String>,
+}
+
+impl Check for Proof {
+    fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
+        match &entry.what {
+            What::Silent(dialler) => {
+                self.silent.insert(dialler.clone());
+            }
+            What::Holds(sessions, Some(local)) if self.silent.contains(local) => {
+                let text = format!(
+                    "{} gives out session {}, and its other side has never said a word",
+                    entry.who,
+                    sessions.join(", ")
+                );
+                return Err(Broken::new("G15", text));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,67 @@
+//! Rare states that a sweep must have reached, each with a counter.
+
+use crate::faults;
+use crate::history::{Entry, What};
+
+/// How an ending of a session begins, as it is traced, and its counter.
+const ENDINGS: [(&str, &str); 8] = [
+    ("the session was closed by the peer", "a session ended: closed by the peer"),
+    ("the session was closed on this side", "a session ended: closed on this side"),
+    ("the connection was lost", "a session ended: connection lost"),
+    ("the peer stayed silent after a ping", "a session ended: silent after a ping"),
+    ("a write to the socket stayed pending", "a session ended: write stalled"),
+    ("the peer did not answer in time", "a session ended: not proven"),
+    ("the peer broke the yamux protocol", "a session ended: not yamux"),
+    ("the runtime that drives", "a session ended: its runtime ended"),
+];
+
+/// What evermux traces in a rare state, and its counter.
+const NOTES: [(&str, &str); 9] = [
+    ("accept failed", "accept failed"),
+    ("too many handshakes: the oldest is dropped", "the oldest handshake was dropped"),
+    ("handshake timed out", "a handshake timed out"),
+    ("candidate not proven", "a candidate was not proven"),
+    ("candidate lost while it waited for a place", "a candidate was lost while it waited for a place"),
+    ("no place became free for the candidate", "no place became free for a candidate"),
+    ("candidate died before it was installed", "a candidate died before it was installed"),
+    ("the next attempt is not made at once", "a session died young"),
+    ("the time for the shutdown is over: what still runs is dropped", "a shutdown ran out of time"),
+];
+
+/// What hosts and workloads count themselves.
+const COUNTED: [&str; 9] = [
+    "a caller was freed by a shutdown",
+    "a piece of work was interrupted",
+    "a piece of work took three sessions",
+    "a stream was opened on the next session",
+    "pieces of work",
+    "request dropped by its caller",
+    "stream dropped in the middle of a reply",
+    "stream dropped unread after a FIN",
+    "wait dropped by its caller",
+];
+
+/// The counter of a rare state.
+pub fn state(entry: &Entry) -> Option<&'static str> {
+    let named = |names: &[(&str, &'static str)], text: &str| {
+        names.iter().find(|(begins, _)| text.starts_with(begins)).map(|(_, counter)| *counter)
+    };
+    match &entry.what {
+        What::Closed(_, reason) => named(&ENDINGS, reason),
+        What::Noted(text) => named(&NOTES, text),
+        What::PauseCut => Some("a pause was cut short"),
+        What::Draining(_) => Some("a session drained"),
+        What::Live(_) => Some("sessions"),
+        What::AttemptFailed => Some("an attempt failed"),
+        _ => None,
+    }
+}
+
+/// Every counter that a sweep of random plans must have raised.
+pub fn sometimes() -> Vec<String> {
+    let faults =
+        faults::ALL.iter().flat_map(|kind| [format!("fault {}", kind.name), format!("survived {}", kind.name)]);
+    let states = ["a pause was cut short", "a session drained", "sessions", "an attempt failed"];
+    let counters = ENDINGS.iter().chain(&NOTES).map(|(_, counter)| *counter).chain(COUNTED).chain(states);
+    faults.chain(counters.map(str::to_owned)).collect()
+}

@@ -1,0 +1,108 @@
+//! Each slot does what the reference model of the slot does (G3, G5, G8).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use evermux::sync::Refused;
+use proptests::Model;
+
+use super::Check;
+use crate::history::{Entry, What};
+use crate::run::Broken;
+
+/// The slots of all managers, each beside its model.
+#[derive(Default)]
+pub(super) struct Slots {
+    slots: BTreeMap<String, Beside>,
+}
+
+/// A slot beside its model.
+struct Beside {
+    model: Model,
+    /// The model's number of each session.
+    numbers: BTreeMap<String, usize>,
+    /// What the slot held when it was looked at last.
+    held: Option<BTreeSet<String>>,
+    /// Whether anything has happened since the model was compared.
+    changed: bool,
+}
+
+impl Check for Slots {
+    fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
+        let who = &entry.who;
+        if let What::Starts = entry.what {
+            let beside = Beside { model: Model::new(1), numbers: BTreeMap::new(), held: None, changed: false };
+            self.slots.insert(who.clone(), beside);
+            return Ok(());
+        }
+        if let What::Down | What::HasShutDown = entry.what {
+            self.slots.remove(who);
+            return Ok(());
+        }
+        let Some(slot) = self.slots.get_mut(who) else { return Ok(()) };
+        match &entry.what {
+            What::Live(session) => slot.install(who, session)?,
+            What::Draining(session) | What::Closed(session, _) => {
+                if let Some(number) = slot.numbers.get(session) {
+                    slot.model.clear(*number);
+                }
+            }
+            What::Stops => {
+                slot.model.stop(0);
+            }
+            What::Given(caller, session) => {
+                let number = slot.numbers.get(session);
+                if !number.is_some_and(|number| slot.model.live().contains(number)) {
+                    let text =
+                        format!("caller {caller} of {who} was given session {session}, which was not in the slot");
+                    return Err(Broken::new("G3", text));
+                }
+            }
+            What::Holds(sessions, _) => slot.held = Some(sessions.iter().cloned().collect()),
+            _ => return Ok(()),
+        }
+        slot.changed = true;
+        Ok(())
+    }
+
+    fn after_step(&mut self, _: Duration) -> Result<(), Broken> {
+        for (who, slot) in &mut self.slots {
+            if !std::mem::take(&mut slot.changed) {
+                continue;
+            }
+            let Some(held) = &slot.held else { continue };
+            let live = slot.model.live();
+            let expected =
+                slot.numbers.iter().filter(|(_, number)| live.contains(number)).map(|(name, _)| name.clone());
+            let expected = expected.collect::<BTreeSet<_>>();
+            if let Some(lost) = expected.difference(held).next() {
+                let text = format!("session {lost} of {who} lives, and is not in the slot");
+                return Err(Broken::new("G8", text));
+            }
+            if let Some(stale) = held.difference(&expected).next() {
+                let text = format!("session {stale} of {who} has ended, and is still in the slot");
+                return Err(Broken::new("G3", text));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Beside {
+    fn install(&mut self, who: &str, session: &str) -> Result<(), Broken> {
+        let number = self.model.reserve();
+        if self.numbers.insert(session.to_owned(), number).is_some() {
+            return Err(Broken::new("G6", format!("session {session} of {who} became live twice")));
+        }
+        match self.model.install(number) {
+            Ok(()) => Ok(()),
+            Err(Refused::Stopped(..)) => {
+                Err(Broken::new("G5", format!("session {session} of {who} became live after the manager had stopped")))
+            }
+            Err(_) => {
+                let text = format!("session {session} of {who} became live while another one had its place");
+                Err(Broken::new("G8", text))
+            }
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Nobody waits while a session is live, and nobody waits for a manager that has shut down (G1, G2, G4).
+
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::Check;
+use crate::history::{Entry, What};
+use crate::node::Board;
+use crate::run::Broken;
+
+/// Callers who wait, and since when there is something that ends their wait.
+pub(super) struct Waiting {
+    /// What was woken at the end of one step runs in the next; a third one is too late.
+    patience: Duration,
+    managers: BTreeMap<String, Manager>,
+}
+
+#[derive(Default)]
+struct Manager {
+    callers: BTreeMap<usize, Duration>,
+    /// Since when a session is in the slot.
+    live_since: Option<Duration>,
+    shut_down_at: Option<Duration>,
+}
+
+impl Waiting {
+    pub(super) fn new(board: &Rc<Board>) -> Self {
+        Self { patience: Duration::from_millis(board.plan.network.tick_ms * 2), managers: BTreeMap::new() }
+    }
+}
+
+impl Check for Waiting {
+    fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
+        let manager = self.managers.entry(entry.who.clone()).or_default();
+        match &entry.what {
+            What::Asks(caller) => {
+                manager.callers.insert(*caller, entry.at);
+            }
+            What::Given(caller, _) | What::Freed(caller) | What::GivesUp(caller) => {
+                manager.callers.remove(caller);
+            }
+            What::Holds(sessions, _) => {
+                manager.live_since = (!sessions.is_empty()).then_some(entry.at);
+            }
+            What::Starts => manager.shut_down_at = None,
+            What::HasShutDown => manager.shut_down_at = Some(entry.at),
+            What::Down => *manager = Manager::default(),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn after_step(&mut self, now: Duration) -> Result<(), Broken> {
+        for (who, manager) in &self.managers {
+            for (caller, asked) in &manager.callers {
+                if let Some(live) = manager.live_since
+                    && now.saturating_sub(live.max(*asked)) > self.patience
+                {
+                    let text = format!("caller {caller} of {who} waits while a session is in the slot");
+                    return Err(Broken::new("G1", text));
+                }
+                if let Some(shut_down) = manager.shut_down_at
+                    && now.saturating_sub(shut_down.max(*asked)) > self.patience
+                {
+                    let text = format!("caller {caller} of {who} still waits after the shutdown has returned");
+                    return Err(Broken::new("G4", text));
+                }
+            }
+        }
+        Ok(())
+    }
+}

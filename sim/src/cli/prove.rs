@@ -1,0 +1,104 @@
+//! `sim prove`.
+
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::{hint, thread};
+
+use sim::apart::Job;
+use sim::run::Outcome;
+use sim::scenarios::{self, Scenario};
+
+use super::again;
+use super::progress::Progress;
+use crate::{BROKEN, NOT_DETERMINISTIC, chosen};
+
+/// By how much the clock of the negative control is wrong, at the most: as much as a process waits for its turn.
+const DISTURBED_US: u64 = 2_000;
+
+pub(crate) fn prove(scenario: Option<&'static Scenario>, from: u64, seeds: u64) -> ExitCode {
+    let control = scenarios::CONTROL;
+    let scenarios = chosen(scenario, |scenario| scenario.swept || scenario.name == control.name);
+    let runs = (seeds * scenarios.len() as u64 + seeds) * 3;
+    let mut progress = Progress::new("runs", Some(runs));
+    let (mut done, mut diverged, mut undetected, mut lost) = (0, 0, 0, 0);
+    for seed in from..from.saturating_add(seeds) {
+        for scenario in &scenarios {
+            match same_three_times(&Job::new(scenario, seed)) {
+                Ok(Ok(())) => {}
+                Ok(Err(differs)) => {
+                    diverged += 1;
+                    progress.say(&format!("NOT DETERMINISTIC: {differs}\n  {}", again(scenario.name, seed)));
+                }
+                Err(why) => {
+                    lost += 1;
+                    progress.say(&format!("{}, seed {seed}: {why}", scenario.name));
+                }
+            }
+            done += 3;
+            progress.at(done, || format!("{diverged} diverged"));
+        }
+        // The negative control: it must be found out, each time.
+        match same_three_times(&Job { disturb_us: DISTURBED_US, ..Job::new(control, seed) }) {
+            Ok(Err(_)) => {}
+            Ok(Ok(())) => {
+                undetected += 1;
+                progress.say(&format!("seed {seed}: a wrong clock was not found out: the proof proves nothing"));
+            }
+            Err(why) => {
+                lost += 1;
+                progress.say(&format!("the negative control, seed {seed}: {why}"));
+            }
+        }
+        done += 3;
+        progress.at(done, || format!("{diverged} diverged"));
+    }
+    progress.end();
+    let names = scenarios.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
+    println!(
+        "{seeds} seeds of each of {names}: each in three processes, once with every core busy; {diverged} diverged.\n\
+         Negative control: with a clock that is wrong by up to {DISTURBED_US} us, {} of {seeds} seeds of {} diverged, as \
+         all must.",
+        seeds - undetected,
+        control.name,
+    );
+    match (diverged + undetected, lost) {
+        (0, 0) => ExitCode::SUCCESS,
+        (0, _) => ExitCode::from(BROKEN),
+        _ => ExitCode::from(NOT_DETERMINISTIC),
+    }
+}
+
+/// Runs a job twice while the machine is as it is, and once with every core busy.
+fn same_three_times(job: &Job<'_>) -> Result<Result<(), String>, String> {
+    let first = job.run()?;
+    let second = job.run()?;
+    if first != second {
+        return Ok(Err(format!("{first}\n  {second}")));
+    }
+    let loaded: Outcome = with_every_core_busy(|| job.run())?;
+    Ok(if first == loaded { Ok(()) } else { Err(format!("{first}\n  with every core busy: {loaded}")) })
+}
+
+fn with_every_core_busy<R>(work: impl FnOnce() -> R) -> R {
+    /// Ends the busy threads, also when the work panics.
+    struct Stop<'a>(&'a AtomicBool);
+
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
+            });
+        }
+        work()
+    })
+}

@@ -1,0 +1,131 @@
+//! `sim replay`.
+
+use std::io::{self, BufWriter, Write};
+use std::path::Path;
+use std::process::{self, ExitCode};
+use std::{env, fs};
+
+use sim::capsule::Capsule;
+use sim::plan::Plan;
+use sim::run::{Options, Outcome, plan_of, run};
+use sim::scenarios::Scenario;
+
+use crate::{BROKEN, NOT_DETERMINISTIC, ReplayArgs, USAGE, chosen};
+
+pub(crate) fn replay(args: &ReplayArgs) -> ExitCode {
+    match what(args) {
+        Ok(What::Seed(seed, None)) if !args.show_plan => replay_all(args, seed),
+        Ok(What::Seed(seed, scenario)) => {
+            for scenario in chosen(scenario, |scenario| scenario.swept) {
+                let plan = match plan(args, scenario, seed) {
+                    Ok(plan) => plan,
+                    Err(why) => return usage(&why),
+                };
+                if args.show_plan {
+                    show(&plan);
+                } else {
+                    return status(&replay_one(args, scenario, seed, plan));
+                }
+            }
+            ExitCode::SUCCESS
+        }
+        Ok(What::Capsule(capsule)) => replay_capsule(args, &capsule),
+        Err(why) => usage(&why),
+    }
+}
+
+enum What {
+    Seed(u64, Option<&'static Scenario>),
+    Capsule(Box<Capsule>),
+}
+
+fn what(args: &ReplayArgs) -> Result<What, String> {
+    if let Ok(seed) = args.what.parse() {
+        return Ok(What::Seed(seed, args.scenario));
+    }
+    let path = Path::new(&args.what);
+    if !path.exists() {
+        return Err(format!("{:?} is neither a seed, which is a number, nor the directory of a capsule", args.what));
+    }
+    Capsule::read(path).map(|capsule| What::Capsule(capsule.into())).map_err(|error| error.to_string())
+}
+
+fn plan(args: &ReplayArgs, scenario: &'static Scenario, seed: u64) -> Result<Plan, String> {
+    let Some(file) = &args.plan else { return Ok(plan_of(scenario, seed)) };
+    let text = fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
+    let plan: Plan =
+        serde_json::from_slice(&text).map_err(|error| format!("{} is not a plan: {error}", file.display()))?;
+    plan.check().map_err(|why| format!("{} is not a plan: {why}", file.display()))?;
+    Ok(plan)
+}
+
+fn show(plan: &Plan) {
+    let text = serde_json::to_string_pretty(plan).unwrap_or_default();
+    // Whoever reads may have seen enough.
+    let _ = writeln!(io::stdout(), "{text}");
+}
+
+fn replay_one(args: &ReplayArgs, scenario: &'static Scenario, seed: u64, plan: Plan) -> Outcome {
+    let output = args.trace.then(|| Box::new(BufWriter::new(io::stdout())) as Box<dyn Write + Send>);
+    let outcome = run(scenario, seed, plan, Options { output, until: args.until, disturb_us: args.disturb }).outcome;
+    let line = if args.json { outcome.to_json().to_string() } else { outcome.to_string() };
+    let _ = writeln!(io::stdout(), "{line}");
+    outcome
+}
+
+fn status(outcome: &Outcome) -> ExitCode {
+    if outcome.result.is_ok() { ExitCode::SUCCESS } else { ExitCode::from(BROKEN) }
+}
+
+fn replay_capsule(args: &ReplayArgs, capsule: &Capsule) -> ExitCode {
+    let Some(scenario) = capsule.scenario() else { return usage("the capsule's scenario is gone") };
+    if args.show_plan {
+        show(&capsule.plan);
+        return ExitCode::SUCCESS;
+    }
+    let outcome = replay_one(args, scenario, capsule.seed, capsule.plan.clone());
+    let same = format!("{:032x}", outcome.trace.hash) == capsule.trace;
+    if !args.json && args.until.is_none() {
+        let (by, at) = (capsule.what.as_deref().unwrap_or("nothing"), capsule.revision.as_deref().unwrap_or("unknown"));
+        match same {
+            true => println!("the trace is the one in the capsule, to the last byte"),
+            false => println!(
+                "the trace is not the one in the capsule, which was written by revision {at}, and in which this was broken: {by}"
+            ),
+        }
+    }
+    match (same || args.until.is_some(), outcome.result.is_ok()) {
+        (_, false) => ExitCode::from(BROKEN),
+        (true, true) => ExitCode::SUCCESS,
+        // It may have been mended, or the program is another one.
+        (false, true) if capsule.guarantee.is_some() => ExitCode::SUCCESS,
+        (false, true) => ExitCode::from(NOT_DETERMINISTIC),
+    }
+}
+
+/// Runs each scenario in a process of its own, as a sweep does: beside others it would not be the same run.
+fn replay_all(args: &ReplayArgs, seed: u64) -> ExitCode {
+    let mut status = ExitCode::SUCCESS;
+    for scenario in chosen(None, |scenario| scenario.swept) {
+        let mut command = process::Command::new(env::current_exe().unwrap_or_else(|_| "sim".into()));
+        command.args(["replay", &seed.to_string(), "--scenario", scenario.name]);
+        command.args(args.trace.then_some("--trace")).args(args.json.then_some("--json"));
+        if let Some(until) = args.until {
+            command.args(["--until", &until.as_secs_f64().to_string()]);
+        }
+        match command.status() {
+            Ok(ended) if ended.success() => {}
+            Ok(ended) => status = ended.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(BROKEN).into(),
+            Err(error) => {
+                eprintln!("sim: {}, seed {seed}: its process cannot be run: {error}", scenario.name);
+                status = BROKEN.into();
+            }
+        }
+    }
+    status
+}
+
+fn usage(why: &str) -> ExitCode {
+    eprintln!("sim: {why}");
+    ExitCode::from(USAGE)
+}

@@ -1,0 +1,170 @@
+//! `sim sweep`.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sim::checks;
+use sim::run::{Outcome, plan_of};
+use sim::scenarios;
+use sim::shrink::shrink;
+use sim::sweep::{Event, Then};
+use sim::tally::Tally;
+
+use super::again;
+use super::progress::Progress;
+use crate::{BROKEN, NOT_DETERMINISTIC, SweepArgs, USAGE};
+
+/// How many failures of a sweep get a capsule.
+const CAPSULES_MAX: usize = 3;
+/// For how long the plan of a failure is shrunk.
+const SHRINK_FOR: Duration = Duration::from_secs(60);
+
+pub(crate) fn sweep(args: &SweepArgs) -> ExitCode {
+    let json = match args.json.as_deref().map(File::create).transpose() {
+        Ok(json) => json.map(BufWriter::new),
+        Err(error) => {
+            eprintln!("sim: cannot write {}: {error}", args.json.clone().unwrap_or_default().display());
+            return ExitCode::from(USAGE);
+        }
+    };
+    let sweep = args.sweep();
+    let of = args.seeds.map(|_| sweep.runs()).or((args.limit().is_none() && !args.until_stable).then(|| sweep.runs()));
+    let mut report = Report {
+        args,
+        progress: Progress::new("runs", of),
+        tally: Tally::default(),
+        failures: Vec::new(),
+        json,
+        scenarios: BTreeMap::new(),
+    };
+    sweep.run(|event| report.hear(event));
+    report.end()
+}
+
+/// What is told of a sweep, while it runs and at its end.
+struct Report<'a> {
+    args: &'a SweepArgs,
+    progress: Progress,
+    tally: Tally,
+    failures: Vec<Outcome>,
+    json: Option<BufWriter<File>>,
+    /// Runs of each scenario.
+    scenarios: BTreeMap<&'static str, u64>,
+}
+
+impl Report<'_> {
+    fn hear(&mut self, event: Event) -> Then {
+        let bad = match event {
+            Event::Done(outcome) => self.done(*outcome),
+            Event::Diverged(first, second) => {
+                self.tally.runs += 1;
+                self.tally.diverged += 1;
+                self.write(&json!({ "scenario": first.scenario, "seed": first.seed, "outcome": "diverged" }));
+                let again = again(first.scenario, first.seed);
+                self.progress.say(&format!("NOT DETERMINISTIC\n  {first}\n  {second}\n  {again}"));
+                true
+            }
+            Event::Lost { scenario, seed, how } => {
+                self.tally.runs += 1;
+                self.tally.failed += 1;
+                self.write(&json!({ "scenario": scenario, "seed": seed, "outcome": "lost", "what": how }));
+                self.progress.say(&format!("{scenario}, seed {seed}: FAILED, {how}\n  {}", again(scenario, seed)));
+                true
+            }
+            Event::Quiet => false,
+        };
+        let (runs, failed, states) = (self.tally.runs, self.tally.failed, self.tally.states.len());
+        let (rate, never) = (self.progress.rate(runs), self.tally.never().len());
+        let all = checks::rare::sometimes().len();
+        self.progress.at(runs, || {
+            format!("{rate:.0} a minute, {failed} failed; {} of {all} counters raised, {states} states", all - never)
+        });
+        let over = self.args.limit().is_some_and(|limit| self.progress.elapsed() >= limit)
+            || self.args.until_stable && self.tally.is_stable();
+        if bad && !self.args.keep_going || over { Then::Stop } else { Then::Continue }
+    }
+
+    fn done(&mut self, outcome: Outcome) -> bool {
+        *self.scenarios.entry(outcome.scenario).or_default() += 1;
+        let states = self.tally.states.len();
+        self.tally.add(&outcome);
+        let mut line = outcome.to_json();
+        // What the states are is in the line of the sweep.
+        line["states"] = outcome.states.len().into();
+        line["new_states"] = (self.tally.states.len() - states).into();
+        self.write(&line);
+        if outcome.result.is_ok() {
+            return false;
+        }
+        self.progress.say(&format!("{outcome}\n  {}", again(outcome.scenario, outcome.seed)));
+        self.failures.push(outcome);
+        true
+    }
+
+    fn end(mut self) -> ExitCode {
+        self.progress.end();
+        self.write(&json!({ "sweep": self.tally }));
+        if let Some(Err(error)) = self.json.as_mut().map(Write::flush) {
+            self.not_complete(&error);
+        }
+        let (runs, failed, diverged) = (self.tally.runs, self.tally.failed, self.tally.diverged);
+        println!(
+            "{runs} runs, {failed} failed, {diverged} diverged; {:.1} s at {:.0} runs a minute, {:.0} s simulated",
+            self.progress.elapsed().as_secs_f64(),
+            self.progress.rate(runs),
+            self.tally.simulated().as_secs_f64(),
+        );
+        let scenarios = self.scenarios.iter().map(|(name, runs)| format!("{name} {runs}")).collect::<Vec<_>>();
+        println!("  runs of each scenario: {}", scenarios.join(", "));
+        self.tally.lines().iter().for_each(|line| println!("{line}"));
+        if !self.args.no_capsules {
+            self.write_capsules();
+        }
+        let never = self.tally.never();
+        if self.args.require_all && !never.is_empty() {
+            println!("never: {}", never.join("; "));
+        }
+        match (diverged, failed, self.args.require_all && !never.is_empty()) {
+            (0, 0, false) => ExitCode::SUCCESS,
+            (0, ..) => ExitCode::from(BROKEN),
+            _ => ExitCode::from(NOT_DETERMINISTIC),
+        }
+    }
+
+    fn write_capsules(&self) {
+        for failure in self.failures.iter().take(CAPSULES_MAX) {
+            let Some(scenario) = scenarios::find(failure.scenario) else { continue };
+            println!("shrinking {} with seed {} …", failure.scenario, failure.seed);
+            let drawn = plan_of(scenario, failure.seed);
+            let plan = match shrink(scenario, failure.seed, SHRINK_FOR, |_| {}) {
+                Ok(shrunk) => shrunk.plan,
+                Err(why) => {
+                    println!("  it is not shrunk: {why}");
+                    drawn.clone()
+                }
+            };
+            super::shrink::write(&self.args.capsules, scenario, failure.seed, &plan, &drawn);
+        }
+        let more = self.failures.len().saturating_sub(CAPSULES_MAX);
+        if more > 0 {
+            println!("{more} more failures have no capsule: `sim shrink SEED --scenario NAME` writes one");
+        }
+    }
+
+    fn write(&mut self, value: &Value) {
+        if let Some(json) = &mut self.json
+            && let Err(error) = writeln!(json, "{value}")
+        {
+            self.json = None;
+            self.not_complete(&error);
+        }
+    }
+
+    fn not_complete(&self, error: &io::Error) {
+        self.progress.say(&format!("sim: the JSON file is not complete: {error}"));
+    }
+}

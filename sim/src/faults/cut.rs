@@ -1,0 +1,31 @@
+//! Connections that are cut.
+
+use super::{Concerns, Harm, Kind, nothing};
+use crate::net::Cut;
+use crate::node::{ESTABLISHER, OTHER, RECEIVER};
+use crate::world::{Kept, World};
+
+pub(super) const FIN: Kind = Kind {
+    name: "cut",
+    about: "A proxy on the way closes every connection, and loses what it held: both ends see an end of file",
+    concerns: Concerns::Both,
+    harm: Harm::Any,
+    begin: |world, _| cut(world, Cut::Fin),
+    end: nothing,
+};
+
+pub(super) const RESET: Kind = Kind {
+    name: "reset",
+    about: "Every connection is reset: both ends see ECONNRESET",
+    concerns: Concerns::Both,
+    harm: Harm::Any,
+    begin: |world, _| cut(world, Cut::Reset),
+    end: nothing,
+};
+
+fn cut(world: &mut World<'_>, how: Cut) -> Kept {
+    for host in [RECEIVER, ESTABLISHER, OTHER] {
+        world.board.conditions(host).cut(how);
+    }
+    Kept::default()
+}

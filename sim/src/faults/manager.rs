@@ -1,0 +1,50 @@
+//! What users do at the worst moment.
+
+use std::rc::Rc;
+
+use super::{Concerns, Harm, Kind, nothing};
+use crate::node::ESTABLISHER;
+use crate::world::Kept;
+
+pub(super) const SHUTDOWN: Kind = Kind {
+    name: "shutdown",
+    about: "The manager of one side is shut down, and another one is started on the same host",
+    concerns: Concerns::Side,
+    harm: Harm::Any,
+    begin: |world, fault| {
+        let host = world.host_of(fault.side);
+        world.board.restart(host);
+        Kept::default()
+    },
+    end: nothing,
+};
+
+pub(super) const RECONNECT_NOW: Kind = Kind {
+    name: "reconnect_now",
+    about: "Somebody asks for the next attempt at once, whatever the establisher is doing",
+    concerns: Concerns::Establisher,
+    harm: Harm::None,
+    begin: |world, _| {
+        let board = Rc::clone(&world.board);
+        world.errand(ESTABLISHER, async move {
+            if let Some(manager) = board.manager(ESTABLISHER) {
+                crate::history::note(ESTABLISHER, crate::history::What::ReconnectNow);
+                manager.reconnect_now();
+            }
+        });
+        Kept::default()
+    },
+    end: nothing,
+};
+
+pub(super) const CANCEL: Kind = Kind {
+    name: "cancelled callers",
+    about: "Every caller drops what it is doing, wherever it is",
+    concerns: Concerns::Both,
+    harm: Harm::None,
+    begin: |world, _| {
+        world.board.cancel.send_modify(|times| *times += 1);
+        Kept::default()
+    },
+    end: nothing,
+};

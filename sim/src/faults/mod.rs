@@ -1,0 +1,92 @@
+//! What goes wrong: one file for each family of faults, and one line in [`ALL`] for each kind.
+
+use crate::plan::Fault;
+use crate::world::{Kept, World};
+
+mod cut;
+mod host;
+mod listener;
+mod manager;
+mod partition;
+mod peer;
+mod slow;
+mod strangers;
+
+/// A kind of fault.
+pub struct Kind {
+    /// What it is called in a plan.
+    pub name: &'static str,
+    /// What goes wrong, in one sentence.
+    pub about: &'static str,
+    /// Whom it concerns.
+    pub concerns: Concerns,
+    /// What it does to the live sessions of the establisher.
+    pub harm: Harm,
+    /// Begins it, and gives what its end must know.
+    pub begin: fn(&mut World<'_>, &Fault) -> Kept,
+    /// Ends it.
+    pub end: fn(&mut World<'_>, &Fault, &Kept),
+}
+
+/// Whom a fault concerns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Concerns {
+    /// The side that the plan names.
+    Side,
+    /// Who dials.
+    Establisher,
+    /// Who listens.
+    Receiver,
+    /// Both, or what is between them.
+    Both,
+    /// Who listens, and others who come.
+    Others,
+}
+
+/// What a fault does to the live sessions of the establisher.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Harm {
+    /// They do not notice it, however long it lasts.
+    None,
+    /// They outlive it when it is over soon.
+    Delay,
+    /// They may end.
+    Any,
+}
+
+/// The fault after which another host is the receiver.
+pub const ADDRESS_CHANGE: &str = host::ADDRESS_CHANGE.name;
+
+/// Every kind of fault.
+pub static ALL: &[Kind] = &[
+    cut::FIN,
+    cut::RESET,
+    partition::BOTH_WAYS,
+    partition::ONE_WAY,
+    partition::FREEZE,
+    partition::FLAPPING,
+    slow::LATENCY,
+    slow::BANDWIDTH,
+    host::CRASH,
+    host::POWER_LOSS,
+    host::ADDRESS_CHANGE,
+    listener::REFUSE,
+    listener::ACCEPT_ERRORS,
+    listener::SILENT,
+    peer::BLACK_HOLE,
+    peer::STOPS_READING,
+    peer::STOPS_ACCEPTING,
+    strangers::RIVAL,
+    strangers::STRANGERS,
+    manager::SHUTDOWN,
+    manager::RECONNECT_NOW,
+    manager::CANCEL,
+];
+
+/// The kind of that name.
+pub fn find(name: &str) -> Option<&'static Kind> {
+    ALL.iter().find(|kind| kind.name == name)
+}
+
+/// For what is over at once.
+fn nothing(_: &mut World<'_>, _: &Fault, _: &Kept) {}

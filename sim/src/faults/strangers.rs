@@ -1,0 +1,72 @@
+//! Others who come to the receiver's port.
+
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use evermux::MuxManager;
+use tokio::io::AsyncWriteExt;
+use tokio::time::sleep;
+
+use super::{Concerns, Harm, Kind, nothing};
+use crate::history::{What, note};
+use crate::interpose::elapsed;
+use crate::net::{Conditions, Connector, Socket};
+use crate::node::{OTHER, PORT, RECEIVER};
+use crate::plan::Side;
+use crate::world::Kept;
+
+pub(super) const RIVAL: Kind = Kind {
+    name: "rival",
+    about: "A second client of the same receiver, which wants the only place too",
+    concerns: Concerns::Others,
+    harm: Harm::None,
+    begin: |world, fault| {
+        let board = Rc::clone(&world.board);
+        let (fault_begin, ends) = (fault.begin(), fault.end());
+        let config = board.plan.config(Side::Establisher, board.seed ^ 1);
+        world.errand(OTHER, async move {
+            let name = format!("rival since {}", fault_begin.as_millis());
+            let connector = Connector::new(Arc::new(Mutex::new(RECEIVER)), PORT, Conditions::default());
+            let manager = MuxManager::establish_with(connector).name(name.as_str()).config(config).start().await;
+            let Ok(manager) = manager else { return };
+            note(&name, What::Starts);
+            sleep(ends.saturating_sub(elapsed())).await;
+            note(&name, What::ShutsDown);
+            manager.shutdown().await;
+            note(&name, What::HasShutDown);
+        });
+        Kept::default()
+    },
+    end: nothing,
+};
+
+/// How many come, at the most: turmoil's listener takes 64 that are not accepted.
+const STRANGERS_MAX: u64 = 12;
+
+pub(super) const STRANGERS: Kind = Kind {
+    name: "strangers",
+    about: "Up to twelve connections that say nothing, or no yamux, or close at once, as a port scan does",
+    concerns: Concerns::Others,
+    harm: Harm::None,
+    begin: |world, fault| {
+        let (ends, many, degree) = (fault.end(), fault.between(1, STRANGERS_MAX), fault.degree);
+        for stranger in 0..many {
+            world.errand(OTHER, async move {
+                let conditions = Conditions::default();
+                sleep(Duration::from_millis(stranger * 7)).await;
+                let Ok(mut socket) = Socket::connect(RECEIVER, PORT, &conditions).await else { return };
+                match (stranger + u64::from(degree)) % 3 {
+                    0 => sleep(ends.saturating_sub(elapsed())).await,
+                    1 => {
+                        let _ = socket.write_all(b"GET / HTTP/1.1\r\n\r\n").await;
+                        sleep(ends.saturating_sub(elapsed())).await;
+                    }
+                    _ => {}
+                }
+            });
+        }
+        Kept::default()
+    },
+    end: nothing,
+};

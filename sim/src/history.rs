@@ -1,0 +1,200 @@
+//! What happened in a run, in order: what evermux traced, what callers saw, and what went wrong with the network.
+//!
+//! Everything that a run does happens on one thread, so the order is exact. The [checks](crate::checks) read the history as
+//! it grows; the timeline of a failure is drawn from it.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tracing::field::{Field, Visit};
+use tracing::span::{Attributes, Id};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
+use tracing_subscriber::layer::Context;
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::interpose;
+use crate::run::Broken;
+
+/// Something that happened.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Entry {
+    /// When, from the beginning.
+    pub at: Duration,
+    /// To whom: the name of a manager, which is that of its host, or empty for the network.
+    pub who: String,
+    /// What.
+    pub what: What,
+}
+
+/// What happened.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum What {
+    /// A host began to run.
+    Up,
+    /// A host ended without a word of its software.
+    Down,
+    /// A manager was started.
+    Starts,
+    /// A manager's shutdown was asked for.
+    ShutsDown,
+    /// A manager's shutdown has returned.
+    HasShutDown,
+    /// An establisher begins an attempt.
+    Connecting,
+    /// An attempt failed.
+    AttemptFailed,
+    /// The pause before an attempt was cut short.
+    PauseCut,
+    /// A session was installed.
+    Live(String),
+    /// A session takes no new streams any more.
+    Draining(String),
+    /// A session has ended, with this reason.
+    Closed(String, String),
+    /// A manager traced something else. The text names a rare state.
+    Noted(String),
+    /// A caller asks for a session.
+    Asks(usize),
+    /// A caller was given a session.
+    Given(usize, String),
+    /// A caller was told that the manager has stopped.
+    Freed(usize),
+    /// A caller stopped waiting.
+    GivesUp(usize),
+    /// A caller has what it asked for.
+    Served(usize),
+    /// A caller's work was interrupted.
+    Interrupted(usize, String),
+    /// The manager gives out no sessions any more.
+    Stops,
+    /// Somebody asks for the next attempt at once.
+    ReconnectNow,
+    /// At the end of a step the slot of a manager holds these sessions; the first of them has this address here.
+    Holds(Vec<String>, Option<String>),
+    /// A fault begins; the number is its place in the plan.
+    FaultBegins(usize),
+    /// A fault ends.
+    FaultEnds(usize),
+    /// A connection was accepted by somebody who will never say a word.
+    Silent(String),
+    /// Somebody saw a guarantee broken.
+    Broken(Broken),
+}
+
+thread_local! {
+    static HISTORY: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Adds an entry to the history of this thread's run.
+pub fn note(who: &str, what: What) {
+    let entry = Entry { at: interpose::elapsed(), who: who.to_owned(), what };
+    HISTORY.with_borrow_mut(|history| history.push(entry));
+}
+
+/// Adds that a guarantee was broken.
+pub fn broken(who: &str, guarantee: &'static str, what: impl Into<String>) {
+    note(who, What::Broken(Broken::new(guarantee, what)));
+}
+
+/// Forgets what happened on this thread.
+pub(crate) fn begin() {
+    HISTORY.with_borrow_mut(Vec::clear);
+}
+
+/// The entries from a number on.
+pub(crate) fn since(first: usize) -> Vec<Entry> {
+    HISTORY.with_borrow(|history| history[first..].to_vec())
+}
+
+/// The whole history of this thread.
+pub(crate) fn take() -> Vec<Entry> {
+    HISTORY.take()
+}
+
+/// Notes what evermux traces.
+pub(crate) struct Listener;
+
+/// What a span of evermux names.
+struct Label {
+    span: &'static str,
+    name: String,
+}
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Listener {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let wanted = match attributes.metadata().name() {
+            "manager" => "name",
+            "session" => "id",
+            _ => return,
+        };
+        let mut one = One { wanted, value: None };
+        attributes.record(&mut one);
+        if let (Some(span), Some(name)) = (context.span(id), one.value) {
+            span.extensions_mut().insert(Label { span: attributes.metadata().name(), name });
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut said = Said::default();
+        event.record(&mut said);
+        let mut manager = None;
+        for span in context.event_scope(event).into_iter().flatten() {
+            if let Some(label) = span.extensions().get::<Label>() {
+                match label.span {
+                    "manager" => manager = Some(label.name.clone()),
+                    _ => said.session = said.session.or(Some(label.name.clone())),
+                }
+            }
+        }
+        let Some(manager) = manager else { return };
+        let session = said.session.unwrap_or_default();
+        let what = match said.message.as_str() {
+            "connecting" => What::Connecting,
+            "attempt failed" => What::AttemptFailed,
+            "the pause is cut short" => What::PauseCut,
+            "shutting down" => What::Stops,
+            "session live" => What::Live(session),
+            "session draining" => What::Draining(session),
+            "session closed" => What::Closed(session, said.reason),
+            _ => What::Noted(said.message),
+        };
+        note(&manager, what);
+    }
+}
+
+/// Takes one field.
+struct One {
+    wanted: &'static str,
+    value: Option<String>,
+}
+
+impl Visit for One {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == self.wanted {
+            self.value = Some(format!("{value:?}").trim_matches('"').to_owned());
+        }
+    }
+}
+
+/// Takes the fields of an event that matter.
+#[derive(Default)]
+struct Said {
+    message: String,
+    session: Option<String>,
+    reason: String,
+}
+
+impl Visit for Said {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        match field.name() {
+            "message" => self.message = format!("{value:?}"),
+            "session" => self.session = Some(format!("{value:?}")),
+            "reason" => self.reason = format!("{value:?}"),
+            _ => {}
+        }
+    }
+}

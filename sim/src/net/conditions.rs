@@ -1,0 +1,271 @@
+//! What faults do to the sockets of one host.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+
+/// What faults do to the sockets of one host. Clones speak of the same host.
+///
+/// A fault that several events cause at once lasts until the last of them is over: each begins it and ends it once.
+#[derive(Clone, Debug, Default)]
+pub struct Conditions(Arc<Mutex<State>>);
+
+/// How a connection is cut, as both ends see it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cut {
+    /// A proxy on the way has closed it: end of file, whatever was on its way.
+    Fin,
+    /// It was reset.
+    Reset,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// Nothing listens.
+    refuse: u32,
+    /// `accept` fails.
+    accept_errors: u32,
+    /// Connections are accepted, and left alone.
+    silent: u32,
+    /// Reads of every socket wait.
+    reading_stopped: u32,
+    /// What is dialled is never answered, and what was open carries nothing any more.
+    black_hole: u32,
+    /// Inbound streams are not accepted.
+    accepting_stopped: u32,
+    /// The bytes a second that each socket writes, for each event that limits them.
+    rates: Vec<u64>,
+    /// The most that one read or write moves.
+    chunk: usize,
+    next_socket: u64,
+    sockets: BTreeMap<u64, Entry>,
+    /// Who waits for a change.
+    waiting: Vec<Waker>,
+}
+
+#[derive(Debug, Default)]
+struct Entry {
+    cut: Option<Cut>,
+    /// Carries nothing any more; how much was written since.
+    lost: Option<usize>,
+    read: Option<Waker>,
+    write: Option<Waker>,
+}
+
+/// What a write into a black hole takes before it waits for ever, as a kernel's buffer would.
+const SWALLOWED_MAX: usize = 256 << 10;
+
+/// What may change.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Nothing listens.
+    Refuse,
+    /// `accept` fails.
+    AcceptErrors,
+    /// Connections are accepted, and left alone.
+    Silent,
+    /// Reads of every socket wait.
+    ReadingStopped,
+    /// What is dialled is never answered, and what was open carries nothing any more.
+    BlackHole,
+    /// Inbound streams are not accepted.
+    AcceptingStopped,
+}
+
+impl State {
+    fn count(&mut self, condition: Condition) -> &mut u32 {
+        match condition {
+            Condition::Refuse => &mut self.refuse,
+            Condition::AcceptErrors => &mut self.accept_errors,
+            Condition::Silent => &mut self.silent,
+            Condition::ReadingStopped => &mut self.reading_stopped,
+            Condition::BlackHole => &mut self.black_hole,
+            Condition::AcceptingStopped => &mut self.accepting_stopped,
+        }
+    }
+
+    /// Takes everyone who has to look again.
+    fn wakers(&mut self) -> Vec<Waker> {
+        let mut wakers = std::mem::take(&mut self.waiting);
+        for socket in self.sockets.values_mut() {
+            wakers.extend(socket.read.take());
+            wakers.extend(socket.write.take());
+        }
+        wakers
+    }
+}
+
+impl Conditions {
+    /// Conditions in which one read or write moves at most so many bytes; 0 is no limit.
+    pub fn new(chunk: usize) -> Self {
+        Self(Arc::new(Mutex::new(State { chunk, ..State::default() })))
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        let wakers = {
+            let mut state = self.state();
+            change(&mut state);
+            state.wakers()
+        };
+        wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Begins a condition.
+    pub fn begin(&self, condition: Condition) {
+        self.change(|state| {
+            *state.count(condition) += 1;
+            if condition == Condition::BlackHole {
+                for socket in state.sockets.values_mut() {
+                    socket.lost.get_or_insert(0);
+                }
+            }
+        });
+    }
+
+    /// Ends a condition that was begun.
+    pub fn end(&self, condition: Condition) {
+        self.change(|state| *state.count(condition) -= 1);
+    }
+
+    /// Limits what each socket writes, in bytes a second.
+    pub fn slow_down(&self, rate: u64) {
+        self.change(|state| state.rates.push(rate.max(1)));
+    }
+
+    /// Ends what [`slow_down`](Self::slow_down) began.
+    pub fn speed_up(&self, rate: u64) {
+        self.change(|state| {
+            if let Some(at) = state.rates.iter().position(|other| *other == rate.max(1)) {
+                state.rates.remove(at);
+            }
+        });
+    }
+
+    /// Cuts every connection of the host.
+    pub fn cut(&self, cut: Cut) {
+        self.change(|state| {
+            for socket in state.sockets.values_mut() {
+                socket.cut.get_or_insert(cut);
+            }
+        });
+    }
+
+    /// How many sockets are open.
+    pub fn open_sockets(&self) -> usize {
+        self.state().sockets.len()
+    }
+
+    /// Whether a condition holds.
+    pub fn is(&self, condition: Condition) -> bool {
+        *self.state().count(condition) > 0
+    }
+
+    /// Waits until a condition holds, or no longer does.
+    pub fn poll_is(&self, condition: Condition, wanted: bool, cx: &mut Context<'_>) -> Poll<()> {
+        let mut state = self.state();
+        if (*state.count(condition) > 0) == wanted {
+            return Poll::Ready(());
+        }
+        if !state.waiting.iter().any(|waker| waker.will_wake(cx.waker())) {
+            state.waiting.push(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Waits until a condition holds, or no longer does.
+    pub async fn until(&self, condition: Condition, wanted: bool) {
+        std::future::poll_fn(|cx| self.poll_is(condition, wanted, cx)).await;
+    }
+
+    /// The least of the rates that the sockets are limited to.
+    pub(super) fn rate(&self) -> Option<u64> {
+        self.state().rates.iter().min().copied()
+    }
+
+    pub(super) fn chunk(&self) -> usize {
+        self.state().chunk
+    }
+
+    /// Counts a socket until what is returned is dropped.
+    pub(super) fn open(&self) -> Open {
+        let mut state = self.state();
+        let id = state.next_socket;
+        state.next_socket += 1;
+        let lost = (state.black_hole > 0).then_some(0);
+        state.sockets.insert(id, Entry { lost, ..Entry::default() });
+        Open { conditions: self.clone(), id }
+    }
+}
+
+/// An open socket of a host.
+#[derive(Debug)]
+pub(super) struct Open {
+    conditions: Conditions,
+    id: u64,
+}
+
+/// What becomes of a read or a write.
+pub(super) enum Verdict {
+    /// As the network has it.
+    Goes,
+    /// It waits for a change.
+    Waits,
+    /// It takes so many bytes, and drops them.
+    Swallows(usize),
+    /// It ends so.
+    Ends(io::Result<()>),
+}
+
+impl Open {
+    pub(super) fn conditions(&self) -> &Conditions {
+        &self.conditions
+    }
+
+    pub(super) fn read(&self, cx: &Context<'_>) -> Verdict {
+        let mut state = self.conditions.state();
+        let stopped = state.reading_stopped > 0;
+        let Some(entry) = state.sockets.get_mut(&self.id) else { return Verdict::Goes };
+        entry.read = Some(cx.waker().clone());
+        match (entry.cut, entry.lost) {
+            (Some(Cut::Fin), _) => Verdict::Ends(Ok(())),
+            (Some(Cut::Reset), _) => Verdict::Ends(Err(io::ErrorKind::ConnectionReset.into())),
+            (None, Some(_)) => Verdict::Waits,
+            (None, None) if stopped => Verdict::Waits,
+            (None, None) => Verdict::Goes,
+        }
+    }
+
+    pub(super) fn write(&self, bytes: usize, cx: &Context<'_>) -> Verdict {
+        let mut state = self.conditions.state();
+        let Some(entry) = state.sockets.get_mut(&self.id) else { return Verdict::Goes };
+        entry.write = Some(cx.waker().clone());
+        match (entry.cut, &mut entry.lost) {
+            (Some(Cut::Fin), _) => Verdict::Ends(Err(io::ErrorKind::BrokenPipe.into())),
+            (Some(Cut::Reset), _) => Verdict::Ends(Err(io::ErrorKind::ConnectionReset.into())),
+            (None, Some(swallowed)) => match bytes.min(SWALLOWED_MAX - *swallowed) {
+                0 if bytes > 0 => Verdict::Waits,
+                bytes => {
+                    *swallowed += bytes;
+                    Verdict::Swallows(bytes)
+                }
+            },
+            (None, None) => Verdict::Goes,
+        }
+    }
+
+    /// What flushing and shutting down meet: a black hole takes both.
+    pub(super) fn is_lost(&self) -> bool {
+        self.conditions.state().sockets.get(&self.id).is_some_and(|entry| entry.lost.is_some() || entry.cut.is_some())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.conditions.state().sockets.remove(&self.id);
+    }
+}

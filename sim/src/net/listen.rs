@@ -1,0 +1,126 @@
+//! Listening.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::task::Poll;
+
+use evermux::error::AcceptError;
+use evermux::{Accept, Connected};
+use tokio::sync::Mutex;
+use turmoil::net::TcpListener;
+
+use super::conditions::{Condition, Conditions};
+use super::socket::Socket;
+use crate::history::{What, note};
+
+/// A simulated TCP listener on all addresses of the host it was bound on.
+///
+/// While its host [refuses](Condition::Refuse) connections, nothing is bound; while it is [silent](Condition::Silent),
+/// connections are accepted and left alone until then.
+pub struct Listener {
+    port: u16,
+    conditions: Conditions,
+    /// Held by the one call of `accept` there is at a time.
+    inner: Mutex<Inner>,
+}
+
+struct Inner {
+    bound: Option<TcpListener>,
+    /// Accepted by a host that says nothing.
+    silent: Vec<Socket>,
+}
+
+impl Listener {
+    /// Listens on a port of the host that is running, which is under these conditions.
+    pub async fn bind(port: u16, conditions: Conditions) -> io::Result<Self> {
+        let inner = Inner { bound: Some(bind(port).await?), silent: Vec::new() };
+        Ok(Self { port, conditions, inner: Mutex::new(inner) })
+    }
+
+    /// Waits for the next connection.
+    ///
+    /// # Cancel safety
+    ///
+    /// No connection is lost: one that was taken is returned in the same poll.
+    pub async fn accept(&self) -> io::Result<Socket> {
+        let mut inner = self.inner.lock().await;
+        loop {
+            if self.conditions.is(Condition::Refuse) {
+                inner.bound = None;
+                self.conditions.until(Condition::Refuse, false).await;
+            }
+            if self.conditions.is(Condition::AcceptErrors) {
+                // EMFILE: the process has too many open files.
+                return Err(io::Error::from_raw_os_error(24));
+            }
+            if !self.conditions.is(Condition::Silent) {
+                inner.silent.clear();
+            }
+            let Inner { bound, silent } = &mut *inner;
+            let listener = match bound {
+                Some(listener) => listener,
+                None => bound.insert(bind(self.port).await?),
+            };
+            let accepted = {
+                let mut accept = std::pin::pin!(listener.accept());
+                let was_silent = self.conditions.is(Condition::Silent);
+                poll_fn(|cx| {
+                    for (condition, now) in
+                        [(Condition::Refuse, false), (Condition::AcceptErrors, false), (Condition::Silent, was_silent)]
+                    {
+                        if self.conditions.poll_is(condition, !now, cx).is_ready() {
+                            return Poll::Ready(None);
+                        }
+                    }
+                    accept.as_mut().poll(cx).map(Some)
+                })
+                .await
+            };
+            match accepted {
+                Some(Ok((stream, _))) => {
+                    let socket = Socket::new(stream, &self.conditions)?;
+                    if !self.conditions.is(Condition::Silent) {
+                        return Ok(socket);
+                    }
+                    note("", What::Silent(socket.peer_addr().to_string()));
+                    silent.push(socket);
+                }
+                Some(Err(error)) => return Err(error),
+                // Something has changed.
+                None => {}
+            }
+        }
+    }
+
+    /// The address that was bound.
+    pub fn local_addr(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.port))
+    }
+}
+
+async fn bind(port: u16) -> io::Result<TcpListener> {
+    TcpListener::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)).await
+}
+
+impl Accept for Listener {
+    type Io = Socket;
+    type Pending = Socket;
+
+    async fn accept(&self) -> Result<Socket, AcceptError> {
+        Ok(Listener::accept(self).await?)
+    }
+
+    async fn finish(&self, socket: Socket) -> Result<Connected<Socket>, AcceptError> {
+        let (local, peer) = (socket.local_addr(), socket.peer_addr());
+        Ok(Connected::new(socket, Some(local), Some(peer)))
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        Some(Listener::local_addr(self))
+    }
+
+    fn peer_addr(socket: &Socket) -> Option<SocketAddr> {
+        Some(socket.peer_addr())
+    }
+}

@@ -1,0 +1,15 @@
+//! The simulated network as evermux uses it: sockets with every byte accounted for in the trace, a connector, a listener,
+//! and what faults do to the sockets of a host.
+//!
+//! turmoil's TCP does not retransmit. What is sent into a partition is lost for ever, and the connection with it: both
+//! ends stay silent after the repair, until someone notices.
+
+mod conditions;
+mod dial;
+mod listen;
+mod socket;
+
+pub use conditions::{Condition, Conditions, Cut};
+pub use dial::Connector;
+pub use listen::Listener;
+pub use socket::Socket;

@@ -1,0 +1,98 @@
+//! Networks on which nothing goes wrong that a session should not outlive.
+
+use proptest::collection::vec;
+use proptest::prelude::Strategy;
+use proptest::sample::select;
+
+use super::{Scenario, world};
+use crate::faults::{self, Harm};
+use crate::plan::{Caller, Network, Plan, Settings, Side, any_caller, any_fault, any_network, any_plan, any_settings};
+
+pub(super) static CALM: Scenario = Scenario {
+    name: "calm",
+    about: "Callers of every kind, and nothing goes wrong: no session ends, and everybody is served at once",
+    swept: true,
+    plans: || {
+        any_plan(1..=8, 0..=0)
+            .prop_map(|mut plan| {
+                plan.calm_ms = 40_000;
+                plan
+            })
+            .boxed()
+    },
+    run: world,
+};
+
+/// The longest that a fault lasts which holds everything up.
+const SHORT_MS: u64 = 700;
+
+pub(super) static HARMLESS: Scenario = Scenario {
+    name: "harmless",
+    about: "What delays, and what concerns others, ends no session",
+    swept: true,
+    plans: || {
+        let named = |harm| {
+            let kinds = faults::ALL.iter().filter(move |kind| kind.harm == harm && kind.name != "latency spike");
+            select(kinds.map(|kind| kind.name).collect::<Vec<_>>())
+        };
+        let (long, short) = (named(Harm::None), named(Harm::Delay));
+        let long = (long, any_fault(40_000, 30_000)).prop_map(|(kind, mut fault)| {
+            fault.kind = kind.to_owned();
+            fault
+        });
+        let short = (short, any_fault(40_000, SHORT_MS)).prop_map(|(kind, mut fault)| {
+            fault.kind = kind.to_owned();
+            fault
+        });
+        let faults = (vec(long, 1..=5), vec(short, 0..=2)).prop_map(|(long, short)| [long, short].concat());
+        (any_network(), any_settings(), vec(any_caller(), 1..=5), faults)
+            .prop_map(|(network, settings, mut callers, faults)| {
+                if let Some(first) = callers.first_mut() {
+                    first.side = Side::Establisher;
+                }
+                Plan { network, settings, callers, faults, calm_ms: 20_000 }
+            })
+            .boxed()
+    },
+    run: world,
+};
+
+pub(super) static IDLE: Scenario = Scenario {
+    name: "idle",
+    about: "Callers who work once in a while, for two hours: the session stays the same",
+    swept: false,
+    plans: || {
+        any_plan(1..=3, 0..=0)
+            .prop_map(|mut plan| {
+                plan.network = Network { tick_ms: 50, ..plan.network };
+                plan.callers.iter_mut().for_each(|caller| caller.pause_ms = 3_600_000);
+                plan.calm_ms = 2 * 3_600_000;
+                plan
+            })
+            .boxed()
+    },
+    run: world,
+};
+
+pub(super) static CONTROL: Scenario = Scenario {
+    name: "control",
+    about: "Bulk both ways for fifteen seconds: with a wrong clock no two runs of it are the same",
+    swept: false,
+    plans: || {
+        let caller = |work: &str, side| Caller { work: work.into(), side, pause_ms: 200, bytes: 300_000 };
+        let callers = vec![
+            caller("request", Side::Establisher),
+            caller("upload", Side::Establisher),
+            caller("download", Side::Receiver),
+        ];
+        let plan = move |latency_ms| Plan {
+            network: Network { latency_ms, ..Network::default() },
+            settings: Settings::default(),
+            callers: callers.clone(),
+            faults: Vec::new(),
+            calm_ms: 15_000,
+        };
+        (2..=20_u64).prop_map(plan).boxed()
+    },
+    run: world,
+};

@@ -1,0 +1,129 @@
+//! What many runs add up to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::checks::rare::sometimes;
+use crate::run::{Outcome, Worst};
+
+/// What many runs add up to. Two of them can be [merged](Self::merge), when they come from different machines.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Tally {
+    /// Runs that came to an outcome.
+    pub runs: u64,
+    /// Runs in which a guarantee was broken, or which gave no outcome.
+    pub failed: u64,
+    /// Seeds that gave two different runs.
+    pub diverged: u64,
+    /// How much time passed in the simulations, in milliseconds.
+    pub simulated_ms: u64,
+    /// How often each rare thing happened.
+    pub counters: BTreeMap<String, u64>,
+    /// How long each thing took that has a bound, at the most.
+    pub worst: BTreeMap<String, Worst>,
+    /// The states that the runs were in.
+    pub states: BTreeSet<u64>,
+    /// How many states were known after how many runs.
+    pub curve: Vec<(u64, u64)>,
+}
+
+/// The share of the last runs that must have found nothing new: fewer than one new state in so many runs.
+const RUNS_FOR_A_NEW_STATE: u64 = 50;
+/// How many runs a sweep has at the least before it counts as stable.
+const RUNS_MIN: u64 = 400;
+
+impl Tally {
+    /// Adds a run.
+    pub fn add(&mut self, outcome: &Outcome) {
+        self.runs += 1;
+        self.failed += u64::from(outcome.result.is_err());
+        self.simulated_ms += u64::try_from(outcome.simulated.as_millis()).unwrap_or(u64::MAX);
+        for (name, count) in &outcome.counters {
+            *self.counters.entry(name.to_string()).or_default() += count;
+        }
+        for (name, worst) in &outcome.worst {
+            self.worst.entry(name.to_string()).and_modify(|known| *known = known.or(*worst)).or_insert(*worst);
+        }
+        self.states.extend(&outcome.states);
+        // A point for each doubling, and some between.
+        if self.runs % (self.runs.next_power_of_two() / 8).max(1) == 0 {
+            self.mark();
+        }
+    }
+
+    /// Adds what other runs add up to.
+    pub fn merge(&mut self, other: &Self) {
+        self.runs += other.runs;
+        self.failed += other.failed;
+        self.diverged += other.diverged;
+        self.simulated_ms += other.simulated_ms;
+        for (name, count) in &other.counters {
+            *self.counters.entry(name.clone()).or_default() += count;
+        }
+        for (name, worst) in &other.worst {
+            self.worst.entry(name.clone()).and_modify(|known| *known = known.or(*worst)).or_insert(*worst);
+        }
+        self.states.extend(&other.states);
+        if self.curve.is_empty() {
+            self.curve.clone_from(&other.curve);
+        }
+        self.mark();
+    }
+
+    fn mark(&mut self) {
+        let point = (self.runs, self.states.len() as u64);
+        if self.curve.last() != Some(&point) {
+            self.curve.push(point);
+        }
+    }
+
+    /// The counters that were never raised, of those that [`sometimes`] are.
+    pub fn never(&self) -> Vec<String> {
+        sometimes().into_iter().filter(|name| !self.counters.contains_key(name)).collect()
+    }
+
+    /// Whether every rare thing has happened, and new states have become rare too.
+    pub fn is_stable(&self) -> bool {
+        if self.runs < RUNS_MIN || !self.never().is_empty() {
+            return false;
+        }
+        // The last third at the least.
+        let Some((runs, states)) = self.curve.iter().rev().find(|(runs, _)| runs * 3 <= self.runs * 2) else {
+            return false;
+        };
+        let (more, new) = (self.runs - runs, self.states.len() as u64 - states);
+        new * RUNS_FOR_A_NEW_STATE < more
+    }
+
+    /// How much time passed in the simulations.
+    pub fn simulated(&self) -> Duration {
+        Duration::from_millis(self.simulated_ms)
+    }
+
+    /// The counters, what came nearest to its bound, and the curve, as lines for a reader.
+    pub fn lines(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        let mut counters = self.counters.clone();
+        for name in sometimes() {
+            counters.entry(name).or_default();
+        }
+        let (faults, states): (Vec<_>, Vec<_>) = counters.into_iter().partition(|(name, _)| name.starts_with("fault "));
+        for (name, fired) in faults {
+            let kind = name.trim_start_matches("fault ");
+            let survived = self.counters.get(&format!("survived {kind}")).copied().unwrap_or_default();
+            lines.push(format!("  fault {kind}: {fired}, survived with something at stake: {survived}"));
+        }
+        for (name, count) in states.into_iter().filter(|(name, _)| !name.starts_with("survived ")) {
+            lines.push(format!("  {name}: {count}"));
+        }
+        for (name, worst) in &self.worst {
+            let (took, bound) = (Duration::from_millis(worst.ms), Duration::from_millis(worst.bound_ms));
+            lines.push(format!("  {name} {took:?} at the most; the bound is {bound:?}"));
+        }
+        let curve = self.curve.iter().map(|(runs, states)| format!("{states} after {runs}")).collect::<Vec<_>>();
+        lines.push(format!("  states seen: {}; {}", self.states.len(), curve.join(", ")));
+        lines
+    }
+}

@@ -1,0 +1,47 @@
+//! A peer that has said FIN and gone, while we write.
+
+use std::io;
+use std::time::Duration;
+
+use rand::Rng;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use super::protocol::{Bytes, Header, Wish};
+use super::{Piece, Work};
+use crate::run::Broken;
+
+pub(super) const WORK: Work = Work {
+    name: "deaf",
+    about: "Writes to a stream that the other side has left after its FIN: the writer must be told",
+    drawn: true,
+    run: |piece| Box::pin(deaf(piece)),
+};
+
+/// How long the other side discards at the most (10 s), and as long again for a path that is slow.
+const TOLD_WITHIN: Duration = Duration::from_secs(20);
+const PART: usize = 64 << 10;
+
+async fn deaf(piece: &mut Piece) -> Result<(), super::Failed> {
+    let seed = piece.rng.next_u64();
+    let (_reader, mut writer) = piece.open().await?.into_split();
+    let header = Header { wish: Wish::Deaf, amount: 0, seed };
+    writer.write_all(&header.encode()).await?;
+    let write = async {
+        loop {
+            if let Err(error) = Bytes::new(seed, PART).send(&mut writer).await {
+                return error;
+            }
+        }
+    };
+    match timeout(TOLD_WITHIN, write).await {
+        // What must happen; the session lives.
+        Ok(_) if !piece.session.is_closed() => Ok(()),
+        Ok(error) => Err(error.into()),
+        Err(_) if piece.calm => {
+            let text = format!("a writer was not told within {TOLD_WITHIN:?} that its reader had gone");
+            Err(Broken::new("G17", text).into())
+        }
+        Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+    }
+}

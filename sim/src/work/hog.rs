@@ -1,0 +1,44 @@
+//! A stream whose reader takes its time, beside one that is in a hurry.
+
+use std::time::Duration;
+
+use rand::{Rng, RngExt};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use super::protocol::{Bytes, Header, Wish, expect_greeting};
+use super::request::exchange;
+use super::{Failed, Piece, Work};
+use crate::run::Broken;
+
+pub(super) const WORK: Work = Work {
+    name: "hog",
+    about: "Fills a stream that the other side does not read for a while, and sends a request beside it",
+    drawn: true,
+    run: |piece| Box::pin(hog(piece)),
+};
+
+/// Over the first window of a stream: the writer waits for credit.
+const BYTES: usize = 300 << 10;
+
+async fn hog(piece: &mut Piece) -> Result<(), Failed> {
+    let (seed, other) = (piece.rng.next_u64(), piece.rng.next_u64());
+    let unread = Duration::from_millis(piece.rng.random_range(500..3_000));
+    let (mut reader, mut writer) = piece.open().await?.into_split();
+    let amount = u32::try_from(unread.as_millis()).unwrap_or(u32::MAX);
+    writer.write_all(&Header { wish: Wish::Slow, amount, seed }.encode()).await?;
+    let fill = async {
+        Bytes::new(seed, BYTES).send(&mut writer).await?;
+        writer.shutdown().await?;
+        expect_greeting(&mut reader).await?;
+        let mut read = [0; 8];
+        reader.read_exact(&mut read).await?;
+        if u64::from_be_bytes(read) != BYTES as u64 {
+            return Err(Broken::new("G17", "a slow reader came to the end of a stream too early").into());
+        }
+        Ok(())
+    };
+    let beside = async { exchange(piece.open().await?, other, 1_000).await };
+    let (filled, beside): (Result<(), Failed>, Result<(), Failed>) = tokio::join!(fill, beside);
+    beside?;
+    filled
+}

@@ -1,0 +1,103 @@
+//! What callers do with a session, and what the other side does with their streams: one file for each kind of work, and
+//! one line in [`ALL`].
+
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+
+use evermux::{MuxManager, MuxStream, Session};
+use rand_chacha::ChaCha8Rng;
+
+use crate::run::{Broken, Counters};
+
+mod cancelled;
+mod cut_short;
+mod deaf;
+mod download;
+mod greeted;
+mod hog;
+mod moves_on;
+pub mod protocol;
+mod request;
+mod short;
+mod trickle;
+mod upload;
+
+/// A kind of work.
+pub struct Work {
+    /// What it is called in a plan.
+    pub name: &'static str,
+    /// What a caller does, in one sentence.
+    pub about: &'static str,
+    /// Whether random plans have it.
+    pub drawn: bool,
+    /// Does one piece of it.
+    pub run: for<'a> fn(&'a mut Piece) -> Doing<'a>,
+}
+
+/// A piece of work that is being done.
+pub type Doing<'a> = Pin<Box<dyn Future<Output = Result<(), Failed>> + 'a>>;
+
+/// Every kind of work.
+pub static ALL: &[Work] = &[
+    request::WORK,
+    upload::WORK,
+    download::WORK,
+    greeted::WORK,
+    short::WORK,
+    trickle::WORK,
+    cancelled::WORK,
+    moves_on::WORK,
+    cut_short::WORK,
+    deaf::WORK,
+    hog::WORK,
+];
+
+/// The kind of work of that name.
+pub fn find(name: &str) -> Option<&'static Work> {
+    ALL.iter().find(|work| work.name == name)
+}
+
+/// One piece of work.
+pub struct Piece {
+    /// The session that the caller was given.
+    pub session: Session,
+    /// The manager that gave it.
+    pub manager: MuxManager,
+    /// What is random in it.
+    pub rng: ChaCha8Rng,
+    /// How many bytes it moves.
+    pub bytes: usize,
+    /// Whether nothing goes wrong in this run, so that nothing has an excuse.
+    pub calm: bool,
+    /// Counts what is rare.
+    pub counters: Counters,
+}
+
+impl Piece {
+    /// Opens a stream, which the other side greets.
+    pub async fn open(&self) -> io::Result<MuxStream> {
+        Ok(self.session.open_stream().await?)
+    }
+}
+
+/// Why a piece of work is not done.
+#[derive(Debug)]
+pub enum Failed {
+    /// It was interrupted: it may be done again, on the next session.
+    Interrupted(io::Error),
+    /// A guarantee was broken.
+    Broken(Broken),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Interrupted(error)
+    }
+}
+
+impl From<Broken> for Failed {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
+}

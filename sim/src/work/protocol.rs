@@ -1,0 +1,216 @@
+//! What both sides of a stream say: a greeting from who accepts, then a header from who opened it, then bytes that both
+//! can tell from the header, so that each side checks all that it reads (G17, G18).
+
+use std::io;
+use std::time::Duration;
+
+use evermux::{MuxStream, ReadHalf, WriteHalf};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::sleep;
+
+use super::Failed;
+use crate::run::{Broken, Counters};
+
+/// What who accepts says first, before it has read anything.
+pub const GREETING: u8 = b'!';
+
+const PART: usize = 16 << 10;
+
+/// What who opened the stream wants of the other side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Wish {
+    /// The same bytes back.
+    Echo = b'e',
+    /// To read all, and to confirm it.
+    Sink = b's',
+    /// To send that many.
+    Source = b'd',
+    /// To send half of that many and to drop the stream.
+    CutShort = b'h',
+    /// To say FIN and to drop the stream, unread.
+    Deaf = b'g',
+    /// To read nothing for that many milliseconds, then to read the rest and confirm it.
+    Slow = b'z',
+}
+
+/// The beginning of a stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Header {
+    /// What is wanted.
+    pub wish: Wish,
+    /// How many bytes, or milliseconds.
+    pub amount: u32,
+    /// From what the bytes are drawn.
+    pub seed: u64,
+}
+
+impl Header {
+    const LEN: usize = 13;
+
+    /// As it is sent.
+    pub fn encode(self) -> [u8; Self::LEN] {
+        let mut bytes = [0; Self::LEN];
+        bytes[0] = self.wish as u8;
+        bytes[1..5].copy_from_slice(&self.amount.to_be_bytes());
+        bytes[5..].copy_from_slice(&self.seed.to_be_bytes());
+        bytes
+    }
+
+    fn decode(bytes: [u8; Self::LEN]) -> Option<Self> {
+        let wish = [Wish::Echo, Wish::Sink, Wish::Source, Wish::CutShort, Wish::Deaf, Wish::Slow]
+            .into_iter()
+            .find(|wish| *wish as u8 == bytes[0])?;
+        let amount = u32::from_be_bytes(bytes[1..5].try_into().ok()?);
+        let seed = u64::from_be_bytes(bytes[5..].try_into().ok()?);
+        Some(Self { wish, amount, seed })
+    }
+}
+
+/// The bytes that a header stands for, part by part.
+pub struct Bytes {
+    rng: ChaCha8Rng,
+    left: usize,
+}
+
+impl Bytes {
+    /// So many bytes from that seed.
+    pub fn new(seed: u64, amount: usize) -> Self {
+        Self { rng: ChaCha8Rng::seed_from_u64(seed), left: amount }
+    }
+
+    /// How many are left.
+    pub fn left(&self) -> usize {
+        self.left
+    }
+
+    /// The next bytes; empty at the end.
+    pub fn part(&mut self) -> Vec<u8> {
+        let mut part = vec![0; self.left.min(PART)];
+        self.rng.fill_bytes(&mut part);
+        self.left -= part.len();
+        part
+    }
+
+    /// Writes all that is left.
+    pub async fn send(&mut self, writer: &mut WriteHalf) -> io::Result<()> {
+        while self.left > 0 {
+            writer.write_all(&self.part()).await?;
+        }
+        Ok(())
+    }
+
+    /// Reads and compares all that is left. What is sent must be these bytes, in this order, and an end before them all
+    /// must not look like one in good order.
+    pub async fn expect(&mut self, reader: &mut ReadHalf) -> Result<(), Failed> {
+        while self.left > 0 {
+            let wanted = self.part();
+            let mut got = vec![0; wanted.len()];
+            let mut filled = 0;
+            while filled < got.len() {
+                match reader.read(&mut got[filled..]).await? {
+                    0 => {
+                        let missing = wanted.len() - filled + self.left;
+                        let text = format!("a stream ended in good order {missing} bytes too early");
+                        return Err(Broken::new("G17", text).into());
+                    }
+                    read => filled += read,
+                }
+                if got[..filled] != wanted[..filled] {
+                    return Err(Broken::new("G18", "what arrived on a stream is not what was sent").into());
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Reads the end of a stream, which must come now.
+pub async fn expect_end(reader: &mut ReadHalf) -> Result<(), Failed> {
+    match reader.read(&mut [0]).await? {
+        0 => Ok(()),
+        _ => Err(Broken::new("G18", "a stream carried more bytes than were sent").into()),
+    }
+}
+
+/// Reads the greeting.
+pub async fn expect_greeting(reader: &mut ReadHalf) -> Result<(), Failed> {
+    let mut byte = [0];
+    match reader.read(&mut byte).await? {
+        0 => Err(Broken::new("G17", "a stream ended in good order before its greeting").into()),
+        _ if byte[0] == GREETING => Ok(()),
+        _ => Err(Broken::new("G18", "a stream did not begin with its greeting").into()),
+    }
+}
+
+/// Serves one inbound stream to its end.
+pub async fn serve(stream: MuxStream, counters: &Counters) -> Result<(), Failed> {
+    let (mut reader, mut writer) = stream.into_split();
+    writer.write_all(&[GREETING]).await?;
+    let mut header = [0; Header::LEN];
+    let mut filled = 0;
+    while filled < header.len() {
+        match reader.read(&mut header[filled..]).await? {
+            0 => {
+                let text = format!("a stream ended in good order after {filled} bytes of its header");
+                return Err(Broken::new("G17", text).into());
+            }
+            read => filled += read,
+        }
+    }
+    let Some(header) = Header::decode(header) else {
+        return Err(Broken::new("G18", "the header of a stream is not what was sent").into());
+    };
+    let amount = header.amount as usize;
+    match header.wish {
+        Wish::Echo => {
+            let mut expected = Bytes::new(header.seed, amount);
+            while expected.left() > 0 {
+                let mut part = Bytes { rng: expected.rng.clone(), left: expected.left.min(PART) };
+                part.expect(&mut reader).await?;
+                writer.write_all(&expected.part()).await?;
+            }
+            expect_end(&mut reader).await?;
+            writer.shutdown().await?;
+        }
+        Wish::Sink => {
+            Bytes::new(header.seed, amount).expect(&mut reader).await?;
+            expect_end(&mut reader).await?;
+            writer.write_all(&header.seed.to_be_bytes()).await?;
+            writer.shutdown().await?;
+        }
+        Wish::Source => {
+            expect_end(&mut reader).await?;
+            Bytes::new(header.seed, amount).send(&mut writer).await?;
+            writer.shutdown().await?;
+        }
+        Wish::CutShort => {
+            expect_end(&mut reader).await?;
+            let mut bytes = Bytes::new(header.seed, amount);
+            while bytes.left() > amount / 2 {
+                writer.write_all(&bytes.part()).await?;
+            }
+            counters.add("stream dropped in the middle of a reply", 1);
+        }
+        Wish::Deaf => {
+            writer.shutdown().await?;
+            counters.add("stream dropped unread after a FIN", 1);
+        }
+        Wish::Slow => {
+            sleep(Duration::from_millis(header.amount.into())).await;
+            let mut rest = Vec::new();
+            reader.read_to_end(&mut rest).await?;
+            let mut expected = Bytes::new(header.seed, rest.len());
+            let all = rest.chunks(PART).all(|part| expected.part() == part);
+            if !all {
+                return Err(Broken::new("G18", "what arrived on a stream is not what was sent").into());
+            }
+            let read = u64::try_from(rest.len()).unwrap_or(u64::MAX);
+            writer.write_all(&read.to_be_bytes()).await?;
+            writer.shutdown().await?;
+        }
+    }
+    Ok(())
+}

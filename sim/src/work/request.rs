@@ -1,0 +1,41 @@
+//! A request and its reply.
+
+use tokio::io::AsyncWriteExt;
+
+use evermux::MuxStream;
+use rand::Rng;
+
+use super::protocol::{Bytes, Header, Wish, expect_end, expect_greeting};
+use super::{Failed, Work};
+
+pub(super) const WORK: Work = Work {
+    name: "request",
+    about: "Sends bytes, says FIN, and gets them back",
+    drawn: true,
+    run: |piece| {
+        Box::pin(async {
+            let stream = piece.open().await?;
+            exchange(stream, piece.rng.next_u64(), piece.bytes).await
+        })
+    },
+};
+
+/// Sends bytes and gets them back, both at once.
+pub(super) async fn exchange(stream: MuxStream, seed: u64, bytes: usize) -> Result<(), Failed> {
+    let (mut reader, mut writer) = stream.into_split();
+    let header = Header { wish: Wish::Echo, amount: u32::try_from(bytes).unwrap_or(u32::MAX), seed };
+    let write = async {
+        writer.write_all(&header.encode()).await?;
+        Bytes::new(seed, bytes).send(&mut writer).await?;
+        writer.shutdown().await
+    };
+    let read = async {
+        expect_greeting(&mut reader).await?;
+        Bytes::new(seed, bytes).expect(&mut reader).await?;
+        expect_end(&mut reader).await
+    };
+    let (written, read) = tokio::join!(write, read);
+    read?;
+    written?;
+    Ok(())
+}

@@ -1,0 +1,45 @@
+//! Many short streams at once.
+
+use futures_util::future::try_join_all;
+use rand::{Rng, RngExt};
+
+use super::request::exchange;
+use super::{Failed, Piece, Work};
+
+pub(super) const WORK: Work = Work {
+    name: "short",
+    about: "Up to 40 short requests at once, each on a stream of its own",
+    drawn: true,
+    run: |piece| Box::pin(short(piece)),
+};
+
+const STREAMS_MAX: usize = 40;
+const BYTES_MAX: usize = 64;
+
+async fn short(piece: &mut Piece) -> Result<(), Failed> {
+    let streams = piece.rng.random_range(1..=STREAMS_MAX);
+    let requests = (0..streams).map(|_| (piece.rng.next_u64(), piece.rng.random_range(0..=BYTES_MAX)));
+    let requests = requests.collect::<Vec<_>>();
+    let session = &piece.session;
+    try_join_all(requests.into_iter().map(|(seed, bytes)| async move {
+        loop {
+            let done = match session.open_stream().await {
+                Ok(stream) => exchange(stream, seed, bytes).await,
+                Err(error) => Err(Failed::Interrupted(error.into())),
+            };
+            match done {
+                // One that found no place in the other side's queue: the session lives, and the stream may be opened again.
+                Err(Failed::Interrupted(_)) if !session.is_closed() => {
+                    tokio::task::yield_now().await;
+                    if session.is_closed() {
+                        return done;
+                    }
+                    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                }
+                done => return done,
+            }
+        }
+    }))
+    .await?;
+    Ok(())
+}
