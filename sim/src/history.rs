@@ -110,6 +110,28 @@ pub(crate) fn since(first: usize) -> Vec<Entry> {
     HISTORY.with_borrow(|history| history[first..].to_vec())
 }
 
+/// How much memory the history of this thread takes.
+pub(crate) fn heap_bytes() -> usize {
+    HISTORY.with_borrow(|history| {
+        let texts = history.iter().map(|entry| {
+            let what = match &entry.what {
+                What::Live(text) | What::Draining(text) | What::Noted(text) | What::Silent(text) => text.capacity(),
+                What::Given(_, text) | What::Interrupted(_, text) => text.capacity(),
+                What::Closed(session, reason) => session.capacity() + reason.capacity(),
+                What::Holds(sessions, local) => {
+                    let vector = sessions.capacity() * size_of::<String>();
+                    let texts = sessions.iter().chain(local).map(String::capacity).sum::<usize>();
+                    vector + texts
+                }
+                What::Broken(broken) => broken.what.capacity(),
+                _ => 0,
+            };
+            entry.who.capacity() + what
+        });
+        texts.sum::<usize>() + history.capacity() * size_of::<Entry>()
+    })
+}
+
 /// The whole history of this thread.
 pub(crate) fn take() -> Vec<Entry> {
     HISTORY.take()

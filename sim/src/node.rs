@@ -250,14 +250,16 @@ impl Node {
         let conditions = host.conditions.clone();
         Ok(match self.side {
             Side::Establisher => {
-                let connector = Connector::new(Arc::clone(&board.target), PORT, conditions);
+                let connector =
+                    Connector::new(Arc::clone(&board.target), PORT, conditions, board.plan.network.handshake);
                 MuxManager::establish_with(connector).name(self.host).config(config).start().await?
             }
             Side::Receiver => {
                 // Taken by the manager before this one, were its shutdown not complete.
-                let listener = Listener::bind(PORT, conditions).await.map_err(|error| {
-                    Broken::new("G5", format!("the port of {} is not free after a shutdown: {error}", self.host))
-                })?;
+                let listener =
+                    Listener::bind(PORT, conditions, board.plan.network.handshake).await.map_err(|error| {
+                        Broken::new("G5", format!("the port of {} is not free after a shutdown: {error}", self.host))
+                    })?;
                 MuxManager::receive_with(listener).name(self.host).config(config).start().await?
             }
         })
@@ -485,7 +487,10 @@ impl Calling {
                     let patience = Duration::from_millis(self.rng.random_range(1..2_000));
                     match timeout(patience, manager.session()).await {
                         Ok(asked) => asked,
-                        Err(_) => manager.session().await,
+                        Err(_) => {
+                            board.counters.add("wait dropped by its caller", 1);
+                            manager.session().await
+                        }
                     }
                 }
                 _ => manager.session().await,

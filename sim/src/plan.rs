@@ -48,6 +48,8 @@ pub struct Network {
     pub capacity: usize,
     /// The most that one read or write of a socket moves: short reads and writes. 0 is no limit.
     pub chunk: usize,
+    /// Whether connections begin with a handshake of the transport's own, as TLS has one: who dials says a byte first.
+    pub handshake: bool,
     /// By how much time moves in one step.
     pub tick_ms: u64,
 }
@@ -207,6 +209,7 @@ impl Default for Network {
             random_order: false,
             capacity: 1024,
             chunk: 0,
+            handshake: false,
             tick_ms: 5,
         }
     }
@@ -240,8 +243,14 @@ pub fn tree(plans: &Plans, seed: u64) -> NewTree<Plans> {
 pub fn any_network() -> BoxedStrategy<Network> {
     let chunk = proptest::prop_oneof![4 => Just(0), 1 => 64..2_000_usize];
     // A freeze holds back what is sent meanwhile: the capacity must take what a window allows.
-    (0..=50_u64, any::<bool>(), chunk)
-        .prop_map(|(latency_ms, random_order, chunk)| Network { latency_ms, random_order, chunk, ..Network::default() })
+    (0..=50_u64, any::<bool>(), chunk, any::<bool>())
+        .prop_map(|(latency_ms, random_order, chunk, handshake)| Network {
+            latency_ms,
+            random_order,
+            chunk,
+            handshake,
+            ..Network::default()
+        })
         .boxed()
 }
 

@@ -22,6 +22,7 @@ use twox_hash::XxHash3_64;
 
 use crate::history::{self, Entry};
 use crate::interpose::{self, NotInterposed, Simulated};
+use crate::memory::Ledger;
 use crate::plan::{self, Plan};
 use crate::scenarios::{self, Scenario};
 use crate::trace;
@@ -199,6 +200,8 @@ fn on_this_thread(scenario: &'static Scenario, seed: u64, plan: Plan, options: O
     trace::begin(options.output.map(|output| output as Box<dyn Write>));
     history::begin();
     let counters = Counters::default();
+    let callers = plan.callers.len();
+    let ledger = Ledger::open();
     let caught = panic::catch_unwind(AssertUnwindSafe(|| {
         let mut run = Run::new(scenario, seed, plan, options.until, counters.clone());
         let result = (scenario.run)(&mut run);
@@ -208,7 +211,10 @@ fn on_this_thread(scenario: &'static Scenario, seed: u64, plan: Plan, options: O
         // The simulation is dropped here, inside the trace: what dropping it panics on counts.
     }));
     let (result, simulated, states) = match caught {
-        Ok((result, simulated, states)) => (no_panic().and(result), simulated, states),
+        Ok((result, simulated, states)) => {
+            let memory = ledger.check(history::heap_bytes(), callers);
+            (no_panic().and(result).and(memory), simulated, states)
+        }
         Err(payload) => {
             (no_panic().and(Err(Broken::new("panic", text_of(&*payload)))), interpose::elapsed(), BTreeSet::new())
         }

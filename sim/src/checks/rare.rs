@@ -16,16 +16,14 @@ const ENDINGS: [(&str, &str); 8] = [
 ];
 
 /// What evermux traces in a rare state, and its counter.
-const NOTES: [(&str, &str); 9] = [
+const NOTES: [(&str, &str); 7] = [
     ("accept failed", "accept failed"),
     ("too many handshakes: the oldest is dropped", "the oldest handshake was dropped"),
     ("handshake timed out", "a handshake timed out"),
     ("candidate not proven", "a candidate was not proven"),
     ("candidate lost while it waited for a place", "a candidate was lost while it waited for a place"),
     ("no place became free for the candidate", "no place became free for a candidate"),
-    ("candidate died before it was installed", "a candidate died before it was installed"),
     ("the next attempt is not made at once", "a session died young"),
-    ("the time for the shutdown is over: what still runs is dropped", "a shutdown ran out of time"),
 ];
 
 /// What hosts and workloads count themselves.

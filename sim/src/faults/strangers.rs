@@ -27,7 +27,12 @@ pub(super) const RIVAL: Kind = Kind {
         let config = board.plan.config(Side::Establisher, board.seed ^ 1);
         world.errand(OTHER, async move {
             let name = format!("rival since {}", fault_begin.as_millis());
-            let connector = Connector::new(Arc::new(Mutex::new(RECEIVER)), PORT, Conditions::default());
+            let connector = Connector::new(
+                Arc::new(Mutex::new(RECEIVER)),
+                PORT,
+                Conditions::default(),
+                board.plan.network.handshake,
+            );
             let manager = MuxManager::establish_with(connector).name(name.as_str()).config(config).start().await;
             let Ok(manager) = manager else { return };
             note(&name, What::Starts);

@@ -7,11 +7,12 @@ use std::task::Poll;
 
 use evermux::error::AcceptError;
 use evermux::{Accept, Connected};
+use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
 use turmoil::net::TcpListener;
 
 use super::conditions::{Condition, Conditions};
-use super::socket::Socket;
+use super::socket::{HELLO, Socket};
 use crate::history::{What, note};
 
 /// A simulated TCP listener on all addresses of the host it was bound on.
@@ -21,6 +22,7 @@ use crate::history::{What, note};
 pub struct Listener {
     port: u16,
     conditions: Conditions,
+    handshake: bool,
     /// Held by the one call of `accept` there is at a time.
     inner: Mutex<Inner>,
 }
@@ -32,10 +34,11 @@ struct Inner {
 }
 
 impl Listener {
-    /// Listens on a port of the host that is running, which is under these conditions.
-    pub async fn bind(port: u16, conditions: Conditions) -> io::Result<Self> {
+    /// Listens on a port of the host that is running, which is under these conditions, and begins
+    /// each connection with a handshake of the transport's own, or does not.
+    pub async fn bind(port: u16, conditions: Conditions, handshake: bool) -> io::Result<Self> {
         let inner = Inner { bound: Some(bind(port).await?), silent: Vec::new() };
-        Ok(Self { port, conditions, inner: Mutex::new(inner) })
+        Ok(Self { port, conditions, handshake, inner: Mutex::new(inner) })
     }
 
     /// Waits for the next connection.
@@ -111,7 +114,10 @@ impl Accept for Listener {
         Ok(Listener::accept(self).await?)
     }
 
-    async fn finish(&self, socket: Socket) -> Result<Connected<Socket>, AcceptError> {
+    async fn finish(&self, mut socket: Socket) -> Result<Connected<Socket>, AcceptError> {
+        if self.handshake && socket.read_u8().await? != HELLO {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "no handshake").into());
+        }
         let (local, peer) = (socket.local_addr(), socket.peer_addr());
         Ok(Connected::new(socket, Some(local), Some(peer)))
     }

@@ -26,6 +26,9 @@ pub struct Socket {
     open: Open,
 }
 
+/// The whole handshake of the transport, where it has one.
+pub(super) const HELLO: u8 = b'h';
+
 /// What a slow link takes in one write.
 const SLOW_WRITE_MAX: usize = 1_400;
 

@@ -83,7 +83,7 @@ fn run(run: &mut Run) -> Result<(), Broken> {
 }
 
 async fn serve() -> turmoil::Result {
-    let listener = Listener::bind(PORT, Conditions::default()).await?;
+    let listener = Listener::bind(PORT, Conditions::default(), false).await?;
     loop {
         let socket = listener.accept().await?;
         let (_, opens) = mpsc::channel(1);

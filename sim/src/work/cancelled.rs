@@ -28,10 +28,6 @@ async fn cancelled(piece: &mut Piece) -> Result<(), super::Failed> {
             Ok(done) => done?,
             Err(_) => piece.counters.add("request dropped by its caller", 1),
         }
-        let waits = timeout(patience, piece.manager.session()).await;
-        if waits.is_err() {
-            piece.counters.add("wait dropped by its caller", 1);
-        }
     }
     let seed = piece.rng.next_u64();
     exchange(piece.open().await?, seed, 100).await

@@ -5,8 +5,8 @@ use std::io;
 use std::time::Duration;
 
 use evermux::{MuxStream, ReadHalf, WriteHalf};
+use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
-use rand_chacha::ChaCha8Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
@@ -71,14 +71,14 @@ impl Header {
 
 /// The bytes that a header stands for, part by part.
 pub struct Bytes {
-    rng: ChaCha8Rng,
+    rng: Xoshiro256PlusPlus,
     left: usize,
 }
 
 impl Bytes {
     /// So many bytes from that seed.
     pub fn new(seed: u64, amount: usize) -> Self {
-        Self { rng: ChaCha8Rng::seed_from_u64(seed), left: amount }
+        Self { rng: Xoshiro256PlusPlus::seed_from_u64(seed), left: amount }
     }
 
     /// How many are left.

@@ -1,0 +1,48 @@
+//! How much memory a run takes, and how much of it is left when it is over (G19).
+
+use peak_alloc::PeakAlloc;
+
+use crate::run::Broken;
+
+/// What threads and libraries keep for the rest of a process. A session that is never freed is more than this.
+const LEFT_MAX: usize = 48 << 10;
+/// What hosts and sessions take at the most: buffers of 64 KiB each way, twice while one drains, and what is on its way.
+const PEAK_MAX: usize = 16 << 20;
+/// What the work of one caller takes at the most: the windows of its streams, on both sides.
+const PEAK_MAX_OF_A_CALLER: usize = 4 << 20;
+
+#[global_allocator]
+static HEAP: PeakAlloc = PeakAlloc;
+
+/// The heap of this process at one moment. A run is alone in its process.
+#[derive(Clone, Copy, Debug)]
+pub struct Ledger {
+    begin: usize,
+}
+
+impl Ledger {
+    /// Opens the ledger.
+    pub fn open() -> Self {
+        HEAP.reset_peak_usage();
+        Self { begin: HEAP.current_usage() }
+    }
+
+    /// Looks at what a run with so many callers took, when all of it has been dropped but `kept` bytes.
+    ///
+    /// # Errors
+    ///
+    /// What was too much.
+    pub fn check(self, kept: usize, callers: usize) -> Result<(), Broken> {
+        let left = HEAP.current_usage().saturating_sub(self.begin).saturating_sub(kept);
+        let peak = HEAP.peak_usage().saturating_sub(self.begin).saturating_sub(kept);
+        let peak_max = PEAK_MAX + callers * PEAK_MAX_OF_A_CALLER;
+        if left > LEFT_MAX {
+            return Err(Broken::new("G19", format!("{left} bytes were left when all hosts were gone")));
+        }
+        if peak > peak_max {
+            let text = format!("{peak} bytes were in use at once, and {peak_max} would be enough");
+            return Err(Broken::new("G19", text));
+        }
+        Ok(())
+    }
+}
