@@ -10,7 +10,6 @@ use std::{fmt, fs};
 
 use serde::{Deserialize, Serialize};
 
-use crate::bounds;
 use crate::faults::{self, Concerns};
 use crate::history::{Entry, What};
 use crate::node::{ESTABLISHER, OTHER, RECEIVER};
@@ -18,6 +17,7 @@ use crate::plan::{Plan, Side};
 use crate::run::{Ended, Options, Outcome, run};
 use crate::scenarios::{self, Scenario};
 use crate::timeline::{FaultSpan, Host, Kind, Mark, SessionBar, Span, Timeline, Violation, render};
+use crate::{bounds, checks};
 
 /// The file that says what the capsule is about, and what a replay needs.
 const CAPSULE: &str = "capsule.json";
@@ -198,7 +198,9 @@ fn draw(entry: &Entry, plan: &Plan, open: &mut Open, timeline: &mut Timeline) {
     let mut mark = |kind, text: String| timeline.marks.push(Mark { host: host.to_owned(), at_ms, kind, text });
     match &entry.what {
         What::Up => {
-            open.up.insert(host.to_owned(), at_ms);
+            // All hosts are there from the beginning, and run in the first step.
+            let from_ms = if at_ms <= plan.network.tick_ms { 0 } else { at_ms };
+            open.up.insert(host.to_owned(), from_ms);
         }
         What::Down => {
             if let Some(from_ms) = open.up.remove(host) {
@@ -236,7 +238,7 @@ fn draw(entry: &Entry, plan: &Plan, open: &mut Open, timeline: &mut Timeline) {
         What::ShutsDown => mark(Kind::Shutdown, format!("{manager} is told to shut down")),
         What::HasShutDown => mark(Kind::Shutdown, format!("the shutdown of {manager} has returned")),
         What::Draining(session) => mark(Kind::Note, format!("session {session} of {manager} takes no new streams")),
-        What::Noted(text) => mark(Kind::Note, format!("{manager}: {text}")),
+        What::Noted(text) if checks::rare::state(entry).is_some() => mark(Kind::Note, format!("{manager}: {text}")),
         What::ReconnectNow => mark(Kind::Note, format!("reconnect_now is called on {manager}")),
         What::Asks(caller) => mark(Kind::Waiting, format!("{} asks for a session", who(*caller))),
         What::Given(caller, session) => mark(Kind::Note, format!("{} is given session {session}", who(*caller))),
@@ -250,7 +252,12 @@ fn draw(entry: &Entry, plan: &Plan, open: &mut Open, timeline: &mut Timeline) {
             let text = format!("a connection from {peer} is accepted by something silent");
             timeline.marks.push(Mark { host: RECEIVER.to_owned(), at_ms, kind: Kind::Note, text });
         }
-        What::Stops | What::Holds(..) | What::FaultBegins(_) | What::FaultEnds(_) | What::Broken(_) => {}
+        What::Noted(_)
+        | What::Stops
+        | What::Holds(..)
+        | What::FaultBegins(_)
+        | What::FaultEnds(_)
+        | What::Broken(_) => {}
     }
 }
 

@@ -142,8 +142,7 @@ impl fmt::Display for Outcome {
             Ok(()) => write!(f, "{scenario}, seed {seed}: passed")?,
             Err(broken) => write!(f, "{scenario}, seed {seed}: FAILED, {broken}")?,
         }
-        write!(f, "; {:.3} s simulated, {} events, trace {:032x}", simulated.as_secs_f64(), trace.lines, trace.hash)?;
-        self.counters.iter().try_for_each(|(name, count)| write!(f, "; {name}: {count}"))
+        write!(f, "; {:.3} s simulated, {} events, trace {:032x}", simulated.as_secs_f64(), trace.lines, trace.hash)
     }
 }
 

@@ -68,8 +68,11 @@ fn show(plan: &Plan) {
 fn replay_one(args: &ReplayArgs, scenario: &'static Scenario, seed: u64, plan: Plan) -> Outcome {
     let output = args.trace.then(|| Box::new(BufWriter::new(io::stdout())) as Box<dyn Write + Send>);
     let outcome = run(scenario, seed, plan, Options { output, until: args.until, disturb_us: args.disturb }).outcome;
-    let line = if args.json { outcome.to_json().to_string() } else { outcome.to_string() };
-    let _ = writeln!(io::stdout(), "{line}");
+    let mut lines = if args.json { outcome.to_json().to_string() } else { outcome.to_string() };
+    if !args.json {
+        lines.extend(outcome.counters.iter().map(|(name, count)| format!("\n  {name}: {count}")));
+    }
+    let _ = writeln!(io::stdout(), "{lines}");
     outcome
 }
 

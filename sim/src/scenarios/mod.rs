@@ -7,6 +7,7 @@ use crate::world::World;
 mod calm;
 mod echo;
 mod random;
+mod red;
 
 /// A workload, what goes wrong under it, and what must hold all the same.
 pub struct Scenario {
@@ -32,6 +33,7 @@ pub static ALL: &[&Scenario] = &[
     &random::SMOKE,
     &calm::IDLE,
     &calm::CONTROL,
+    &red::RED,
 ];
 
 /// The negative control of the proof of determinism: bulk, a round trip over 1 ms, and more than 10 s.

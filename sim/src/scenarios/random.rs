@@ -7,9 +7,9 @@ use crate::plan::{Caller, Fault, Network, Plan, Plans, Settings, Side, any_plan}
 
 pub(super) static RANDOM: Scenario = Scenario {
     name: "random",
-    about: "Callers of every kind, under one to six faults of every kind",
+    about: "Callers of every kind, under up to eight faults of every kind",
     swept: true,
-    plans: || any_plan(1..=6, 1..=6),
+    plans: || any_plan(1..=6, 0..=8),
     run: world,
 };
 

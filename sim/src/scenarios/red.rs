@@ -1,0 +1,28 @@
+//! A run that fails on purpose: to see what a failure looks like, and to check that failures are found, shrunk and kept.
+
+use super::{Scenario, world};
+use crate::history::{self, What};
+use crate::plan::any_plan;
+use crate::run::{Broken, Run};
+
+pub(super) static RED: Scenario = Scenario {
+    name: "red",
+    about: "As `random`, and fails when a caller loses its session, which is no guarantee: shows what a failure looks like",
+    swept: false,
+    plans: || any_plan(1..=6, 0..=8),
+    run,
+};
+
+fn run(run: &mut Run) -> Result<(), Broken> {
+    world(run)?;
+    let interrupted = history::since(0).into_iter().find_map(|entry| match entry.what {
+        What::Interrupted(caller, error) if error.contains("lost") => {
+            Some(format!("caller {caller} was interrupted: {error}"))
+        }
+        _ => None,
+    });
+    match interrupted {
+        None => Ok(()),
+        Some(what) => Err(Broken::new("scenario", what)),
+    }
+}
