@@ -115,8 +115,12 @@ pub(crate) fn heap_bytes() -> usize {
     HISTORY.with_borrow(|history| {
         let texts = history.iter().map(|entry| {
             let what = match &entry.what {
-                What::Live(text) | What::Draining(text) | What::Noted(text) | What::Silent(text) => text.capacity(),
-                What::Given(_, text) | What::Interrupted(_, text) => text.capacity(),
+                What::Live(text)
+                | What::Draining(text)
+                | What::Noted(text)
+                | What::Silent(text)
+                | What::Given(_, text)
+                | What::Interrupted(_, text) => text.capacity(),
                 What::Closed(session, reason) => session.capacity() + reason.capacity(),
                 What::Holds(sessions, local) => {
                     let vector = sessions.capacity() * size_of::<String>();

@@ -96,6 +96,7 @@ enum Command {
 const CAPSULES: &str = "target/sim-failures";
 
 #[derive(Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 struct SweepArgs {
     /// How many seeds. Every scenario runs with every seed. Default: 100, or no end with --minutes or --until-stable.
     #[arg(long, value_name = "N")]

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use evermux::{MuxManager, Session, Stopped};
@@ -46,8 +46,7 @@ pub struct Board {
     pub plan: Plan,
     /// The counters of the run.
     pub counters: Counters,
-    /// The host that the establisher's name for its peer stands for.
-    pub target: Arc<Mutex<&'static str>>,
+    target: Arc<Mutex<&'static str>>,
     /// Cancels what every caller is doing.
     pub cancel: watch::Sender<u64>,
     hosts: BTreeMap<&'static str, HostBoard>,
@@ -110,6 +109,16 @@ impl Board {
 
     fn host(&self, name: &str) -> &HostBoard {
         &self.hosts[name]
+    }
+
+    /// The host that the establisher's name for its peer stands for.
+    pub fn target(&self) -> &'static str {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the establisher's name for its peer stand for another host.
+    pub fn move_to(&self, host: &'static str) {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = host;
     }
 
     /// What faults do to the sockets of a host.
@@ -180,7 +189,7 @@ impl Board {
 
     /// Whether a host is the one of its side that sessions are made with.
     fn is_current(&self, node: Node) -> bool {
-        node.side == Side::Establisher || *self.target.lock().expect("nothing panics under this lock") == node.host
+        node.side == Side::Establisher || self.target() == node.host
     }
 }
 
@@ -404,7 +413,7 @@ impl Calling {
                     board.counters.add("pieces of work", 1);
                     board.done.borrow_mut().push(begun);
                     if begun >= faults_end {
-                        board.served.borrow_mut().entry(self.index).or_insert(now() - faults_end);
+                        board.served.borrow_mut().entry(self.index).or_insert(now().saturating_sub(faults_end));
                     }
                 }
                 Ok(Err(what)) => note(self.node.host, What::Broken(what)),

@@ -144,6 +144,10 @@ impl Plan {
     }
 
     /// The settings of a side, with this seed.
+    ///
+    /// # Panics
+    ///
+    /// When a plan that was written by hand has settings that evermux refuses.
     pub fn config(&self, side: Side, seed: u64) -> Config {
         let settings = self.settings;
         let percent = match side {

@@ -147,6 +147,10 @@ impl fmt::Display for Outcome {
 }
 
 /// Draws the plan of a scenario for a seed.
+///
+/// # Panics
+///
+/// When a scenario's strategy rejects what it draws.
 pub fn plan_of(scenario: &Scenario, seed: u64) -> Plan {
     use proptest::strategy::ValueTree as _;
 

@@ -48,7 +48,7 @@ impl Tally {
         }
         self.states.extend(&outcome.states);
         // A point for each doubling, and some between.
-        if self.runs % (self.runs.next_power_of_two() / 8).max(1) == 0 {
+        if self.runs.is_multiple_of((self.runs.next_power_of_two() / 8).max(1)) {
             self.mark();
         }
     }

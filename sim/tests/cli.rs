@@ -38,7 +38,8 @@ fn shards_share_the_seeds_and_merge_adds_them_up() {
     let directory = scratch("merge");
     let file = |name: &str| directory.join(name).to_str().unwrap().to_owned();
     let sweep = |more: &[&str], json: &str| {
-        let swept = sim(&[&["sweep", "--scenario", "smoke", "--from", "7", "--seeds", "8"], more, &["--json", json]].concat());
+        let swept =
+            sim(&[&["sweep", "--scenario", "smoke", "--from", "7", "--seeds", "8"], more, &["--json", json]].concat());
         assert!(swept.status.success(), "{}", text(&swept.stdout));
     };
     let (whole, first, second) = (file("whole.jsonl"), file("first.jsonl"), file("second.jsonl"));

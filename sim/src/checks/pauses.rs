@@ -19,6 +19,7 @@ pub(super) struct Pauses {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Establisher {
     /// Attempts that failed and sessions that died young, since the last stable one.
     failures: u32,
@@ -118,9 +119,10 @@ impl Check for Pauses {
             if establisher.stops || establisher.connecting || !establisher.dials {
                 continue;
             }
-            let most = match stable {
-                true => Duration::ZERO,
-                false => self.pause(establisher.failures).mul_f32(1.0 + self.config.backoff_jitter()),
+            let most = if stable {
+                Duration::ZERO
+            } else {
+                self.pause(establisher.failures).mul_f32(1.0 + self.config.backoff_jitter())
             };
             let paused = now.saturating_sub(ended);
             if paused > most + self.grain {

@@ -90,11 +90,12 @@ fn replay_capsule(args: &ReplayArgs, capsule: &Capsule) -> ExitCode {
     let same = format!("{:032x}", outcome.trace.hash) == capsule.trace;
     if !args.json && args.until.is_none() {
         let (by, at) = (capsule.what.as_deref().unwrap_or("nothing"), capsule.revision.as_deref().unwrap_or("unknown"));
-        match same {
-            true => println!("the trace is the one in the capsule, to the last byte"),
-            false => println!(
-                "the trace is not the one in the capsule, which was written by revision {at}, and in which this was broken: {by}"
-            ),
+        if same {
+            println!("the trace is the one in the capsule, to the last byte");
+        } else {
+            println!(
+                "the trace is not the one in the capsule, which is of revision {at}, and in which this was broken: {by}"
+            );
         }
     }
     match (same || args.until.is_some(), outcome.result.is_ok()) {

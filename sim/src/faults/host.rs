@@ -47,7 +47,7 @@ pub(super) const ADDRESS_CHANGE: Kind = Kind {
     begin: |world, _| {
         let old = world.target();
         let new = if old == RECEIVER { OTHER } else { RECEIVER };
-        *world.board.target.lock().expect("nothing panics under this lock") = new;
+        world.board.move_to(new);
         world.lose(ESTABLISHER, old);
         world.lose(old, ESTABLISHER);
         Kept { hosts: vec![old] }

@@ -37,11 +37,11 @@ pub(super) static HARMLESS: Scenario = Scenario {
         };
         let (long, short) = (named(Harm::None), named(Harm::Delay));
         let long = (long, any_fault(40_000, 30_000)).prop_map(|(kind, mut fault)| {
-            fault.kind = kind.to_owned();
+            kind.clone_into(&mut fault.kind);
             fault
         });
         let short = (short, any_fault(40_000, SHORT_MS)).prop_map(|(kind, mut fault)| {
-            fault.kind = kind.to_owned();
+            kind.clone_into(&mut fault.kind);
             fault
         });
         let faults = (vec(long, 1..=5), vec(short, 0..=2)).prop_map(|(long, short)| [long, short].concat());
