@@ -17,6 +17,7 @@ pub mod checks;
 pub mod faults;
 pub mod history;
 pub mod interpose;
+pub mod lossy;
 pub mod memory;
 pub mod net;
 pub mod node;

@@ -27,6 +27,9 @@ use crate::plan::{self, Plan};
 use crate::scenarios::{self, Scenario};
 use crate::trace;
 
+/// How many datagrams a socket holds for a reader. turmoil drops those on top without a word, and its default is 64.
+const UDP_CAPACITY: usize = 4_096;
+
 /// A guarantee that did not hold.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Broken {
@@ -258,7 +261,7 @@ impl Run {
             .min_message_latency(latency)
             .max_message_latency(latency)
             .tcp_capacity(network.capacity)
-            .udp_capacity(4096);
+            .udp_capacity(UDP_CAPACITY);
         if network.random_order {
             builder.enable_random_order();
         }
@@ -425,6 +428,11 @@ impl Counters {
     /// Adds to a counter.
     pub fn add(&self, name: impl Into<Cow<'static, str>>, count: u64) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.entry(name.into()).or_default() += count;
+    }
+
+    /// How often something happened so far.
+    pub fn get(&self, name: &str) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.get(name).copied().unwrap_or_default()
     }
 
     /// Keeps how long something took, if it came nearer to its bound than before.
