@@ -41,7 +41,7 @@ pub(super) struct Sender {
     resend: bool,
     round_trip: RoundTrip,
     timer: Option<Instant>,
-    /// Since when the peer has said nothing about what waits for it.
+    /// Since when the peer has said nothing about what is in flight, or about a probe.
     silent_since: Option<Instant>,
 }
 
@@ -174,12 +174,12 @@ impl Sender {
         }
         if self.next == self.acked {
             // The answer to a probe.
-            self.silent_since = self.silent_since.map(|_| now);
+            self.silent_since = None;
         }
         if self.edge > edge {
             if self.next == self.acked {
                 // The window at last: what is sent now has a timer of its own.
-                (self.timer, self.silent_since) = (None, None);
+                self.timer = None;
                 self.round_trip.back_offs = 0;
             }
             return Acked::Progress;
@@ -225,6 +225,7 @@ impl Sender {
             return Expired::Resend;
         }
         self.timer = Some(now + self.round_trip.timeout());
+        self.silent_since.get_or_insert(now);
         if self.edge > self.next { Expired::Override } else { Expired::Probe }
     }
 
@@ -247,22 +248,17 @@ impl Sender {
         let is_last = self.next + length == self.end();
         let worthwhile = length >= (PAYLOAD_MAX as u64).min(self.window_max / 2) || is_last || small;
         let next = self.next + length + u64::from(piece.fin);
-        if next > self.next && worthwhile {
+        let is_sent = next > self.next && worthwhile;
+        if is_sent {
             self.next = next;
             if self.recover.is_none() {
                 self.round_trip.begin(now, next);
             }
-            self.wait(now);
-            return Some(piece);
+            self.silent_since.get_or_insert(now);
         }
-        self.wait(now);
-        None
-    }
-
-    /// Starts the timer, if it does not run, for what is in flight or waits for a window.
-    fn wait(&mut self, now: Instant) {
+        // It runs for what is in flight, or for a window.
         self.timer.get_or_insert(now + self.round_trip.timeout());
-        self.silent_since.get_or_insert(now);
+        is_sent.then_some(piece)
     }
 
     /// A segment from `seq` on that ends before `limit`.
@@ -316,4 +312,71 @@ impl RoundTrip {
 
 fn index(count: u64) -> usize {
     usize::try_from(count).expect("less than a buffer")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lossy::Flags;
+
+    const MS: Duration = Duration::from_millis(1);
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn ack(number: u64) -> Segment {
+        let destination = "192.168.0.1:80".parse().unwrap();
+        Segment { source: 1, destination, flags: Flags::ACK, seq: 0, ack: number, window: 10_000, payload: Vec::new() }
+    }
+
+    /// A sender whose SYN was acknowledged after 20 ms.
+    fn open(start: Instant) -> Sender {
+        let mut sender = Sender::new(0, 10_000);
+        sender.send_syn(start);
+        assert_eq!(sender.on_ack(start + 20 * MS, &ack(1)), Acked::Progress);
+        sender
+    }
+
+    fn timeout(sender: &Sender, now: Instant) -> Duration {
+        sender.deadline().expect("something is in flight") - now
+    }
+
+    #[test]
+    fn the_timeout_follows_the_round_trip_and_doubles() {
+        let start = Instant::now();
+        let mut sender = open(start);
+        sender.write(b"0123456789");
+        assert!(sender.send(start, false).is_some());
+        assert_eq!(timeout(&sender, start), RTO_MIN);
+        let mut now = start;
+        for pause in [400, 800, 1_600] {
+            now = sender.deadline().unwrap();
+            assert_eq!(sender.expire(now), Expired::Resend);
+            assert_eq!(timeout(&sender, now), pause * MS);
+        }
+        // What was sent again is not measured: nobody knows which of the two is acknowledged (Karn).
+        assert_eq!(sender.on_ack(now + 900 * MS, &ack(11)), Acked::Progress);
+        assert_eq!(sender.deadline(), None);
+        sender.write(b"0");
+        assert!(sender.send(now, false).is_some());
+        assert_eq!(timeout(&sender, now), RTO_MIN);
+        // This is: 7/8 of 20 ms and 1/8 of 900 ms, and four times 3/4 of 10 ms and 1/4 of 880 ms.
+        assert_eq!(sender.on_ack(now + 900 * MS, &ack(12)), Acked::Progress);
+        sender.write(b"0");
+        assert!(sender.send(now, false).is_some());
+        assert_eq!(timeout(&sender, now), 1_040 * MS);
+    }
+
+    #[test]
+    fn a_segment_that_is_neither_full_nor_the_last_waits_for_a_larger_window() {
+        let start = Instant::now();
+        let mut sender = Sender { capacity: 20_000, ..open(start) };
+        sender.write(&vec![0; 20_000]);
+        let sent = std::iter::from_fn(|| sender.send(start, false)).map(|piece| piece.payload.len());
+        assert_eq!(sent.collect::<Vec<_>>(), [1_400; 7]);
+        let full = Segment { window: 200, ..ack(9_801) };
+        assert_eq!(sender.on_ack(start, &full), Acked::Progress);
+        assert_eq!(sender.send(start, false).map(|piece| piece.payload.len()), None);
+        // If nothing else comes, it goes all the same.
+        assert_eq!(sender.expire(start + SECOND), Expired::Override);
+        assert_eq!(sender.send(start + SECOND, true).map(|piece| piece.payload.len()), Some(200));
+    }
 }

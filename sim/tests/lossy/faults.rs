@@ -80,6 +80,21 @@ fn a_window_that_opens_is_announced() {
     network.finish(SECOND * 30);
 }
 
+/// A reader that answers is there, however long it does not read.
+#[test]
+fn a_window_that_stays_closed_for_longer_than_the_abort_timeout_aborts_nothing() {
+    let mut network = Network::new(1);
+    network.settings.user_timeout = SECOND * 30;
+    network.client(SERVER, |stack| async move {
+        let mut stream = stack.bind(PORT)?.accept().await?;
+        sleep(SECOND * 150).await;
+        assert!(read(&mut stream, 300_000).await? == bytes(1, 300_000));
+        Ok(())
+    });
+    network.client(CLIENT, |stack| async move { stack.connect(server()).await?.write_all(&bytes(1, 300_000)).await });
+    network.finish(SECOND * 160);
+}
+
 /// It ends nothing, whichever direction is cut.
 #[test]
 fn a_one_way_partition_of_5_seconds_is_lived_through() {

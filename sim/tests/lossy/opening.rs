@@ -186,6 +186,21 @@ fn a_syn_that_comes_once_more_much_later_makes_no_connection() {
     }
 }
 
+#[test]
+fn two_that_wait_for_connections_are_both_served_when_two_arrive_together() {
+    let mut network = Network::new(1);
+    network.client(SERVER, |stack| async move {
+        let listener = stack.bind(PORT)?;
+        let both = async { tokio::try_join!(listener.accept(), listener.accept()) };
+        timeout(SECOND, both).await??;
+        Ok(())
+    });
+    network.client(CLIENT, |stack| async move {
+        tokio::try_join!(stack.connect(server()), stack.connect(server())).map(drop)
+    });
+    network.finish(SECOND * 2);
+}
+
 /// What a listener had not given out is given out with its end.
 #[test]
 fn a_connection_that_dies_in_the_backlog_is_accepted_and_says_so() {

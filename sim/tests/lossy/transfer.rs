@@ -81,6 +81,23 @@ fn a_good_network_is_used_by_whole_windows() {
     assert!(elapsed < Duration::from_millis(700), "a mebibyte took {elapsed:?}");
 }
 
+/// The first measurement is that of the handshake.
+#[test]
+fn a_way_that_is_longer_than_the_least_timeout_causes_no_retransmission() {
+    let far = Conditions { latency: Duration::from_millis(300), ..Conditions::default() };
+    let mut network = Network::with(1, &far);
+    network.client(SERVER, |stack| async move { echo(stack.bind(PORT)?.accept().await?).await });
+    network.client(CLIENT, |stack| async move {
+        let mut stream = stack.connect(server()).await?;
+        for round in 0..20 {
+            ask(&mut stream, round, 1_000).await?;
+        }
+        Ok(())
+    });
+    network.finish(SECOND * 30);
+    assert_eq!(network.count("retransmitted segments"), 0);
+}
+
 #[test]
 fn one_lost_segment_of_many_is_sent_again_before_any_timeout() {
     let mut network = Network::new(1);
