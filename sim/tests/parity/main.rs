@@ -1,0 +1,6 @@
+//! The same programs on the kernel's TCP, on turmoil's, and on the lossy one: what an application sees must be the same.
+//! Where it is not, [`table`] says what is seen, and why.
+
+mod programs;
+mod table;
+mod transport;
