@@ -138,6 +138,11 @@ impl Stack {
         Ok(Listener { shared: Arc::clone(&self.0), port, arrived })
     }
 
+    /// How many streams of this host have not been dropped.
+    pub fn open_streams(&self) -> usize {
+        self.0.lock().connections.values().filter(|it| it.owner == Owner::Stream).count()
+    }
+
     /// Waits until no connection is left but in TIME-WAIT. The stack of a turmoil client ends with its future: whoever
     /// wrote something and dropped the stream waits here for the delivery.
     pub async fn settled(&self) {

@@ -192,7 +192,6 @@ fn a_new_connection_may_take_the_place_of_one_in_time_wait() {
         if turmoil::sim_elapsed().unwrap() > SECOND {
             stream.write_all(b"again").await?;
         }
-        stream.shutdown().await?;
         expect_end(&mut stream).await
     });
     network.until(SECOND);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sim::lossy::{Flags, Segment, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 
 use crate::network::{CLIENT, Network, PORT, SERVER, bytes, echo, expect_end, lose, read, server};
 
@@ -80,6 +80,26 @@ fn a_window_that_opens_is_announced() {
     network.finish(SECOND * 30);
 }
 
+/// What is sent into it has a timeout of its own: the next probe would have been at 12.6 s.
+#[test]
+fn what_is_lost_when_a_window_opens_is_sent_again_soon() {
+    let mut network = Network::new(1);
+    network.client(SERVER, |stack| async move {
+        let mut stream = stack.bind(PORT)?.accept().await?;
+        sleep(SECOND * 10).await;
+        assert!(read(&mut stream, 100_000).await? == bytes(1, 100_000));
+        Ok(())
+    });
+    network.client(CLIENT, |stack| async move { stack.connect(server()).await?.write_all(&bytes(1, 100_000)).await });
+    network.until(SECOND * 10);
+    network.from_client.change(|it| it.loss = 1.0);
+    network.until(SECOND * 10 + SECOND / 10);
+    network.from_client.change(|it| it.loss = 0.0);
+    let elapsed = network.finish(SECOND * 30);
+    assert!(network.count("retransmitted segments") > 0);
+    assert!(elapsed < SECOND * 12, "{elapsed:?}");
+}
+
 /// A reader that answers is there, however long it does not read.
 #[test]
 fn a_window_that_stays_closed_for_longer_than_the_abort_timeout_aborts_nothing() {
@@ -120,6 +140,30 @@ fn a_one_way_partition_of_5_seconds_is_lived_through() {
         assert!(elapsed > SECOND * 13 && elapsed < SECOND * 20, "{elapsed:?}");
         assert!((5..30).contains(&network.count("retransmitted segments")), "{:?}", network.counters);
     }
+}
+
+#[test]
+fn the_weather_may_change_at_any_time() {
+    let mut network = Network::new(1);
+    network.client(SERVER, |stack| async move { echo(stack.bind(PORT)?.accept().await?).await });
+    network.client(CLIENT, |stack| async move {
+        let mut stream = stack.connect(server()).await?;
+        let mut seconds = interval(SECOND);
+        for round in 0..10 {
+            seconds.tick().await;
+            let begun = Instant::now();
+            stream.write_all(&bytes(round, 1_000)).await?;
+            assert!(read(&mut stream, 1_000).await? == bytes(round, 1_000));
+            let is_storm = begun.elapsed() > SECOND * 3;
+            assert_eq!(is_storm, round == 4, "round {round} took {:?}", begun.elapsed());
+        }
+        Ok(())
+    });
+    network.until(Duration::from_millis(3_500));
+    network.from_client.change(|it| it.loss = 1.0);
+    network.until(Duration::from_millis(8_500));
+    network.from_client.change(|it| it.loss = 0.0);
+    network.finish(SECOND * 20);
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! Handshakes: their losses and limits, and segments that come too late for them.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -187,12 +188,44 @@ fn a_syn_that_comes_once_more_much_later_makes_no_connection() {
 }
 
 #[test]
-fn two_that_wait_for_connections_are_both_served_when_two_arrive_together() {
+fn a_host_connects_to_itself_by_either_address() {
     let mut network = Network::new(1);
     network.client(SERVER, |stack| async move {
         let listener = stack.bind(PORT)?;
-        let both = async { tokio::try_join!(listener.accept(), listener.accept()) };
-        timeout(SECOND, both).await??;
+        for ip in [turmoil::lookup(SERVER), std::net::Ipv4Addr::LOCALHOST.into()] {
+            let (near, far) = tokio::join!(stack.connect((ip, PORT).into()), listener.accept());
+            let (mut near, mut far) = (near?, far?);
+            assert_eq!((near.local_addr(), near.peer_addr()), (far.peer_addr(), far.local_addr()));
+            assert_eq!(far.local_addr().ip(), ip);
+            near.write_all(b"hello").await?;
+            assert_eq!(read(&mut far, 5).await?, b"hello");
+        }
+        Ok(())
+    });
+    network.finish(SECOND * 2);
+}
+
+#[test]
+fn a_host_has_one_stack() {
+    let mut network = Network::new(1);
+    let another = network.stack(SERVER);
+    network.client(SERVER, |stack| async move {
+        assert_eq!(another().await.unwrap_err().kind(), ErrorKind::AddrInUse);
+        assert_eq!(stack.open_streams(), 0);
+        Ok(())
+    });
+    network.finish(SECOND);
+}
+
+#[test]
+fn two_that_wait_for_connections_are_both_served_when_two_arrive_together() {
+    let mut network = Network::new(1);
+    network.client(SERVER, |stack| async move {
+        let listener = Arc::new(stack.bind(PORT)?);
+        let waiting = [Arc::clone(&listener), listener];
+        for accepted in waiting.map(|it| tokio::spawn(async move { timeout(SECOND, it.accept()).await? })) {
+            accepted.await??;
+        }
         Ok(())
     });
     network.client(CLIENT, |stack| async move {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sim::lossy::{Conditions, Stack, Stream};
+use sim::lossy::{Conditions, Fate, Stack, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::network::{CLIENT, Network, PORT, SERVER, bytes, echo, expect_end, lose, read, server};
@@ -79,6 +79,26 @@ fn a_good_network_is_used_by_whole_windows() {
     network.client(CLIENT, |stack| async move { stack.connect(server()).await?.write_all(&vec![7; 1 << 20]).await });
     let elapsed = network.finish(SECOND * 5);
     assert!(elapsed < Duration::from_millis(700), "a mebibyte took {elapsed:?}");
+}
+
+/// Two ACKs that repeat a number are no loss.
+#[test]
+fn a_segment_that_two_others_overtake_is_not_sent_again() {
+    let mut network = Network::new(1);
+    let mut sent = 0;
+    network.from_client.judge(move |segment| {
+        sent += u32::from(!segment.payload.is_empty());
+        if sent == 1 && !segment.payload.is_empty() { Fate::Late(SECOND / 10) } else { Fate::Sent }
+    });
+    network.client(SERVER, |stack| async move {
+        let mut stream = stack.bind(PORT)?.accept().await?;
+        assert_eq!(read(&mut stream, 4_200).await?, bytes(1, 4_200));
+        Ok(())
+    });
+    network.client(CLIENT, |stack| async move { stack.connect(server()).await?.write_all(&bytes(1, 4_200)).await });
+    network.finish(SECOND * 5);
+    assert_eq!(network.count("out of order segments"), 2);
+    assert_eq!(network.count("retransmitted segments"), 0);
 }
 
 /// The first measurement is that of the handshake.
