@@ -19,8 +19,9 @@ use tracing::info;
 
 use crate::bounds;
 use crate::history::{What, broken, note};
-use crate::net::{Condition, Conditions, Connector, Listener};
-use crate::plan::{Caller, Plan, Side};
+use crate::lossy::{self, Stack, Weather};
+use crate::net::{Carrier, Condition, Conditions, Connector, Listener};
+use crate::plan::{Caller, Plan, Side, Transport};
 use crate::run::{Broken, Counters, rng};
 use crate::work::{self, Failed, Piece, protocol};
 
@@ -73,6 +74,8 @@ struct HostBoard {
     manager: RefCell<Option<MuxManager>>,
     errands: RefCell<Vec<Errand>>,
     errand: Notify,
+    weather: Weather,
+    carrier: RefCell<Carrier>,
     starts: Cell<u64>,
 }
 
@@ -86,6 +89,8 @@ impl Board {
                 manager: RefCell::default(),
                 errands: RefCell::default(),
                 errand: Notify::new(),
+                weather: weather(plan.network.transport),
+                carrier: RefCell::new(Carrier::Turmoil),
                 starts: Cell::new(0),
             };
             (name, board)
@@ -124,6 +129,17 @@ impl Board {
     /// What faults do to the sockets of a host.
     pub fn conditions(&self, host: &str) -> &Conditions {
         &self.host(host).conditions
+    }
+
+    /// The TCP of a host that is up.
+    pub fn carrier(&self, host: &str) -> Carrier {
+        self.host(host).carrier.borrow().clone()
+    }
+
+    /// Dials the port that receivers listen on, from a host.
+    pub fn connector(&self, host: &str, name: Arc<Mutex<&'static str>>, conditions: Conditions) -> Connector {
+        let handshake = self.plan.network.handshake;
+        Connector { carrier: self.carrier(host), name, port: PORT, conditions, handshake }
     }
 
     /// The manager that runs on a host.
@@ -193,6 +209,18 @@ impl Board {
     }
 }
 
+/// What the network does to the segments of each host.
+fn weather(transport: Transport) -> Weather {
+    let Transport::Lossy { loss, duplication, reordering } = transport else { return Weather::default() };
+    let share = |percent: u32| f64::from(percent.min(100)) / 100.0;
+    Weather::new(lossy::Conditions {
+        loss: share(loss),
+        duplication: share(duplication),
+        reordering: share(reordering),
+        ..lossy::Conditions::default()
+    })
+}
+
 /// What a host does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Node {
@@ -208,6 +236,7 @@ impl Node {
     /// Runs the host until the run ends: a manager after the other, callers, and errands.
     pub async fn run(self, board: Rc<Board>) -> turmoil::Result {
         note(self.host, What::Up);
+        self.start_carrier(&board).await?;
         let (managers, watched) = watch::channel(None);
         tokio::task::spawn_local(run_errands(Rc::clone(&board), self.host));
         let mut end = board.end.subscribe();
@@ -251,6 +280,16 @@ impl Node {
         }
     }
 
+    /// Starts the TCP of the host, where turmoil's is not used.
+    async fn start_carrier(self, board: &Board) -> io::Result<()> {
+        let host = board.host(self.host);
+        let Transport::Lossy { .. } = board.plan.network.transport else { return Ok(()) };
+        let rng = rng(board.seed, &format!("TCP of {} at {:?}", self.host, now()));
+        let stack = Stack::start(host.weather.clone(), rng, board.counters.clone()).await?;
+        host.carrier.replace(Carrier::Lossy(stack));
+        Ok(())
+    }
+
     async fn start(self, board: &Rc<Board>) -> Result<MuxManager, Box<dyn std::error::Error>> {
         let host = board.host(self.host);
         // Each manager of a host draws other jitter.
@@ -259,14 +298,14 @@ impl Node {
         let conditions = host.conditions.clone();
         Ok(match self.side {
             Side::Establisher => {
-                let connector =
-                    Connector::new(Arc::clone(&board.target), PORT, conditions, board.plan.network.handshake);
+                let connector = board.connector(self.host, Arc::clone(&board.target), conditions);
                 MuxManager::establish_with(connector).name(self.host).config(config).start().await?
             }
             Side::Receiver => {
                 // Taken by the manager before this one, were its shutdown not complete.
-                let listener =
-                    Listener::bind(PORT, conditions, board.plan.network.handshake).await.map_err(|error| {
+                let listener = Listener::bind(board.carrier(self.host), PORT, conditions, board.plan.network.handshake)
+                    .await
+                    .map_err(|error| {
                         Broken::new("G5", format!("the port of {} is not free after a shutdown: {error}", self.host))
                     })?;
                 MuxManager::receive_with(listener).name(self.host).config(config).start().await?

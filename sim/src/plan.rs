@@ -14,7 +14,7 @@ use proptest::test_runner::{Config as RunnerConfig, RngAlgorithm, TestRng, TestR
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::run::rng;
+use crate::run::{TICK, rng};
 use crate::{faults, work};
 
 /// What a run does.
@@ -60,6 +60,15 @@ pub struct Network {
 pub enum Transport {
     /// turmoil's TCP: fast, loses nothing, and repairs nothing.
     Turmoil,
+    /// The simulation's own TCP, which lives through loss, over a network that loses segments.
+    Lossy {
+        /// How many segments in a hundred are lost.
+        loss: u32,
+        /// How many in a hundred arrive twice.
+        duplication: u32,
+        /// How many in a hundred are overtaken.
+        reordering: u32,
+    },
 }
 
 /// The settings of evermux.
@@ -214,7 +223,7 @@ impl Default for Network {
             capacity: 1024,
             chunk: 0,
             handshake: false,
-            tick_ms: 5,
+            tick_ms: TICK.as_millis().try_into().expect("a few"),
         }
     }
 }
@@ -243,12 +252,23 @@ pub fn tree(plans: &Plans, seed: u64) -> NewTree<Plans> {
     plans.new_tree(&mut TestRunner::new_with_rng(RunnerConfig::default(), rng))
 }
 
+/// Any transport: mostly the one that is fast.
+pub fn any_transport() -> BoxedStrategy<Transport> {
+    let lossy = (0..=10_u32, 0..=10_u32, 0..=20_u32).prop_map(|(loss, duplication, reordering)| Transport::Lossy {
+        loss,
+        duplication,
+        reordering,
+    });
+    proptest::prop_oneof![3 => Just(Transport::Turmoil), 1 => lossy].boxed()
+}
+
 /// Any network.
 pub fn any_network() -> BoxedStrategy<Network> {
     let chunk = proptest::prop_oneof![4 => Just(0), 1 => 64..2_000_usize];
     // A freeze holds back what is sent meanwhile: the capacity must take what a window allows.
-    (0..=50_u64, any::<bool>(), chunk, any::<bool>())
-        .prop_map(|(latency_ms, random_order, chunk, handshake)| Network {
+    (any_transport(), 0..=50_u64, any::<bool>(), chunk, any::<bool>())
+        .prop_map(|(transport, latency_ms, random_order, chunk, handshake)| Network {
+            transport,
             latency_ms,
             random_order,
             chunk,

@@ -27,6 +27,10 @@ use crate::plan::{self, Plan};
 use crate::scenarios::{self, Scenario};
 use crate::trace;
 
+/// By how much the simulated clock moves in one step, if the plan does not say otherwise. Hosts see what others sent at
+/// the next step.
+pub const TICK: Duration = Duration::from_millis(5);
+
 /// How many datagrams a socket holds for a reader. turmoil drops those on top without a word, and its default is 64.
 const UDP_CAPACITY: usize = 4_096;
 

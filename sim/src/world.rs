@@ -13,7 +13,7 @@ use crate::checks::{self, Check};
 use crate::faults::{self, Kind};
 use crate::history::{self, Entry, What, note};
 use crate::node::{Board, ESTABLISHER, Node, OTHER, RECEIVER};
-use crate::plan::{Fault, Side};
+use crate::plan::{Fault, Side, Transport};
 use crate::run::{Broken, Run};
 
 /// Two hosts, in the order of their names.
@@ -78,6 +78,9 @@ impl<'r> World<'r> {
             Node { host: ESTABLISHER, side: Side::Establisher, has_manager: true },
             Node { host: OTHER, side: Side::Receiver, has_manager: moves },
         ];
+        if let Transport::Lossy { .. } = board.plan.network.transport {
+            board.counters.add("runs over the lossy TCP", 1);
+        }
         for node in nodes {
             let board = Rc::clone(&board);
             run.host(node.host, move || node.run(Rc::clone(&board)));

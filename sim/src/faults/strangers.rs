@@ -11,7 +11,7 @@ use tokio::time::sleep;
 use super::{Concerns, Harm, Kind, nothing};
 use crate::history::{What, note};
 use crate::interpose::elapsed;
-use crate::net::{Conditions, Connector, Socket};
+use crate::net::{Conditions, Socket};
 use crate::node::{OTHER, PORT, RECEIVER};
 use crate::plan::Side;
 use crate::world::Kept;
@@ -27,12 +27,7 @@ pub(super) const RIVAL: Kind = Kind {
         let config = board.plan.config(Side::Establisher, board.seed ^ 1);
         world.errand(OTHER, async move {
             let name = format!("rival since {}", fault_begin.as_millis());
-            let connector = Connector::new(
-                Arc::new(Mutex::new(RECEIVER)),
-                PORT,
-                Conditions::default(),
-                board.plan.network.handshake,
-            );
+            let connector = board.connector(OTHER, Arc::new(Mutex::new(RECEIVER)), Conditions::default());
             let manager = MuxManager::establish_with(connector).name(name.as_str()).config(config).start().await;
             let Ok(manager) = manager else { return };
             note(&name, What::Starts);
@@ -55,12 +50,14 @@ pub(super) const STRANGERS: Kind = Kind {
     concerns: Concerns::Others,
     harm: Harm::None,
     begin: |world, fault| {
+        let carrier = world.board.carrier(OTHER);
         let (ends, many, degree) = (fault.end(), fault.between(1, STRANGERS_MAX), fault.degree);
         for stranger in 0..many {
+            let carrier = carrier.clone();
             world.errand(OTHER, async move {
                 let conditions = Conditions::default();
                 sleep(Duration::from_millis(stranger * 7)).await;
-                let Ok(mut socket) = Socket::connect(RECEIVER, PORT, &conditions).await else { return };
+                let Ok(mut socket) = Socket::connect(&carrier, RECEIVER, PORT, &conditions).await else { return };
                 match (stranger + u64::from(degree)) % 3 {
                     0 => sleep(ends.saturating_sub(elapsed())).await,
                     1 => {

@@ -16,7 +16,6 @@
 use std::time::Duration;
 
 mod connection;
-mod provider;
 mod receiver;
 mod segment;
 mod sender;
@@ -24,7 +23,6 @@ mod stack;
 mod stream;
 mod weather;
 
-pub use provider::Connector;
 pub use segment::{Flags, PAYLOAD_MAX, Segment};
 pub use stack::{Listener, Stack, UDP_PORT};
 pub use stream::Stream;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use evermux::error::ConnectError;
 use evermux::{Connect, Connected};
 
+use super::carrier::Carrier;
 use super::conditions::{Condition, Conditions};
 use super::socket::{HELLO, Socket};
 use tokio::io::AsyncWriteExt;
@@ -13,18 +14,16 @@ use tokio::io::AsyncWriteExt;
 /// Dials a port of a host by its name, which may come to stand for another host.
 #[derive(Clone, Debug)]
 pub struct Connector {
-    name: Arc<Mutex<&'static str>>,
-    port: u16,
-    conditions: Conditions,
-    handshake: bool,
-}
-
-impl Connector {
-    /// Dials this port of the host that the name stands for, from a host under these conditions, and begins with a
-    /// handshake of the transport's own, or does not.
-    pub fn new(name: Arc<Mutex<&'static str>>, port: u16, conditions: Conditions, handshake: bool) -> Self {
-        Self { name, port, conditions, handshake }
-    }
+    /// The TCP of the host that dials.
+    pub carrier: Carrier,
+    /// The host that is dialled.
+    pub name: Arc<Mutex<&'static str>>,
+    /// Its port.
+    pub port: u16,
+    /// What faults do to the sockets of the host that dials.
+    pub conditions: Conditions,
+    /// Whether a connection begins with a handshake of the transport's own.
+    pub handshake: bool,
 }
 
 impl Connect for Connector {
@@ -36,7 +35,7 @@ impl Connect for Connector {
             pending::<()>().await;
         }
         let host = *self.name.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut socket = Socket::connect(host, self.port, &self.conditions).await?;
+        let mut socket = Socket::connect(&self.carrier, host, self.port, &self.conditions).await?;
         if self.handshake {
             socket.write_all(&[HELLO]).await?;
         }

@@ -2,15 +2,15 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::task::Poll;
 
 use evermux::error::AcceptError;
 use evermux::{Accept, Connected};
 use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
-use turmoil::net::TcpListener;
 
+use super::carrier::{Bound, Carrier};
 use super::conditions::{Condition, Conditions};
 use super::socket::{HELLO, Socket};
 use crate::history::{What, note};
@@ -20,6 +20,7 @@ use crate::history::{What, note};
 /// While its host [refuses](Condition::Refuse) connections, nothing is bound; while it is [silent](Condition::Silent),
 /// connections are accepted and left alone until then.
 pub struct Listener {
+    carrier: Carrier,
     port: u16,
     conditions: Conditions,
     handshake: bool,
@@ -28,17 +29,17 @@ pub struct Listener {
 }
 
 struct Inner {
-    bound: Option<TcpListener>,
+    bound: Option<Bound>,
     /// Accepted by a host that says nothing.
     silent: Vec<Socket>,
 }
 
 impl Listener {
-    /// Listens on a port of the host that is running, which is under these conditions, and begins
+    /// Listens on a port of the host whose TCP this is, which is under these conditions, and begins
     /// each connection with a handshake of the transport's own, or does not.
-    pub async fn bind(port: u16, conditions: Conditions, handshake: bool) -> io::Result<Self> {
-        let inner = Inner { bound: Some(bind(port).await?), silent: Vec::new() };
-        Ok(Self { port, conditions, handshake, inner: Mutex::new(inner) })
+    pub async fn bind(carrier: Carrier, port: u16, conditions: Conditions, handshake: bool) -> io::Result<Self> {
+        let inner = Inner { bound: Some(carrier.bind(port).await?), silent: Vec::new() };
+        Ok(Self { carrier, port, conditions, handshake, inner: Mutex::new(inner) })
     }
 
     /// Waits for the next connection.
@@ -63,7 +64,7 @@ impl Listener {
             let Inner { bound, silent } = &mut *inner;
             let listener = match bound {
                 Some(listener) => listener,
-                None => bound.insert(bind(self.port).await?),
+                None => bound.insert(self.carrier.bind(self.port).await?),
             };
             let accepted = {
                 let mut accept = std::pin::pin!(listener.accept());
@@ -81,7 +82,7 @@ impl Listener {
                 .await
             };
             match accepted {
-                Some(Ok((stream, _))) => {
+                Some(Ok(stream)) => {
                     let socket = Socket::new(stream, &self.conditions)?;
                     if !self.conditions.is(Condition::Silent) {
                         return Ok(socket);
@@ -100,10 +101,6 @@ impl Listener {
     pub fn local_addr(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.port))
     }
-}
-
-async fn bind(port: u16) -> io::Result<TcpListener> {
-    TcpListener::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), port)).await
 }
 
 impl Accept for Listener {

@@ -4,11 +4,13 @@
 //! turmoil's TCP does not retransmit. What is sent into a partition is lost for ever, and the connection with it: both
 //! ends stay silent after the repair, until someone notices.
 
+mod carrier;
 mod conditions;
 mod dial;
 mod listen;
 mod socket;
 
+pub use carrier::Carrier;
 pub use conditions::{Condition, Conditions, Cut};
 pub use dial::Connector;
 pub use listen::Listener;

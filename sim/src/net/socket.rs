@@ -9,15 +9,15 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::trace;
-use turmoil::net::TcpStream;
 use twox_hash::XxHash3_64;
 
+use super::carrier::{Carrier, Stream};
 use super::conditions::{Conditions, Open, Verdict};
 
 /// A simulated TCP connection. Its trace has the length and the hash of all that is read and written.
 #[derive(Debug)]
 pub struct Socket {
-    inner: TcpStream,
+    inner: Stream,
     local: SocketAddr,
     peer: SocketAddr,
     write_closed: bool,
@@ -33,15 +33,15 @@ pub(super) const HELLO: u8 = b'h';
 const SLOW_WRITE_MAX: usize = 1_400;
 
 impl Socket {
-    pub(super) fn new(inner: TcpStream, conditions: &Conditions) -> io::Result<Self> {
-        let (local, peer) = (inner.local_addr()?, inner.peer_addr()?);
+    pub(super) fn new(inner: Stream, conditions: &Conditions) -> io::Result<Self> {
+        let (local, peer) = inner.addresses()?;
         trace!(%local, %peer, "connected");
         Ok(Self { inner, local, peer, write_closed: false, busy: None, open: conditions.open() })
     }
 
-    /// Connects to a host by its name.
-    pub async fn connect(host: &str, port: u16, conditions: &Conditions) -> io::Result<Self> {
-        Self::new(TcpStream::connect((host, port)).await?, conditions)
+    /// Connects from a host with this TCP to another one by its name.
+    pub async fn connect(carrier: &Carrier, host: &str, port: u16, conditions: &Conditions) -> io::Result<Self> {
+        Self::new(carrier.connect(host, port).await?, conditions)
     }
 
     /// The address of this end.

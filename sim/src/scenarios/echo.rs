@@ -20,7 +20,7 @@ use tracing::info;
 use yamux::{Config, Connection, Mode};
 
 use super::Scenario;
-use crate::net::{Conditions, Listener, Socket};
+use crate::net::{Carrier, Conditions, Listener, Socket};
 use crate::plan::{Network, Plan, Settings};
 use crate::run::{Broken, Run};
 
@@ -63,7 +63,7 @@ fn run(run: &mut Run) -> Result<(), Broken> {
     let counters = run.counters();
     let callers = (0..CALLERS).map(|caller| run.rng(&format!("caller {caller}"))).collect::<Vec<_>>();
     run.client("client", async move {
-        let socket = Socket::connect("server", PORT, &Conditions::default()).await?;
+        let socket = Socket::connect(&Carrier::Turmoil, "server", PORT, &Conditions::default()).await?;
         let (open, opens) = mpsc::channel(1);
         let driver = tokio::spawn(drive(socket, Mode::Client, opens));
         let callers = callers.into_iter().map(|rng| tokio::spawn(call(open.clone(), rng))).collect::<Vec<_>>();
@@ -83,7 +83,7 @@ fn run(run: &mut Run) -> Result<(), Broken> {
 }
 
 async fn serve() -> turmoil::Result {
-    let listener = Listener::bind(PORT, Conditions::default(), false).await?;
+    let listener = Listener::bind(Carrier::Turmoil, PORT, Conditions::default(), false).await?;
     loop {
         let socket = listener.accept().await?;
         let (_, opens) = mpsc::channel(1);

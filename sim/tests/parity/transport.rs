@@ -12,6 +12,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use sim::lossy::{self, Stack, Weather};
+use sim::net::{Carrier, Conditions};
 use sim::run::Counters;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -175,7 +176,7 @@ impl Net for Turmoil {
     const STEP: Duration = Duration::from_secs(5);
 
     async fn bind(&self) -> io::Result<Self::Listener> {
-        sim::net::Listener::bind(PORT).await
+        sim::net::Listener::bind(Carrier::Turmoil, PORT, Conditions::default(), false).await
     }
 
     async fn accept(listener: &Self::Listener) -> io::Result<Self::Stream> {
@@ -183,7 +184,7 @@ impl Net for Turmoil {
     }
 
     async fn connect(&self) -> io::Result<Self::Stream> {
-        sim::net::Socket::connect(SERVER, PORT).await
+        sim::net::Socket::connect(&Carrier::Turmoil, SERVER, PORT, &Conditions::default()).await
     }
 }
 
