@@ -32,6 +32,8 @@ pub(crate) struct Failure {
     /// The guarantee, or `hang`, `panic` and so on.
     pub(crate) named: String,
     pub(crate) what: String,
+    /// Found by a real clock, which takes minutes.
+    pub(crate) stuck: bool,
 }
 
 /// Sweeps these seeds. `tell` hears how far it is.
@@ -56,6 +58,7 @@ pub(crate) fn sweep(
             seed: from,
             named: "hang".into(),
             what: format!("the sweep was still running after {} s", limit.as_secs()),
+            stuck: true,
         })),
         (Found::Nothing { runs: 0 }, _) | (Found::Nothing { .. }, None | Some(1..)) => Err(format!(
             "the sweep told of no run that failed, and ended with {}: {}",
@@ -71,7 +74,9 @@ pub(crate) fn test(command: Command, limit: Duration, tell: impl FnMut(&str)) ->
     let ended = follow(command, limit, tell)?;
     let failed = ended.lines.iter().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
     let failed: Vec<_> = failed.collect();
-    let fail = |named: &str, what: String| Ok(Found::Failure(Failure { seed: 0, named: named.into(), what }));
+    let fail = |named: &str, what: String| {
+        Ok(Found::Failure(Failure { seed: 0, named: named.into(), what, stuck: named == "hang" }))
+    };
     match ended.code {
         Some(0) => {
             let passed =
@@ -96,12 +101,9 @@ fn read(json: &str) -> Found {
             continue;
         }
         let what = value["what"].as_str().unwrap_or(outcome).to_owned();
-        let named = match (value["guarantee"].as_str(), outcome) {
-            (Some(guarantee), _) => guarantee,
-            (None, "lost") if what.starts_with("hang") => "hang",
-            (None, outcome) => outcome,
-        };
-        return Found::Failure(Failure { seed, named: named.into(), what });
+        let stuck = outcome == "lost" && what.starts_with("hang");
+        let named = if stuck { "hang" } else { value["guarantee"].as_str().unwrap_or(outcome) };
+        return Found::Failure(Failure { seed, named: named.into(), what, stuck });
     }
     Found::Nothing { runs }
 }
@@ -196,8 +198,8 @@ fn below(of: u32, pairs: &[(u32, u32)]) -> Vec<u32> {
 mod tests {
     use super::*;
 
-    fn failure(seed: u64, named: &str, what: &str) -> Found {
-        Found::Failure(Failure { seed, named: named.into(), what: what.into() })
+    fn failure(seed: u64, named: &str, what: &str, stuck: bool) -> Found {
+        Found::Failure(Failure { seed, named: named.into(), what: what.into(), stuck })
     }
 
     #[test]
@@ -205,16 +207,16 @@ mod tests {
         let passed = r#"{"seed":3,"outcome":"passed","guarantee":null,"what":null,"new":{}}"#;
         let failed = r#"{"seed":4,"outcome":"failed","guarantee":"G10","what":"late"}"#;
         let totals = r#"{"sweep":{"runs":2}}"#;
-        assert_eq!(read(&format!("{passed}\n{failed}\n{totals}\n")), failure(4, "G10", "late"));
+        assert_eq!(read(&format!("{passed}\n{failed}\n{totals}\n")), failure(4, "G10", "late", false));
         assert_eq!(read(&format!("{passed}\n{totals}\n{{\"seed\":")), Found::Nothing { runs: 1 });
     }
 
     #[test]
     fn a_run_without_an_outcome_has_a_name_too() {
         let hang = r#"{"seed":4,"outcome":"lost","what":"hang: time stood still"}"#;
-        assert_eq!(read(hang), failure(4, "hang", "hang: time stood still"));
-        assert_eq!(read(r#"{"seed":4,"outcome":"lost","what":"ended"}"#), failure(4, "lost", "ended"));
-        assert_eq!(read(r#"{"seed":4,"outcome":"diverged"}"#), failure(4, "diverged", "diverged"));
+        assert_eq!(read(hang), failure(4, "hang", "hang: time stood still", true));
+        assert_eq!(read(r#"{"seed":4,"outcome":"lost","what":"ended"}"#), failure(4, "lost", "ended", false));
+        assert_eq!(read(r#"{"seed":4,"outcome":"diverged"}"#), failure(4, "diverged", "diverged", false));
     }
 
     #[test]

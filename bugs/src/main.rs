@@ -37,7 +37,8 @@ const CLEAN_SEEDS: u64 = 10;
 /// A check that has never failed is not known to check anything. Each file NAME.patch in bugs/planted is our code with one
 /// mistake that really happened. For each, the workspace is copied to target/bugs/work, the patch is applied there, and the
 /// checker that it names is run until it fails: the simulation from several starts, or a test. A bug is caught when it is
-/// found from every start, and the checker names the guarantee that it should.
+/// found from every start, and the checker names the guarantee that it should. Where time stands still, which takes minutes
+/// to find out, one start is enough.
 ///
 /// The seed that finds a bug is also tried without the bug, and must pass there.
 #[derive(Parser)]
@@ -289,6 +290,7 @@ impl Hunter {
                         Found::Failure(failure) if patch.expects(&failure.named) => Some(failure.seed),
                         _ => None,
                     };
+                    let stuck = matches!(&found, Found::Failure(failure) if failure.stuck);
                     starts.push(Start { from, found });
                     if let Some(seed) = seed {
                         let without = hunt::sweep(&self.clean_sim(), arguments, (seed, 1), self.limit, |_| {})?;
@@ -298,6 +300,10 @@ impl Hunter {
                                 failure.named, failure.what
                             ));
                         }
+                    }
+                    if stuck {
+                        // It takes minutes each time, and the next start would tell nothing new.
+                        break;
                     }
                 }
             }
