@@ -34,11 +34,11 @@ const CLEAN_SEEDS: u64 = 10;
 
 /// Puts real mistakes back into evermux, one at a time, and sees whether the checkers find them.
 ///
-/// A check that has never failed is not known to check anything. Each file NAME.patch in bugs/planted is our code with one
-/// mistake that really happened. For each, the workspace is copied to target/bugs/work, the patch is applied there, and the
-/// checker that it names is run until it fails: the simulation from several starts, or a test. A bug is caught when it is
-/// found from every start, and the checker names the guarantee that it should. Where time stands still, which takes minutes
-/// to find out, one start is enough.
+/// A check that has never failed is not known to check anything. Each file NAME.patch in bugs/planted is our code with
+/// one mistake that really happened. For each, the workspace (what git tracks, as it is now) is copied to
+/// target/bugs/work, the patch is applied there, and the checker that it names is run until it fails: the simulation from
+/// several starts, or a test. A bug is caught when it is found from every start, and the checker names the guarantee that
+/// it should. Where time stands still, which takes minutes to find out, one start is enough.
 ///
 /// The seed that finds a bug is also tried without the bug, and must pass there.
 #[derive(Parser)]

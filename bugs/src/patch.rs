@@ -16,8 +16,7 @@ about: one sentence, what the mistake is and what a user would see.";
 /// Arguments of `sim sweep` that this program gives itself.
 const OURS: [&str; 5] = ["--from", "--seeds", "--json", "--keep-going", "--jobs"];
 
-/// What a checker may name beside a guarantee. None of them counts unless it is expected, but for a panic and a scenario
-/// that broke off.
+/// What a checker may name beside a guarantee. The last three count only where they are expected.
 pub(crate) const BESIDE_GUARANTEES: [&str; 5] = ["panic", "scenario", "hang", "lost", "diverged"];
 
 /// One mistake, and who has to find it.
@@ -72,10 +71,12 @@ impl Malformed {
 impl Patch {
     /// Whether a checker that names this has named what it should.
     pub(crate) fn expects(&self, named: &str) -> bool {
-        if self.expect.is_empty() {
-            !matches!(named, "hang" | "lost" | "diverged")
-        } else {
-            self.expect.iter().any(|expected| expected == named)
+        let is_expected = self.expect.iter().any(|expected| expected == named);
+        match self.caught_by {
+            // A test names no guarantee.
+            CaughtBy::Test(_) => is_expected || named == "test",
+            CaughtBy::Sim(_) if self.expect.is_empty() => !matches!(named, "hang" | "lost" | "diverged"),
+            CaughtBy::Sim(_) => is_expected,
         }
     }
 }
@@ -300,5 +301,9 @@ diff --git a/src/a.rs b/src/a.rs
         assert!(patch.expects("G3") && patch.expects("panic") && !patch.expects("hang") && !patch.expects("lost"));
         patch.expect.push("hang".into());
         assert!(patch.expects("hang") && !patch.expects("G3"));
+        patch.caught_by = CaughtBy::Test(Vec::new());
+        assert!(patch.expects("hang") && patch.expects("test"));
+        patch.expect.clear();
+        assert!(!patch.expects("hang") && patch.expects("test"));
     }
 }
