@@ -48,7 +48,13 @@ pub(crate) fn sweep(
     // What an earlier sweep left must not be taken for this one's.
     let _ = fs::remove_file(&json);
     let mut command = Command::new(sim);
-    command.arg("sweep").args(arguments).args(["--from", &from.to_string(), "--seeds", &seeds.to_string(), "--json"]);
+    command.args(["sweep", "--no-capsules"]).args(arguments).args([
+        "--from",
+        &from.to_string(),
+        "--seeds",
+        &seeds.to_string(),
+        "--json",
+    ]);
     command.arg(&json);
     let ended = follow(command, limit, tell)?;
     let found = read(&fs::read_to_string(&json).unwrap_or_default());
@@ -101,8 +107,8 @@ fn read(json: &str) -> Found {
             continue;
         }
         let what = value["what"].as_str().unwrap_or(outcome).to_owned();
-        let stuck = outcome == "lost" && what.starts_with("hang");
-        let named = if stuck { "hang" } else { value["guarantee"].as_str().unwrap_or(outcome) };
+        let named = value["guarantee"].as_str().unwrap_or(outcome);
+        let stuck = named == "hang";
         return Found::Failure(Failure { seed, named: named.into(), what, stuck });
     }
     Found::Nothing { runs }
@@ -213,8 +219,8 @@ mod tests {
 
     #[test]
     fn a_run_without_an_outcome_has_a_name_too() {
-        let hang = r#"{"seed":4,"outcome":"lost","what":"hang: time stood still"}"#;
-        assert_eq!(read(hang), failure(4, "hang", "hang: time stood still", true));
+        let hang = r#"{"seed":4,"outcome":"failed","guarantee":"hang","what":"time stood still"}"#;
+        assert_eq!(read(hang), failure(4, "hang", "time stood still", true));
         assert_eq!(read(r#"{"seed":4,"outcome":"lost","what":"ended"}"#), failure(4, "lost", "ended", false));
         assert_eq!(read(r#"{"seed":4,"outcome":"diverged"}"#), failure(4, "diverged", "diverged", false));
     }

@@ -62,9 +62,9 @@ What a row says:
 A patch:
   scenario: half_open_forever
   guarantee: G10
-  caught-by: sim --scenario random     arguments of `sim sweep`; or: test -p loom-tests NAME, arguments of `cargo test`
-  expect: G10 G1                       optional: what a simulation must name, one of these; G1 to G19, panic, scenario,
-                                       or hang, lost, diverged, which count only where they are expected
+  caught-by: sim                       arguments of `sim sweep`; or: test -p loom-tests NAME, arguments of `cargo test`
+  expect: G10 G1                       optional: what a simulation must name, one of these; G1 to G19, liveness, panic,
+                                       or scenario, and hang, lost, diverged, which count only where they are expected
   about: one sentence, what the mistake is and what a user would see.
 
   diff --git a/src/...                 the output of `git diff`; only files in src/ may be changed

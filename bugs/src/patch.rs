@@ -17,7 +17,7 @@ about: one sentence, what the mistake is and what a user would see.";
 const OURS: [&str; 5] = ["--from", "--seeds", "--json", "--keep-going", "--jobs"];
 
 /// What a checker may name beside a guarantee. The last three count only where they are expected.
-pub(crate) const BESIDE_GUARANTEES: [&str; 5] = ["panic", "scenario", "hang", "lost", "diverged"];
+pub(crate) const BESIDE_GUARANTEES: [&str; 6] = ["liveness", "panic", "scenario", "hang", "lost", "diverged"];
 
 /// One mistake, and who has to find it.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use crate::scenarios::Scenario;
 use crate::trace;
 
 /// After how long, in real time, a run counts as one that never ends: time does not pass while a task keeps waking itself.
-const STUCK_AFTER: Duration = Duration::from_secs(120);
+const STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// How often a run is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(1);

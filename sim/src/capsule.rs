@@ -235,6 +235,7 @@ fn draw(entry: &Entry, plan: &Plan, open: &mut Open, timeline: &mut Timeline) {
         What::AttemptFailed => mark(Kind::AttemptFailed, format!("an attempt of {manager} failed")),
         What::PauseCut => mark(Kind::Note, format!("the pause of {manager} is cut short")),
         What::Starts => mark(Kind::Note, format!("the manager {manager} starts")),
+        What::GaveUp => mark(Kind::Shutdown, format!("{manager} gives up")),
         What::ShutsDown => mark(Kind::Shutdown, format!("{manager} is told to shut down")),
         What::HasShutDown => mark(Kind::Shutdown, format!("the shutdown of {manager} has returned")),
         What::Draining(session) => mark(Kind::Note, format!("session {session} of {manager} takes no new streams")),

@@ -71,6 +71,8 @@ pub enum What {
     Interrupted(usize, String),
     /// The manager gives out no sessions any more.
     Stops,
+    /// The manager has given up.
+    GaveUp,
     /// Somebody asks for the next attempt at once.
     ReconnectNow,
     /// At the end of a step the slot of a manager holds these sessions; the first of them has this address here.

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand};
 use sim::interpose;
-use sim::scenarios::{self, Scenario};
+use sim::scenarios::{self, Group, Scenario};
 use sim::sweep::Sweep;
 
 mod cli;
@@ -92,6 +92,9 @@ enum Command {
     List,
 }
 
+/// What stands for all scripted scenarios.
+const SCRIPTED: &str = "scripted";
+
 /// Where capsules are written, if nothing else is said.
 const CAPSULES: &str = "target/sim-failures";
 
@@ -104,9 +107,9 @@ struct SweepArgs {
     /// The first seed.
     #[arg(long, value_name = "S", default_value_t = 0)]
     from: u64,
-    /// Run this scenario alone (see `list`).
-    #[arg(long, value_name = "NAME", value_parser = scenario)]
-    scenario: Option<&'static Scenario>,
+    /// Run this scenario alone (see `list`), or all that are `scripted`.
+    #[arg(long, value_name = "NAME", value_parser = choice)]
+    scenario: Option<Choice>,
     /// Run the K-th of N shares of the seeds: every N-th one.
     #[arg(long, value_name = "K/N", value_parser = shard, default_value = "1/1")]
     shard: (u64, u64),
@@ -144,7 +147,7 @@ impl SweepArgs {
         let jobs = self.jobs.or(thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let endless = self.minutes.is_some() || self.until_stable;
         let seeds = self.seeds.map_or(if endless { u64::MAX >> 16 } else { 100 }, NonZeroU64::get);
-        let scenarios = chosen(self.scenario, |scenario| scenario.swept);
+        let scenarios = chosen(self.scenario.as_ref());
         Sweep { scenarios, from: self.from, seeds, shard: self.shard, jobs, twice: self.twice }
     }
 
@@ -201,7 +204,7 @@ fn main() -> ExitCode {
 
 fn scenario(name: &str) -> Result<&'static Scenario, String> {
     scenarios::find(name).ok_or_else(|| {
-        let known = scenarios::ALL.iter().map(|scenario| scenario.name).collect::<Vec<_>>();
+        let known = scenarios::all().map(|scenario| scenario.name).collect::<Vec<_>>();
         format!("there are: {}", known.join(", "))
     })
 }
@@ -220,10 +223,22 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|error| error.to_string())
 }
 
-/// The scenario that was asked for, or those that fit.
-fn chosen(scenario: Option<&'static Scenario>, fits: impl Fn(&Scenario) -> bool) -> Vec<&'static Scenario> {
-    scenario.map_or_else(
-        || scenarios::ALL.iter().copied().filter(|scenario| fits(scenario)).collect(),
-        |scenario| vec![scenario],
-    )
+/// The scenarios that were asked for, or those of every sweep.
+fn chosen(choice: Option<&Choice>) -> Vec<&'static Scenario> {
+    match choice {
+        None => of_group(Group::Swept),
+        Some(Choice(scenarios)) => scenarios.clone(),
+    }
+}
+
+fn of_group(group: Group) -> Vec<&'static Scenario> {
+    scenarios::all().filter(|scenario| scenario.group == group).collect()
+}
+
+/// One scenario, or those that are scripted.
+#[derive(Clone)]
+struct Choice(Vec<&'static Scenario>);
+
+fn choice(name: &str) -> Result<Choice, String> {
+    if name == SCRIPTED { Ok(Choice(of_group(Group::Scripted))) } else { scenario(name).map(|one| Choice(vec![one])) }
 }

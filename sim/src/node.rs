@@ -203,6 +203,15 @@ impl Board {
         self.waiting.borrow_mut().retain(|(on, _)| *on != host);
     }
 
+    /// Whether a manager of a host has been given a reason to stop.
+    fn may_stop(&self, host: &str, stopped: &Stopped) -> bool {
+        match stopped {
+            Stopped::ShutDown => self.shutting_down.borrow().contains(host),
+            Stopped::GaveUp(_) => self.conditions(host).is(Condition::Fatal),
+            _ => false,
+        }
+    }
+
     /// Whether a host is the one of its side that sessions are made with.
     fn is_current(&self, node: Node) -> bool {
         node.side == Side::Establisher || self.target() == node.host
@@ -270,10 +279,16 @@ impl Node {
                 biased;
                 _ = end.wait_for(|end| *end) => true,
                 _ = restart.changed() => false,
+                () = gives_up(&manager) => {
+                    note(self.host, What::GaveUp);
+                    board.shutting_down.borrow_mut().insert(self.host);
+                    false
+                }
             };
             self.shut_down(&board, &manager, tasks).await?;
             drop(manager);
-            if ends {
+            board.conditions(self.host).until(Condition::Fatal, false).await;
+            if ends || *end.borrow() {
                 board.ended.borrow_mut().insert(self.host);
                 return Ok(());
             }
@@ -325,7 +340,7 @@ impl Node {
             return Err(Broken::new("G5", format!("the shutdown of {} took longer than {bound:?}", self.host)));
         }
         board.counters.worst("a shutdown took", begun.elapsed(), bound);
-        if !matches!(manager.session().await, Err(Stopped::ShutDown)) {
+        if !matches!(manager.session().await, Err(Stopped::ShutDown | Stopped::GaveUp(_))) {
             return Err(Broken::new("G4", format!("a caller of {} was given a session after its shutdown", self.host)));
         }
         match host_leaves(board, self.host, tasks) {
@@ -361,6 +376,18 @@ async fn run_errands(board: Rc<Board>, host: &'static str) {
             tokio::task::spawn_local(errand);
         }
         board.host(host).errand.notified().await;
+    }
+}
+
+/// Waits until a manager has stopped by itself.
+async fn gives_up(manager: &MuxManager) {
+    while let Ok(session) = manager.session().await {
+        session.closed().await;
+        // A slot that still has it would keep this loop from ever waiting.
+        tokio::task::yield_now().await;
+    }
+    if !matches!(manager.status().stopped, Some(Stopped::GaveUp(_))) {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -548,13 +575,13 @@ impl Calling {
                     note(host, What::Given(self.index, session.id().to_string()));
                     return Ok((manager, session));
                 }
-                Err(Stopped::ShutDown) if board.shutting_down.borrow().contains(host) => {
+                Err(stopped) if board.may_stop(host, &stopped) => {
                     note(host, What::Freed(self.index));
                     board.counters.add("a caller was freed by a shutdown", 1);
                     // The next manager, if there is one.
-                    let stopped = manager;
-                    let other = |next: &Option<MuxManager>| next.as_ref().is_some_and(|next| !next.is_shutting_down());
-                    drop(stopped);
+                    let other =
+                        |next: &Option<MuxManager>| next.as_ref().is_some_and(|next| next.status().stopped.is_none());
+                    drop(manager);
                     if self.managers.wait_for(other).await.is_err() {
                         std::future::pending::<()>().await;
                     }

@@ -112,7 +112,10 @@ impl Shared {
         let job = Job::new(scenario, seed);
         let outcomes = || {
             let first = job.run()?;
-            let second = if first.result.is_err() || self.sweep.twice { Some(job.run()?) } else { None };
+            // One that hangs is told by real time, and takes long.
+            let hangs = first.result.as_ref().err().is_some_and(|broken| broken.guarantee == "hang");
+            let repeats = self.sweep.twice || (first.result.is_err() && !hangs);
+            let second = if repeats { Some(job.run()?) } else { None };
             Ok::<_, String>((first, second))
         };
         match outcomes() {

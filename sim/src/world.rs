@@ -103,10 +103,8 @@ impl<'r> World<'r> {
     pub fn run(mut self) -> Result<(), Broken> {
         let result = self.run_plan();
         let result = match result {
-            // The last step may have seen more.
-            Ok(()) => self.check().and_then(|()| self.checks.iter_mut().try_for_each(|check| check.at_end())),
-            // What the checks say of a step that failed comes first: it is nearer to the cause.
-            Err(broken) => self.check().and(Err(broken)),
+            Ok(()) => self.checks.iter_mut().try_for_each(|check| check.at_end()),
+            Err(broken) => Err(broken),
         };
         self.run.states(std::mem::take(&mut self.states));
         result

@@ -11,6 +11,7 @@ use crate::history::Entry;
 use crate::node::Board;
 use crate::run::Broken;
 
+mod graceful;
 mod life;
 mod needless;
 mod pauses;
@@ -42,6 +43,7 @@ pub fn all(board: &Rc<Board>) -> Vec<Box<dyn Check>> {
         Box::new(life::Lives::default()),
         Box::new(waiting::Waiting::new(board)),
         Box::new(pauses::Pauses::new(&board.plan)),
+        Box::new(graceful::Graceful::new(&board.plan)),
         Box::new(needless::Needless::new(&board.plan)),
         Box::new(proof::Proof::default()),
     ]

@@ -9,6 +9,7 @@ use crate::history::{Entry, What};
 use crate::node::ESTABLISHER;
 use crate::plan::{Plan, Side, Transport};
 use crate::run::Broken;
+use crate::work;
 
 /// The establisher's sessions, in a run in which none of them should end.
 pub(super) struct Needless {
@@ -41,6 +42,7 @@ impl Needless {
         if let Transport::Lossy { loss: 1.., .. } = plan.network.transport {
             known = false;
         }
+        known &= plan.callers.iter().all(|caller| caller.work != work::ABORTS);
         let slack = Duration::from_millis(4 * plan.network.latency_ms + 500);
         let applies = known && disturbed + slack < timeout[0].min(timeout[1]);
         Self { applies, live: BTreeSet::new(), stops: BTreeMap::new() }

@@ -60,7 +60,7 @@ impl Check for Pauses {
         let (stable_after, grain) = (self.config.stable_after(), self.grain);
         let Some(establisher) = self.establishers.get_mut(who) else { return Ok(()) };
         match &entry.what {
-            What::Stops => establisher.stops = true,
+            What::Stops | What::GaveUp => establisher.stops = true,
             What::ReconnectNow | What::PauseCut => establisher.is_hurried = true,
             What::Live(session) => establisher.live = Some((session.clone(), entry.at)),
             What::AttemptFailed => {

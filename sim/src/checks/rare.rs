@@ -27,7 +27,7 @@ const NOTES: [(&str, &str); 7] = [
 ];
 
 /// What hosts and workloads count themselves.
-const COUNTED: [&str; 9] = [
+const COUNTED: [&str; 17] = [
     "a caller was freed by a shutdown",
     "a piece of work was interrupted",
     "a piece of work took three sessions",
@@ -37,6 +37,14 @@ const COUNTED: [&str; 9] = [
     "stream dropped in the middle of a reply",
     "stream dropped unread after a FIN",
     "wait dropped by its caller",
+    "runs over the lossy TCP",
+    "challenge ACKs",
+    "duplicate segments",
+    "fast retransmits",
+    "out of order segments",
+    "resets sent",
+    "retransmitted segments",
+    "zero window probes",
 ];
 
 /// The counter of a rare state.
@@ -47,6 +55,7 @@ pub fn state(entry: &Entry) -> Option<&'static str> {
     match &entry.what {
         What::Closed(_, reason) => named(&ENDINGS, reason),
         What::Noted(text) => named(&NOTES, text),
+        What::GaveUp => Some("a manager gave up"),
         What::PauseCut => Some("a pause was cut short"),
         What::Draining(_) => Some("a session drained"),
         What::Live(_) => Some("sessions"),
@@ -59,7 +68,7 @@ pub fn state(entry: &Entry) -> Option<&'static str> {
 pub fn sometimes() -> Vec<String> {
     let faults =
         faults::ALL.iter().flat_map(|kind| [format!("fault {}", kind.name), format!("survived {}", kind.name)]);
-    let states = ["a pause was cut short", "a session drained", "sessions", "an attempt failed"];
+    let states = ["a manager gave up", "a pause was cut short", "a session drained", "sessions", "an attempt failed"];
     let counters = ENDINGS.iter().chain(&NOTES).map(|(_, counter)| *counter).chain(COUNTED).chain(states);
     faults.chain(counters.map(str::to_owned)).collect()
 }

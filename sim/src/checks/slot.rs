@@ -47,7 +47,7 @@ impl Check for Slots {
                     slot.model.clear(*number);
                 }
             }
-            What::Stops => {
+            What::Stops | What::GaveUp => {
                 slot.model.stop(0);
             }
             What::Given(caller, session) => {
@@ -71,6 +71,7 @@ impl Check for Slots {
                 continue;
             }
             let Some(held) = &slot.held else { continue };
+
             let live = slot.model.live();
             let expected =
                 slot.numbers.iter().filter(|(_, number)| live.contains(number)).map(|(name, _)| name.clone());

@@ -17,7 +17,10 @@ const DISTURBED_US: u64 = 2_000;
 
 pub(crate) fn prove(scenario: Option<&'static Scenario>, from: u64, seeds: u64) -> ExitCode {
     let control = scenarios::CONTROL;
-    let scenarios = chosen(scenario, |scenario| scenario.swept || scenario.name == control.name);
+    let mut scenarios = scenario.map_or_else(|| chosen(None), |scenario| vec![scenario]);
+    if scenario.is_none() {
+        scenarios.push(control);
+    }
     let runs = (seeds * scenarios.len() as u64 + seeds) * 3;
     let mut progress = Progress::new("runs", Some(runs));
     let (mut done, mut diverged, mut undetected, mut lost) = (0, 0, 0, 0);

@@ -16,7 +16,7 @@ pub(crate) fn replay(args: &ReplayArgs) -> ExitCode {
     match what(args) {
         Ok(What::Seed(seed, None)) if !args.show_plan => replay_all(args, seed),
         Ok(What::Seed(seed, scenario)) => {
-            for scenario in chosen(scenario, |scenario| scenario.swept) {
+            for scenario in scenario.map_or_else(|| chosen(None), |scenario| vec![scenario]) {
                 let plan = match plan(args, scenario, seed) {
                     Ok(plan) => plan,
                     Err(why) => return usage(&why),
@@ -110,7 +110,7 @@ fn replay_capsule(args: &ReplayArgs, capsule: &Capsule) -> ExitCode {
 /// Runs each scenario in a process of its own, as a sweep does: beside others it would not be the same run.
 fn replay_all(args: &ReplayArgs, seed: u64) -> ExitCode {
     let mut status = ExitCode::SUCCESS;
-    for scenario in chosen(None, |scenario| scenario.swept) {
+    for scenario in chosen(None) {
         let mut command = process::Command::new(env::current_exe().unwrap_or_else(|_| "sim".into()));
         command.args(["replay", &seed.to_string(), "--scenario", scenario.name]);
         command.args(args.trace.then_some("--trace")).args(args.json.then_some("--json"));

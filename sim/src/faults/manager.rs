@@ -3,8 +3,21 @@
 use std::rc::Rc;
 
 use super::{Concerns, Harm, Kind, nothing};
+use crate::net::Condition;
 use crate::node::ESTABLISHER;
 use crate::world::Kept;
+
+pub(super) const FATAL: Kind = Kind {
+    name: "fatal error",
+    about: "The establisher's connector fails for good: its manager gives up, and another one is started afterwards",
+    concerns: Concerns::Establisher,
+    harm: Harm::Any,
+    begin: |world, _| {
+        world.board.conditions(ESTABLISHER).begin(Condition::Fatal);
+        Kept::default()
+    },
+    end: |world, _, _| world.board.conditions(ESTABLISHER).end(Condition::Fatal),
+};
 
 pub(super) const SHUTDOWN: Kind = Kind {
     name: "shutdown",

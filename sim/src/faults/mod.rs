@@ -28,6 +28,9 @@ pub struct Kind {
     pub end: fn(&mut World<'_>, &Fault, &Kept),
 }
 
+/// The fault by which a manager is shut down.
+pub const SHUTDOWN: &str = manager::SHUTDOWN.name;
+
 /// Whom a fault concerns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Concerns {
@@ -78,6 +81,7 @@ pub static ALL: &[Kind] = &[
     peer::STOPS_ACCEPTING,
     strangers::RIVAL,
     strangers::STRANGERS,
+    manager::FATAL,
     manager::SHUTDOWN,
     manager::RECONNECT_NOW,
     manager::CANCEL,

@@ -34,6 +34,8 @@ struct State {
     black_hole: u32,
     /// Inbound streams are not accepted.
     accepting_stopped: u32,
+    /// Dialling fails for good.
+    fatal: u32,
     /// The bytes a second that each socket writes, for each event that limits them.
     rates: Vec<u64>,
     /// The most that one read or write moves.
@@ -71,6 +73,8 @@ pub enum Condition {
     BlackHole,
     /// Inbound streams are not accepted.
     AcceptingStopped,
+    /// Dialling fails for good.
+    Fatal,
 }
 
 impl State {
@@ -82,6 +86,7 @@ impl State {
             Condition::ReadingStopped => &mut self.reading_stopped,
             Condition::BlackHole => &mut self.black_hole,
             Condition::AcceptingStopped => &mut self.accepting_stopped,
+            Condition::Fatal => &mut self.fatal,
         }
     }
 

@@ -1,6 +1,7 @@
 //! Dialling.
 
 use std::future::pending;
+use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use evermux::error::ConnectError;
@@ -30,6 +31,9 @@ impl Connect for Connector {
     type Io = Socket;
 
     async fn connect(&self) -> Result<Connected<Socket>, ConnectError> {
+        if self.conditions.is(Condition::Fatal) {
+            return Err(ConnectError::fatal(io::Error::other("the connector fails for good")));
+        }
         if self.conditions.is(Condition::BlackHole) {
             // Nobody will ever answer this one.
             pending::<()>().await;

@@ -4,14 +4,14 @@ use proptest::collection::vec;
 use proptest::prelude::Strategy;
 use proptest::sample::select;
 
-use super::{Scenario, world};
+use super::{Group, Scenario, world};
 use crate::faults::{self, Harm};
 use crate::plan::{Caller, Network, Plan, Settings, Side, any_caller, any_fault, any_network, any_plan, any_settings};
 
 pub(super) static CALM: Scenario = Scenario {
     name: "calm",
     about: "Callers of every kind, and nothing goes wrong: no session ends, and everybody is served at once",
-    swept: true,
+    group: Group::Swept,
     plans: || {
         any_plan(1..=8, 0..=0)
             .prop_map(|mut plan| {
@@ -29,7 +29,7 @@ const SHORT_MS: u64 = 700;
 pub(super) static HARMLESS: Scenario = Scenario {
     name: "harmless",
     about: "What delays, and what concerns others, ends no session",
-    swept: true,
+    group: Group::Swept,
     plans: || {
         let named = |harm| {
             let kinds = faults::ALL.iter().filter(move |kind| kind.harm == harm && kind.name != "latency spike");
@@ -60,7 +60,7 @@ pub(super) static HARMLESS: Scenario = Scenario {
 pub(super) static IDLE: Scenario = Scenario {
     name: "idle",
     about: "Callers who work once in a while, for two hours: the session stays the same",
-    swept: false,
+    group: Group::Alone,
     plans: || {
         any_plan(1..=3, 0..=0)
             .prop_map(|mut plan| {
@@ -77,7 +77,7 @@ pub(super) static IDLE: Scenario = Scenario {
 pub(super) static CONTROL: Scenario = Scenario {
     name: "control",
     about: "Bulk both ways for fifteen seconds: with a wrong clock no two runs of it are the same",
-    swept: false,
+    group: Group::Alone,
     plans: || {
         let caller = |work: &str, side| Caller { work: work.into(), side, pause_ms: 200, bytes: 300_000 };
         let callers = vec![

@@ -19,7 +19,7 @@ use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompat
 use tracing::info;
 use yamux::{Config, Connection, Mode};
 
-use super::Scenario;
+use super::{Group, Scenario};
 use crate::net::{Carrier, Conditions, Listener, Socket};
 use crate::plan::{Network, Plan, Settings};
 use crate::run::{Broken, Run};
@@ -27,7 +27,7 @@ use crate::run::{Broken, Run};
 pub(super) static SCENARIO: Scenario = Scenario {
     name: "echo",
     about: "The yamux crate alone: three callers get their bytes back, while the link is frozen for a while",
-    swept: true,
+    group: Group::Swept,
     plans: || {
         (2..=20_u64, any::<bool>())
             .prop_map(|(latency_ms, random_order)| Plan {

@@ -1,4 +1,4 @@
-//! What can be run: one file for each family of scenarios, and one line in [`ALL`] for each.
+//! What can be run: one file for each family of scenarios, and one line in [`all`] for each.
 
 use crate::plan::Plans;
 use crate::run::{Broken, Run};
@@ -8,6 +8,7 @@ mod calm;
 mod echo;
 mod random;
 mod red;
+mod scripted;
 
 /// A workload, what goes wrong under it, and what must hold all the same.
 pub struct Scenario {
@@ -15,16 +16,32 @@ pub struct Scenario {
     pub name: &'static str,
     /// What it does and checks, in one sentence.
     pub about: &'static str,
-    /// Whether a sweep without `--scenario` has it.
-    pub swept: bool,
+    /// With which others it is run.
+    pub group: Group,
     /// From what its plans are drawn.
     pub plans: fn() -> Plans,
     /// Runs the plan to its end.
     pub run: fn(&mut Run) -> Result<(), Broken>,
 }
 
-/// Every scenario.
-pub static ALL: &[&Scenario] = &[
+/// With which others a scenario is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// In every sweep.
+    Swept,
+    /// A bug that really happened: with the others of its kind.
+    Scripted,
+    /// By its name alone.
+    Alone,
+}
+
+/// Every scenario, in groups.
+pub fn all() -> impl Iterator<Item = &'static Scenario> {
+    DRAWN.iter().chain(scripted::ALL).copied()
+}
+
+/// Those whose plans are drawn from the seed.
+static DRAWN: &[&Scenario] = &[
     &random::RANDOM,
     &random::PARTITION,
     &calm::CALM,
@@ -41,7 +58,7 @@ pub static CONTROL: &Scenario = &calm::CONTROL;
 
 /// The scenario of that name.
 pub fn find(name: &str) -> Option<&'static Scenario> {
-    ALL.iter().copied().find(|scenario| scenario.name == name)
+    all().find(|scenario| scenario.name == name)
 }
 
 /// Runs a plan on three hosts, under every check.

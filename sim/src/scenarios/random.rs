@@ -1,14 +1,14 @@
 //! Faults of every kind, as the seed has it.
 
-use proptest::prelude::{Just, Strategy};
+use proptest::prelude::Strategy;
 
-use super::{Scenario, world};
-use crate::plan::{Caller, Fault, Network, Plan, Plans, Settings, Side, any_plan};
+use super::{Group, Scenario, world};
+use crate::plan::{Caller, Fault, Network, Plan, Settings, Side, any_plan};
 
 pub(super) static RANDOM: Scenario = Scenario {
     name: "random",
     about: "Callers of every kind, under up to eight faults of every kind",
-    swept: true,
+    group: Group::Swept,
     plans: || any_plan(1..=6, 0..=8),
     run: world,
 };
@@ -16,7 +16,7 @@ pub(super) static RANDOM: Scenario = Scenario {
 pub(super) static SMOKE: Scenario = Scenario {
     name: "smoke",
     about: "Two callers and one short fault: some five simulated seconds",
-    swept: false,
+    group: Group::Alone,
     plans: || {
         any_plan(2..=2, 1..=1)
             .prop_map(|mut plan| {
@@ -41,7 +41,7 @@ pub(super) static SMOKE: Scenario = Scenario {
 pub(super) static PARTITION: Scenario = Scenario {
     name: "partition",
     about: "The two sides are parted from 5 s to 25 s, and nobody is told",
-    swept: true,
+    group: Group::Swept,
     plans: || {
         let callers = ["request", "request", "upload", "trickle"].map(|work| Caller {
             work: work.into(),
@@ -61,9 +61,3 @@ pub(super) static PARTITION: Scenario = Scenario {
     },
     run: world,
 };
-
-/// A plan that is always the same.
-#[allow(dead_code)]
-pub(super) fn fixed(plan: Plan) -> Plans {
-    Just(plan).boxed()
-}

@@ -1,6 +1,6 @@
 //! A run that fails on purpose: to see what a failure looks like, and to check that failures are found, shrunk and kept.
 
-use super::{Scenario, world};
+use super::{Group, Scenario, world};
 use crate::history::{self, What};
 use crate::plan::any_plan;
 use crate::run::{Broken, Run};
@@ -8,7 +8,7 @@ use crate::run::{Broken, Run};
 pub(super) static RED: Scenario = Scenario {
     name: "red",
     about: "As `random`, and fails when a caller loses its session, which is no guarantee: shows what a failure looks like",
-    swept: false,
+    group: Group::Alone,
     plans: || any_plan(1..=6, 0..=8),
     run,
 };

@@ -5,6 +5,8 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use tokio::time::Instant;
+
 use super::protocol::{Bytes, Header, Wish, expect_greeting};
 use super::request::exchange;
 use super::{Failed, Piece, Work};
@@ -22,7 +24,7 @@ const BYTES: usize = 300 << 10;
 
 async fn hog(piece: &mut Piece) -> Result<(), Failed> {
     let (seed, other) = (piece.rng.next_u64(), piece.rng.next_u64());
-    let unread = Duration::from_millis(piece.rng.random_range(500..3_000));
+    let unread = Duration::from_millis(piece.rng.random_range(2_000..3_000));
     let (mut reader, mut writer) = piece.open().await?.into_split();
     let amount = u32::try_from(unread.as_millis()).unwrap_or(u32::MAX);
     writer.write_all(&Header { wish: Wish::Slow, amount, seed }.encode()).await?;
@@ -37,7 +39,15 @@ async fn hog(piece: &mut Piece) -> Result<(), Failed> {
         }
         Ok(())
     };
-    let beside = async { exchange(piece.open().await?, other, 1_000).await };
+    let beside = async {
+        let begun = Instant::now();
+        exchange(piece.open().await?, other, 1_000).await?;
+        if piece.calm && begun.elapsed() >= unread {
+            let text = format!("a request waited {:?} for a stream beside it that nobody reads", begun.elapsed());
+            return Err(Broken::new("G16", text).into());
+        }
+        Ok(())
+    };
     let (filled, beside): (Result<(), Failed>, Result<(), Failed>) = tokio::join!(fill, beside);
     beside?;
     filled

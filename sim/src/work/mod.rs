@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 
 use crate::run::{Broken, Counters};
 
+mod aborts;
 mod cancelled;
 mod cut_short;
 mod deaf;
@@ -38,6 +39,9 @@ pub struct Work {
 /// A piece of work that is being done.
 pub type Doing<'a> = Pin<Box<dyn Future<Output = Result<(), Failed>> + 'a>>;
 
+/// The work that ends sessions.
+pub const ABORTS: &str = aborts::WORK.name;
+
 /// Every kind of work.
 pub static ALL: &[Work] = &[
     request::WORK,
@@ -51,6 +55,7 @@ pub static ALL: &[Work] = &[
     cut_short::WORK,
     deaf::WORK,
     hog::WORK,
+    aborts::WORK,
 ];
 
 /// The kind of work of that name.

@@ -1,0 +1,31 @@
+//! A caller who ends the session it was given.
+
+use rand::Rng;
+
+use super::Work;
+use super::request::exchange;
+use crate::run::Broken;
+
+pub(super) const WORK: Work = Work {
+    name: "aborts",
+    about: "Aborts its session, asks again at once, and works on the next one",
+    drawn: false,
+    run: |piece| {
+        Box::pin(async {
+            let aborted = piece.session.id();
+            piece.session.abort();
+            let again = piece.manager.try_session();
+            if again.is_some_and(|session| session.id() == aborted) {
+                let text = format!("session {aborted} was given out after it was aborted");
+                return Err(Broken::new("G3", text).into());
+            }
+            let next = piece.manager.session().await.map_err(std::io::Error::from)?;
+            if next.id() == aborted {
+                let text = format!("whoever had aborted session {aborted} waited, and was given it again");
+                return Err(Broken::new("G3", text).into());
+            }
+            let stream = next.open_stream().await.map_err(std::io::Error::from)?;
+            exchange(stream, piece.rng.next_u64(), piece.bytes).await
+        })
+    },
+};
