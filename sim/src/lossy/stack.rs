@@ -175,7 +175,7 @@ impl Listener {
     ///
     /// # Errors
     ///
-    /// None so far.
+    /// None: one that has died meanwhile is given out, and tells of it.
     ///
     /// # Cancel safety
     ///
@@ -193,10 +193,6 @@ impl Listener {
         let mut hub = self.shared.lock();
         let backlog = hub.listeners.get_mut(&self.port)?;
         let id = backlog.open.pop_front()?;
-        if !backlog.open.is_empty() {
-            // Two that arrived together have told one waiter only.
-            self.arrived.notify_one();
-        }
         let connection = hub.connections.get_mut(&id)?;
         connection.owner = Owner::Stream;
         Some(Stream::new(Arc::clone(&self.shared), id, connection.local, connection.peer))

@@ -77,37 +77,54 @@ fn a_reset_behind_a_lost_segment_is_challenged_and_proves_itself() {
     assert_eq!((network.count("challenge ACKs"), network.count("resets sent")), (1, 2));
 }
 
+/// Sends a forged segment three times to the server, made of the last that the client has sent, and gives what the server
+/// then reads.
+fn forge(forged: impl Fn(Segment) -> Segment + 'static) -> (Network, Result<u8, ErrorKind>) {
+    let mut network = Network::new(1);
+    let last = Arc::new(Mutex::new(None));
+    let note = Arc::clone(&last);
+    network.from_client.judge(move |segment| {
+        *note.lock().unwrap() = Some(segment.clone());
+        Fate::Sent
+    });
+    let seen = Arc::new(Mutex::new(None));
+    let see = Arc::clone(&seen);
+    network.client(SERVER, move |stack| async move {
+        let mut stream = stack.bind(PORT)?.accept().await?;
+        let read = timeout(SECOND * 3, stream.read_u8()).await?;
+        *see.lock().unwrap() = Some(read.map_err(|error| error.kind()));
+        Ok(())
+    });
+    network.client(CLIENT, move |stack| async move {
+        let mut stream = stack.connect(server()).await?;
+        sleep(SECOND).await;
+        let last = last.lock().unwrap().clone().unwrap();
+        let socket = UdpSocket::bind("0.0.0.0:0").await?;
+        for _ in 0..3 {
+            socket.send_to(&forged(last.clone()).encode(), (server().ip(), UDP_PORT)).await?;
+        }
+        sleep(SECOND).await;
+        stream.write_all(b"x").await
+    });
+    network.finish(SECOND * 5);
+    let seen = seen.lock().unwrap().take();
+    (network, seen.expect("the server has ended"))
+}
+
 #[test]
-fn only_a_reset_with_the_exact_number_resets() {
+fn only_a_reset_with_the_exact_number_resets_and_challenges_are_rare() {
     const WINDOW: u64 = 65_536;
     for (offset, challenges, is_reset) in [(0, 0, true), (1, 1, false), (WINDOW, 1, false), (WINDOW + 1, 0, false)] {
-        let mut network = Network::new(1);
-        // The last thing that the client has said, from which its number is known.
-        let last = Arc::new(Mutex::new(None));
-        let note = Arc::clone(&last);
-        network.from_client.judge(move |segment| {
-            *note.lock().unwrap() = Some(segment.clone());
-            Fate::Sent
-        });
-        network.client(SERVER, move |stack| async move {
-            let mut stream = stack.bind(PORT)?.accept().await?;
-            let read = timeout(SECOND * 3, stream.read_u8()).await?;
-            assert_eq!(read.is_err(), is_reset, "{offset}: {read:?}");
-            Ok(())
-        });
-        network.client(CLIENT, move |stack| async move {
-            let mut stream = stack.connect(server()).await?;
-            sleep(SECOND).await;
-            let last = last.lock().unwrap().clone().unwrap();
-            let forged = Segment { flags: Flags::RST, seq: last.end() + offset, ..last };
-            let socket = UdpSocket::bind("0.0.0.0:0").await?;
-            socket.send_to(&forged.encode(), (server().ip(), UDP_PORT)).await?;
-            sleep(SECOND).await;
-            stream.write_all(b"x").await
-        });
-        network.finish(SECOND * 5);
+        let (network, seen) = forge(move |last| Segment { flags: Flags::RST, seq: last.end() + offset, ..last });
+        assert_eq!(seen, if is_reset { Err(ErrorKind::ConnectionReset) } else { Ok(b'x') }, "{offset}");
         assert_eq!(network.count("challenge ACKs"), challenges, "{offset}");
     }
+}
+
+#[test]
+fn an_acknowledgement_of_what_was_not_sent_is_not_taken() {
+    let (_, seen) = forge(|last| Segment { ack: last.ack + 1, payload: b"forged".to_vec(), ..last });
+    assert_eq!(seen, Ok(b'x'), "what the client has written");
 }
 
 /// Nobody would read it: without the reset the writer would believe that it arrived.

@@ -234,6 +234,24 @@ fn two_that_wait_for_connections_are_both_served_when_two_arrive_together() {
     network.finish(SECOND * 2);
 }
 
+/// It is older than all of the connection that waits there.
+#[test]
+fn a_late_syn_does_not_take_a_place_in_time_wait() {
+    let mut network = Network::new(1);
+    network.from_client.judge(|segment| if is_syn(segment) { Fate::Again(SECOND * 5) } else { Fate::Sent });
+    let answers = lose(&network.from_server, 0..0, |segment| segment.flags.has(Flags::SYN));
+    network.client(SERVER, |stack| async move {
+        let mut stream = stack.bind(PORT)?.accept().await?;
+        stream.shutdown().await?;
+        expect_end(&mut stream).await?;
+        sleep(SECOND * 10).await;
+        Ok(())
+    });
+    network.client(CLIENT, |stack| async move { expect_end(&mut stack.connect(server()).await?).await });
+    network.finish(SECOND * 12);
+    assert_eq!(answers.load(Ordering::Relaxed), 1);
+}
+
 /// What a listener had not given out is given out with its end.
 #[test]
 fn a_connection_that_dies_in_the_backlog_is_accepted_and_says_so() {

@@ -50,6 +50,21 @@ fn requests_have_their_replies_at_0_to_20_percent_of_loss_duplication_and_reorde
 }
 
 #[test]
+fn each_of_loss_duplication_and_reordering_does_what_it_says() {
+    let run = |conditions| {
+        let mut network = Network::with(1, &conditions);
+        network.client(SERVER, |stack| async move { echo(stack.bind(PORT)?.accept().await?).await });
+        network.client(CLIENT, |stack| async move { ask(&mut stack.connect(server()).await?, 1, 50_000).await });
+        network.finish(SECOND * 60);
+        ["retransmitted segments", "duplicate segments", "out of order segments"].map(|name| network.count(name) > 0)
+    };
+    assert!(run(Conditions { loss: 0.1, ..Conditions::default() })[0]);
+    assert_eq!(run(Conditions { duplication: 0.1, ..Conditions::default() }), [false, true, false]);
+    let shortly = Conditions { reordering_delay: SECOND / 100, ..Conditions::default() };
+    assert!(run(Conditions { reordering: 0.1, ..shortly })[2]);
+}
+
+#[test]
 fn data_flows_one_way_at_0_to_20_percent_of_loss_duplication_and_reordering() {
     const COUNT: usize = 1 << 20;
     for percent in [0, 5, 10, 20] {
