@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use tokio::io::ReadBuf;
+
 use super::segment::PAYLOAD_MAX;
 
 /// Reassembles what arrives. Its numbers are sequence numbers of the peer.
@@ -110,9 +112,13 @@ impl Receiver {
     }
 
     /// Reads what is in order.
-    pub(super) fn read(&mut self, limit: usize) -> Vec<u8> {
-        let count = limit.min(self.unread.len());
-        self.unread.drain(..count).collect()
+    pub(super) fn read(&mut self, buf: &mut ReadBuf<'_>) {
+        let count = buf.remaining().min(self.unread.len());
+        let (front, back) = self.unread.as_slices();
+        for bytes in [front, back] {
+            buf.put_slice(&bytes[..bytes.len().min(buf.remaining())]);
+        }
+        self.unread.drain(..count);
     }
 
     /// The window that a segment which leaves now promises.
@@ -148,6 +154,13 @@ fn index(count: u64) -> usize {
 mod tests {
     use super::*;
 
+    fn read(receiver: &mut Receiver, limit: usize) -> Vec<u8> {
+        let mut bytes = vec![0; limit];
+        let mut buf = ReadBuf::new(&mut bytes);
+        receiver.read(&mut buf);
+        buf.filled().to_vec()
+    }
+
     #[test]
     fn segments_in_any_order_and_overlapping_give_the_bytes_once() {
         let mut receiver = Receiver::new(100, 64);
@@ -155,7 +168,7 @@ mod tests {
         assert_eq!(receiver.take(102, b"cdef", false), Arrival::Early);
         assert_eq!(receiver.take(102, b"cd", false), Arrival::Nothing);
         assert_eq!(receiver.take(100, b"abcd", false), Arrival::InOrder);
-        assert_eq!(receiver.read(64), b"abcdefghi");
+        assert_eq!(read(&mut receiver, 64), b"abcdefghi");
         assert!(receiver.is_finished());
         assert_eq!(receiver.next(), 110);
     }
@@ -165,9 +178,9 @@ mod tests {
         let mut receiver = Receiver::new(0, 8);
         assert_eq!(receiver.take(0, b"abcdefghXX", false), Arrival::InOrder);
         assert_eq!((receiver.window(), receiver.should_update()), (0, false));
-        assert_eq!(receiver.read(3), b"abc");
+        assert_eq!(read(&mut receiver, 3), b"abc");
         assert_eq!((receiver.window(), receiver.should_update()), (0, false));
-        assert_eq!(receiver.read(1), b"d");
+        assert_eq!(read(&mut receiver, 1), b"d");
         assert!(receiver.should_update());
         assert_eq!(receiver.window(), 4);
     }

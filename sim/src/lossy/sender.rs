@@ -265,7 +265,12 @@ impl Sender {
     fn piece(&self, seq: u64, limit: u64) -> Piece {
         let end = self.end().min(limit).min(seq + PAYLOAD_MAX as u64).max(seq);
         let (begin, count) = (index(seq - self.acked), index(end - seq));
-        let payload = self.unacked.iter().skip(begin).take(count).copied().collect();
+        let (front, back) = self.unacked.as_slices();
+        let split = front.len().clamp(begin, begin + count);
+        let mut payload = Vec::with_capacity(count);
+        payload.extend_from_slice(front.get(begin..split).unwrap_or_default());
+        let rest = count - payload.len();
+        payload.extend_from_slice(&back[split.saturating_sub(front.len())..][..rest]);
         Piece { seq, payload, fin: self.fin == Some(end) && end < limit }
     }
 }

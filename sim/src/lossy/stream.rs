@@ -49,8 +49,7 @@ impl AsyncRead for Stream {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        let read = self.shared.poll_on(self.id, |connection| connection.poll_read(cx, buf.remaining()));
-        read.map_ok(|bytes| buf.put_slice(&bytes))
+        self.shared.poll_on(self.id, |connection| connection.poll_read(cx, buf))
     }
 }
 

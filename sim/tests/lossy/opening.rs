@@ -241,7 +241,8 @@ fn a_late_syn_does_not_take_a_place_in_time_wait() {
     network.from_client.judge(|segment| if is_syn(segment) { Fate::Again(SECOND * 5) } else { Fate::Sent });
     let answers = lose(&network.from_server, 0..0, |segment| segment.flags.has(Flags::SYN));
     network.client(SERVER, |stack| async move {
-        let mut stream = stack.bind(PORT)?.accept().await?;
+        let listener = stack.bind(PORT)?;
+        let mut stream = listener.accept().await?;
         stream.shutdown().await?;
         expect_end(&mut stream).await?;
         sleep(SECOND * 10).await;

@@ -3,24 +3,26 @@
 use std::io;
 use std::task::{Context, Poll};
 
+use tokio::io::ReadBuf;
+
 use super::{Connection, Owner, Phase};
 
 impl Connection {
     /// Reads what has arrived, then the end or the error.
-    pub(in crate::lossy) fn poll_read(&mut self, cx: &mut Context<'_>, limit: usize) -> Poll<io::Result<Vec<u8>>> {
+    pub(in crate::lossy) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.receiver.has_unread() {
-            let bytes = self.receiver.read(limit);
+            self.receiver.read(buf);
             self.ack_due |= self.phase == Phase::Open && self.receiver.should_update();
-            return Poll::Ready(Ok(bytes));
+            return Poll::Ready(Ok(()));
         }
         if self.receiver.is_finished() {
-            return Poll::Ready(Ok(Vec::new()));
+            return Poll::Ready(Ok(()));
         }
         if let Some(error) = self.error.take() {
             return Poll::Ready(Err(io::Error::from_raw_os_error(error)));
         }
         if self.phase == Phase::Closed {
-            return Poll::Ready(Ok(Vec::new()));
+            return Poll::Ready(Ok(()));
         }
         self.reader = Some(cx.waker().clone());
         Poll::Pending
