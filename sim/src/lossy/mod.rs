@@ -1,12 +1,12 @@
 //! A small TCP of the simulation's own, over turmoil's UDP: connections that live through loss.
 //!
 //! turmoil's TCP does not retransmit, so that on it a fault that passes ends every connection that it met. This one has
-//! what recovers: sequence numbers and reassembly ([`receiver`]), retransmission after a timeout and after three repeated
-//! ACKs, windows and probes ([`sender`]), the handshake with a backlog, half-close, resets with a sequence check, TIME-WAIT
-//! and aborts ([`connection`]). What the network does to segments is the [`Weather`] of the host that sends them; what
+//! what recovers: sequence numbers and reassembly (`receiver`), retransmission after a timeout and after three repeated
+//! ACKs, windows and probes (`sender`), the handshake with a backlog, half-close, resets with a sequence check, TIME-WAIT
+//! and aborts (`connection`). What the network does to segments is the [`Weather`] of the host that sends them; what
 //! turmoil does to datagrams (latency, partitions in one or both directions, holds, power losses) comes on top.
 //!
-//! Where RFC 9293 leaves a choice it does as Linux does, which `tests/parity.rs` compares. What is absent: congestion
+//! Where RFC 9293 leaves a choice it does as Linux does, which `tests/parity` compares. What is absent: congestion
 //! control, selective and delayed ACKs, Nagle's algorithm, keep-alive, urgent data, simultaneous open.
 //!
 //! A [`Stack`] is one host's. It lives as long as the tasks of the host: a crash is a power loss, after which the host

@@ -1,4 +1,4 @@
-//! Resets and closes, where they depend on what the network does. What an application sees of each is in `parity.rs`.
+//! Resets and closes, where they depend on what the network does. What an application sees of each is in `parity`.
 
 use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
