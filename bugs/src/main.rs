@@ -36,9 +36,9 @@ const CLEAN_SEEDS: u64 = 10;
 ///
 /// A check that has never failed is not known to check anything. Each file NAME.patch in bugs/planted is our code with
 /// one mistake that really happened. For each, the workspace (what git tracks, as it is now) is copied to
-/// target/bugs/work, the patch is applied there, and the checker that it names is run until it fails: the simulation from
-/// several starts, or a test. A bug is caught when it is found from every start, and the checker names the guarantee that
-/// it should. Where time stands still, which takes minutes to find out, one start is enough.
+/// target/bugs/work, the patch is applied there, and the checker that it names is run until it fails: the simulation
+/// from several starts, or a test. A bug is caught when it is found from every start, and the checker names the
+/// guarantee that it should. Where time stands still, which takes minutes to find out, one start is enough.
 ///
 /// The seed that finds a bug is also tried without the bug, and must pass there.
 #[derive(Parser)]
@@ -72,8 +72,8 @@ A patch:
 To write one: make the mistake in src/, run `git diff src`, put the header in front, and undo it with `git restore src`.
 One run of this program at a time: they share target/bugs, which can be deleted whenever none is running.
 
-Exit status: 0 all caught; 1 a bug was not caught, or its patch does not apply or compile; 2 usage, or the code without a
-bug does not build or pass."
+Exit status: 0 all caught; 1 a bug was not caught, or its patch does not apply or compile; 2 usage, or the code
+without a bug does not build or pass."
 )]
 struct Cli {
     /// The bugs to try. Default: all.

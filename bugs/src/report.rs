@@ -114,7 +114,7 @@ impl Outcome<'_> {
     }
 }
 
-/// The value in the middle; of two in the middle, what lies between them. None when a start that found nothing is there.
+/// The value in the middle; of two in the middle, what lies between them. None where nothing was found there.
 #[expect(clippy::cast_precision_loss, reason = "seeds are few")]
 pub(crate) fn median(seeds: &[Option<u64>]) -> Option<f64> {
     let mut sorted: Vec<_> = seeds.iter().map(|seeds| seeds.unwrap_or(u64::MAX)).collect();
