@@ -17,7 +17,7 @@ const SLACK: Duration = Duration::from_secs(1);
 /// meanwhile; an attempt was under way and fails; then comes the longest pause, an attempt whose candidate waits in vain for
 /// the ghost's place, and the longest pause once more.
 pub fn service(plan: &Plan) -> Duration {
-    if plan.faults.is_empty() {
+    if plan.is_calm() {
         return SLACK + WORK_TIME;
     }
     let ours = plan.config(Side::Establisher, 0);

@@ -513,7 +513,7 @@ impl Calling {
                 manager,
                 rng: ChaCha8Rng::seed_from_u64(seed.wrapping_add(sessions)),
                 bytes: self.rng.random_range(0..=self.spec.bytes) as usize,
-                calm: self.board.plan.faults.is_empty(),
+                calm: self.board.plan.is_calm(),
                 counters: self.board.counters.clone(),
             };
             match (kind.run)(&mut piece).await {

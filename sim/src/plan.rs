@@ -152,6 +152,16 @@ impl Plan {
         self.faults.iter().map(Fault::end).fold(calm, Duration::max)
     }
 
+    /// Whether nothing is lost, so that only faults hold anybody up.
+    pub fn is_lossless(&self) -> bool {
+        !matches!(self.network.transport, Transport::Lossy { loss: 1.., .. })
+    }
+
+    /// Whether nothing goes wrong.
+    pub fn is_calm(&self) -> bool {
+        self.faults.is_empty() && self.is_lossless()
+    }
+
     /// The settings of a side, with this seed.
     ///
     /// # Panics

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Check;
 use crate::faults;
 use crate::history::{Entry, What};
-use crate::plan::{Plan, Transport};
+use crate::plan::Plan;
 use crate::run::Broken;
 use crate::work;
 
@@ -28,9 +28,9 @@ pub(super) struct Graceful {
 
 impl Graceful {
     pub(super) fn new(plan: &Plan) -> Self {
-        let lossless = !matches!(plan.network.transport, Transport::Lossy { loss: 1.., .. });
         let nobody_aborts = plan.callers.iter().all(|caller| caller.work != work::ABORTS);
-        let applies = lossless && nobody_aborts && plan.faults.iter().all(|fault| fault.kind == faults::SHUTDOWN);
+        let applies =
+            plan.is_lossless() && nobody_aborts && plan.faults.iter().all(|fault| fault.kind == faults::SHUTDOWN);
         let brief = plan.callers.iter().map(|caller| BRIEF.contains(&caller.work.as_str())).collect();
         Self { applies, brief, begun: BTreeMap::new(), shut_down: None, live: BTreeMap::new() }
     }

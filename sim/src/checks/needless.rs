@@ -7,7 +7,7 @@ use super::Check;
 use crate::faults::{self, Harm};
 use crate::history::{Entry, What};
 use crate::node::ESTABLISHER;
-use crate::plan::{Plan, Side, Transport};
+use crate::plan::{Plan, Side};
 use crate::run::Broken;
 use crate::work;
 
@@ -39,9 +39,7 @@ impl Needless {
             }
         }
         // Five losses of the same segment are as long as the heartbeat's patience, and they happen.
-        if let Transport::Lossy { loss: 1.., .. } = plan.network.transport {
-            known = false;
-        }
+        known &= plan.is_lossless();
         known &= plan.callers.iter().all(|caller| caller.work != work::ABORTS);
         let slack = Duration::from_millis(4 * plan.network.latency_ms + 500);
         let applies = known && disturbed + slack < timeout[0].min(timeout[1]);
