@@ -30,6 +30,11 @@ pub fn service(plan: &Plan) -> Duration {
     detection[0].max(detection[1]) + attempt + pause + candidate + pause + WORK_TIME + SLACK
 }
 
+/// How long a shutdown takes when there is no session to drain: dials, handshakes and pauses end at once.
+pub fn idle_shutdown(plan: &Plan) -> Duration {
+    Duration::from_millis(4 * plan.network.tick_ms)
+}
+
 /// How long a shutdown takes: the drain, in which everything is cut off at the end.
 pub fn shutdown(plan: &Plan, side: Side) -> Duration {
     plan.config(side, 0).drain_timeout() + SLACK

@@ -81,6 +81,8 @@ pub struct Settings {
     pub accept_backlog: usize,
     /// How many streams may be open in each direction.
     pub max_streams: u32,
+    /// The heartbeat's times, in percent of what they would be: an eager one finds a loss before a session is stable.
+    pub heartbeat_percent: u32,
     /// All durations of a receiver's settings, in percent of the defaults: its clock as the other side sees it.
     pub receiver_clock_percent: u32,
     /// The same of the establisher.
@@ -173,7 +175,11 @@ impl Plan {
             Side::Establisher => settings.establisher_clock_percent,
             Side::Receiver => settings.receiver_clock_percent,
         };
+        let defaults = Config::default();
+        let heartbeat = |duration: Duration| duration * percent.max(1) * settings.heartbeat_percent.max(1) / 10_000;
         scaled(Config::builder(), percent.max(1))
+            .heartbeat_idle(heartbeat(defaults.heartbeat_idle()))
+            .heartbeat_timeout(heartbeat(defaults.heartbeat_timeout()))
             .handshakes_in_flight(settings.handshakes.max(1))
             .accept_backlog(settings.accept_backlog.max(1))
             .max_streams(settings.max_streams.max(1))
@@ -217,8 +223,6 @@ fn scaled(builder: ConfigBuilder, percent: u32) -> ConfigBuilder {
         .backoff_initial(scale(defaults.backoff_initial()))
         .backoff_max(scale(defaults.backoff_max()))
         .stable_after(scale(defaults.stable_after()))
-        .heartbeat_idle(scale(defaults.heartbeat_idle()))
-        .heartbeat_timeout(scale(defaults.heartbeat_timeout()))
         .write_timeout(scale(defaults.write_timeout()))
         .drain_timeout(scale(defaults.drain_timeout()))
         .open_timeout(scale(defaults.open_timeout()))
@@ -245,6 +249,7 @@ impl Default for Settings {
             handshakes: defaults.handshakes_in_flight(),
             accept_backlog: defaults.accept_backlog(),
             max_streams: defaults.max_streams(),
+            heartbeat_percent: 100,
             receiver_clock_percent: 100,
             establisher_clock_percent: 100,
         }
@@ -291,13 +296,30 @@ pub fn any_network() -> BoxedStrategy<Network> {
 /// Any settings.
 pub fn any_settings() -> BoxedStrategy<Settings> {
     let percent = || proptest::prop_oneof![3 => Just(100), 1 => 60..=150_u32];
+    let heartbeat = proptest::prop_oneof![3 => Just(100), 1 => 30..=60_u32];
     let handshakes = proptest::prop_oneof![3 => Just(64), 1 => 4..=8_usize];
     let accept_backlog = proptest::prop_oneof![3 => Just(128), 1 => 2..=8_usize];
     let max_streams = proptest::prop_oneof![3 => Just(256), 1 => 8..=16_u32];
-    (handshakes, accept_backlog, max_streams, percent(), percent())
-        .prop_map(|(handshakes, accept_backlog, max_streams, receiver_clock_percent, establisher_clock_percent)| {
-            Settings { handshakes, accept_backlog, max_streams, receiver_clock_percent, establisher_clock_percent }
-        })
+    (handshakes, accept_backlog, max_streams, heartbeat, percent(), percent())
+        .prop_map(
+            |(
+                handshakes,
+                accept_backlog,
+                max_streams,
+                heartbeat_percent,
+                receiver_clock_percent,
+                establisher_clock_percent,
+            )| {
+                Settings {
+                    handshakes,
+                    accept_backlog,
+                    max_streams,
+                    heartbeat_percent,
+                    receiver_clock_percent,
+                    establisher_clock_percent,
+                }
+            },
+        )
         .boxed()
 }
 

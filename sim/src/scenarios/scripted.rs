@@ -46,7 +46,9 @@ scripted! {
         plan().callers("request", 2).ours("shutdown", 3_000).theirs("shutdown", 6_000);
     uninterruptible_sleep: "The manager is shut down in the middle of a long pause",
         plan().callers("request", 1).fault("refuse", 0, 60_000).ours("shutdown", 40_000);
-    redial_without_backoff: "The peer refuses for half a minute: the pauses grow",
+    redial_without_backoff: "Young sessions fall silent, again and again: the pauses grow",
+        plan().heartbeat(30).callers("request", 1).every_for("black hole", 1_000, 5_000, 8, 4_000);
+    refused_without_backoff: "The peer refuses for half a minute: the pauses grow",
         plan().callers("request", 1).fault("refuse", 2_000, 30_000).fault("reset", 2_000, 1);
     backoff_reset_on_accept: "The peer accepts and drops at once, for half a minute: the pauses grow",
         plan().callers("request", 1).every("reset", 200, 150, 200);
@@ -58,7 +60,7 @@ scripted! {
     phantom_session: "A load balancer with nothing behind it takes the connections",
         plan().callers("request", 1).fault("silent acceptor", 0, 25_000);
     withheld_pong_trips_heartbeat: "A second client waits for the only place, by a clock that is fast",
-        plan().clocks(100, 60).callers("request", 2).fault("rival", 0, 20_000).fault("rival", 30_000, 20_000);
+        plan().heartbeat(40).callers("request", 2).fault("rival", 0, 20_000).fault("rival", 30_000, 20_000);
     drain_blocks_redial: "The receiver restarts while a stream drains slowly: the next attempt is made at once",
         plan().callers("trickle", 4).theirs("shutdown", 15_000).theirs("shutdown", 40_000);
     dial_without_deadline: "What is dialled is never answered",
@@ -165,6 +167,10 @@ impl Plan {
         (0..times).fold(self, |plan, time| plan.fault(kind, first_ms + time * pause_ms, 1))
     }
 
+    fn every_for(self, kind: &str, first_ms: u64, pause_ms: u64, times: u64, lasts_ms: u64) -> Self {
+        (0..times).fold(self, |plan, time| plan.fault(kind, first_ms + time * pause_ms, lasts_ms))
+    }
+
     fn each_ours(self, kind: &str, first_ms: u64, pause_ms: u64, times: u64) -> Self {
         (0..times).fold(self, |plan, time| plan.ours(kind, first_ms + time * pause_ms))
     }
@@ -188,14 +194,13 @@ impl Plan {
         self
     }
 
-    fn streams(mut self, limit: u32) -> Self {
-        self.settings.max_streams = limit;
+    fn heartbeat(mut self, percent: u32) -> Self {
+        self.settings.heartbeat_percent = percent;
         self
     }
 
-    fn clocks(mut self, receiver_percent: u32, establisher_percent: u32) -> Self {
-        self.settings.receiver_clock_percent = receiver_percent;
-        self.settings.establisher_clock_percent = establisher_percent;
+    fn streams(mut self, limit: u32) -> Self {
+        self.settings.max_streams = limit;
         self
     }
 }

@@ -1,11 +1,12 @@
 //! What callers do with a session, and what the other side does with their streams: one file for each kind of work, and
 //! one line in [`ALL`].
 
+use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
 
-use evermux::{MuxManager, MuxStream, Session};
+use evermux::{MuxManager, MuxStream, OpenError, Session};
 use rand_chacha::ChaCha8Rng;
 
 use crate::run::{Broken, Counters};
@@ -75,14 +76,28 @@ pub struct Piece {
     pub bytes: usize,
     /// Whether nothing goes wrong in this run, so that nothing has an excuse.
     pub calm: bool,
+    /// Whether the caller has learnt that the session is gone.
+    pub is_gone: Cell<bool>,
     /// Counts what is rare.
     pub counters: Counters,
 }
 
 impl Piece {
     /// Opens a stream, which the other side greets.
+    ///
+    /// # Errors
+    ///
+    /// As `Session::open_stream`. When it says that the session takes no more streams, the caller knows that it is gone.
     pub async fn open(&self) -> io::Result<MuxStream> {
-        Ok(self.session.open_stream().await?)
+        match self.session.open_stream().await {
+            Ok(stream) => Ok(stream),
+            Err(error) => {
+                if matches!(error, OpenError::Draining | OpenError::Lost(_)) {
+                    self.is_gone.set(true);
+                }
+                Err(error.into())
+            }
+        }
     }
 }
 
