@@ -6,6 +6,7 @@ use crate::world::World;
 
 mod calm;
 mod echo;
+mod from_within;
 mod random;
 mod red;
 mod scripted;
@@ -51,6 +52,7 @@ static DRAWN: &[&Scenario] = &[
     &calm::IDLE,
     &calm::CONTROL,
     &red::RED,
+    &from_within::SCENARIO,
 ];
 
 /// The negative control of the proof of determinism: bulk, a round trip over 1 ms, and more than 10 s.
