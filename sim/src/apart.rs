@@ -3,14 +3,13 @@
 //! tokio numbers tasks by a counter of the whole process, and drops what is left of a crashed host in an order that depends
 //! on these numbers: beside other runs, a run would not be the same as alone.
 
-#![expect(clippy::disallowed_methods, reason = "whether a run is stuck is told by real time")]
-
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use std::{env, fs, process};
 
 use crate::plan::Plan;
@@ -20,9 +19,6 @@ use crate::trace;
 
 /// After how long, in real time, a run counts as one that never ends: time does not pass while a task keeps waking itself.
 const STUCK_AFTER: Duration = Duration::from_secs(60);
-
-/// How often a run is looked at.
-const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// A run to be done.
 #[derive(Clone)]
@@ -68,23 +64,22 @@ impl<'a> Job<'a> {
         }
         let mut child = command.spawn().map_err(io)?;
         let mut stdout = child.stdout.take().ok_or("its process has no output")?;
-        let reader = thread::spawn(move || {
+        let (send, output) = mpsc::channel();
+        thread::spawn(move || {
             let mut line = String::new();
-            stdout.read_to_string(&mut line).map(|_| line)
+            // Nobody listens any more when the process had to be killed.
+            let _ = send.send(stdout.read_to_string(&mut line).map(|_| line));
         });
-        let begun = Instant::now();
-        let status = loop {
-            if let Some(status) = child.try_wait().map_err(io)? {
-                break status;
-            }
-            if begun.elapsed() > STUCK_AFTER {
+        // The output ends when the process does.
+        let line = match output.recv_timeout(STUCK_AFTER) {
+            Ok(line) => line.map_err(io)?,
+            Err(_) => {
                 child.kill().map_err(io)?;
                 child.wait().map_err(io)?;
                 return Ok(self.hang());
             }
-            thread::sleep(LOOK_EVERY);
         };
-        let line = reader.join().map_err(|_| "its output cannot be read")?.map_err(io)?;
+        let status = child.wait().map_err(io)?;
         Outcome::from_json(&line).ok_or_else(|| format!("its process ended with {status}, and without an outcome"))
     }
 

@@ -346,9 +346,10 @@ impl Node {
     async fn shut_down(self, board: &Rc<Board>, manager: &MuxManager, tasks: usize) -> Result<(), Broken> {
         note(self.host, What::ShutsDown);
         board.shutting_down.borrow_mut().insert(self.host);
-        let bound = match board.has_nothing_to_drain(self.host) {
-            true => bounds::idle_shutdown(&board.plan),
-            false => bounds::shutdown(&board.plan, self.side),
+        let bound = if board.has_nothing_to_drain(self.host) {
+            bounds::idle_shutdown(&board.plan)
+        } else {
+            bounds::shutdown(&board.plan, self.side)
         };
         let begun = Instant::now();
         // Twice at once: every caller of it is told when it is complete.

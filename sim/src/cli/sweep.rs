@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sim::checks;
-use sim::run::{Outcome, plan_of};
+use sim::run::{Outcome, TICK, plan_of};
 use sim::scenarios;
 use sim::shrink::shrink;
 use sim::sweep::{Event, Then};
@@ -113,7 +113,7 @@ impl Report<'_> {
         }
         let (runs, failed, diverged) = (self.tally.runs, self.tally.failed, self.tally.diverged);
         println!(
-            "{runs} runs, {failed} failed, {diverged} diverged; {:.1} s at {:.0} runs a minute, {:.0} s simulated",
+            "{runs} runs, {failed} failed, {diverged} diverged; {:.1} s at {:.0} runs a minute, {:.0} s simulated in steps of {TICK:?}",
             self.progress.elapsed().as_secs_f64(),
             self.progress.rate(runs),
             self.tally.simulated().as_secs_f64(),

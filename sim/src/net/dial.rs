@@ -6,11 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use evermux::error::ConnectError;
 use evermux::{Connect, Connected};
+use tokio::io::AsyncWriteExt;
 
 use super::carrier::Carrier;
 use super::conditions::{Condition, Conditions};
 use super::socket::{HELLO, Socket};
-use tokio::io::AsyncWriteExt;
 
 /// Dials a port of a host by its name, which may come to stand for another host.
 #[derive(Clone, Debug)]

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use rand::{Rng, RngExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-
 use tokio::time::Instant;
 
 use super::protocol::{Bytes, Header, Wish, expect_greeting};
