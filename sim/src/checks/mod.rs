@@ -18,6 +18,8 @@ mod pauses;
 mod proof;
 pub mod rare;
 mod slot;
+#[cfg(test)]
+mod tests;
 mod waiting;
 
 /// Something that must hold.

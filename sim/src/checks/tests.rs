@@ -1,0 +1,231 @@
+//! Each check finds what it is about, in a history written by hand.
+
+use std::time::Duration;
+
+use super::{Check, all};
+use crate::history::{Entry, What};
+use crate::node::{Board, ESTABLISHER};
+use crate::plan::{Caller, Fault, Network, Plan, Settings, Side};
+use crate::run::Counters;
+
+fn plan(faults: &[(&str, u64)]) -> Plan {
+    let fault = |(kind, lasts_ms): &(&str, u64)| Fault {
+        kind: (*kind).to_owned(),
+        at_ms: 0,
+        lasts_ms: *lasts_ms,
+        side: Side::Receiver,
+        degree: 0,
+    };
+    Plan {
+        network: Network::default(),
+        settings: Settings::default(),
+        callers: vec![Caller { work: "request".into(), side: Side::Establisher, pause_ms: 1, bytes: 1 }],
+        faults: faults.iter().map(fault).collect(),
+        calm_ms: 0,
+    }
+}
+
+/// What the checks say of a history of the establisher: times in milliseconds, each with the end of a step after all that
+/// happens then.
+fn verdict(plan: Plan, history: &[(u64, What)]) -> Option<String> {
+    let board = Board::new(0, plan, Counters::default());
+    let mut checks = all(&board);
+    let mut see = || {
+        for (index, (ms, what)) in history.iter().enumerate() {
+            let at = Duration::from_millis(*ms);
+            let entry = Entry { at, who: ESTABLISHER.to_owned(), what: what.clone() };
+            for check in &mut checks {
+                check.on(&entry)?;
+            }
+            if history.get(index + 1).is_some_and(|(next, _)| next == ms) {
+                continue;
+            }
+            for check in &mut checks {
+                check.after_step(at)?;
+            }
+        }
+        checks.iter_mut().try_for_each(|check: &mut Box<dyn Check>| check.at_end())
+    };
+    see().err().map(|broken| broken.guarantee.into_owned())
+}
+
+fn finds(guarantee: &str, history: &[(u64, What)]) {
+    // Under a fault that excuses the end of a session.
+    assert_eq!(verdict(plan(&[("partition", 60_000)]), history).as_deref(), Some(guarantee), "{history:#?}");
+}
+
+fn live(session: &str) -> What {
+    What::Live(session.into())
+}
+
+fn closed(session: &str) -> What {
+    What::Closed(session.into(), "the connection was lost: it was".into())
+}
+
+fn holds(sessions: &[&str]) -> What {
+    What::Holds(sessions.iter().map(|session| (*session).to_owned()).collect(), Some("1.2.3.4:5".into()))
+}
+
+#[test]
+fn a_history_in_good_order_passes() {
+    let history = [
+        (0, What::Starts),
+        (0, What::Connecting),
+        (5, What::Asks(0)),
+        (5, live("1")),
+        (5, holds(&["1"])),
+        (10, What::Given(0, "1".into())),
+        (20_000, closed("1")),
+        (20_000, holds(&[])),
+        (20_000, What::Connecting),
+        (20_010, What::AttemptFailed),
+        (21_010, What::Connecting),
+        (21_020, live("2")),
+        (21_020, holds(&["2"])),
+        (30_000, What::ShutsDown),
+        (30_000, What::Stops),
+        (30_000, What::Draining("2".into())),
+        (30_000, holds(&[])),
+        (30_010, What::Closed("2".into(), "the session was closed on this side".into())),
+        (30_010, What::HasShutDown),
+    ];
+    assert_eq!(verdict(plan(&[("partition", 60_000)]), &history), None);
+}
+
+#[test]
+fn a_caller_who_waits_beside_a_live_session_is_found() {
+    let begin = [(0, What::Starts), (0, What::Asks(0)), (5, live("1")), (5, holds(&["1"]))];
+    finds("G1", &[&begin[..], &[(30, What::Noted("a step".into()))]].concat());
+}
+
+#[test]
+fn a_caller_who_waits_after_a_shutdown_is_found() {
+    finds(
+        "G4",
+        &[
+            (0, What::Starts),
+            (0, What::Asks(0)),
+            (5, What::ShutsDown),
+            (5, What::Stops),
+            (5, What::HasShutDown),
+            (40, What::Noted("a step".into())),
+        ],
+    );
+}
+
+#[test]
+fn a_session_that_is_given_out_after_its_end_is_found() {
+    finds(
+        "G3",
+        &[(0, What::Starts), (5, live("1")), (5, closed("1")), (5, What::Asks(0)), (5, What::Given(0, "1".into()))],
+    );
+}
+
+#[test]
+fn a_session_that_stays_in_the_slot_after_its_end_is_found() {
+    finds("G3", &[(0, What::Starts), (5, live("1")), (5, holds(&["1"])), (9, closed("1"))]);
+}
+
+#[test]
+fn a_live_session_that_is_taken_out_of_the_slot_is_found() {
+    finds("G8", &[(0, What::Starts), (5, live("1")), (5, holds(&["1"])), (9, holds(&[]))]);
+}
+
+#[test]
+fn a_session_in_a_place_that_is_taken_is_found() {
+    finds("G8", &[(0, What::Starts), (5, live("1")), (6, live("2"))]);
+}
+
+#[test]
+fn a_session_that_becomes_live_after_the_stop_is_found() {
+    finds("G5", &[(0, What::Starts), (5, What::ShutsDown), (5, What::Stops), (6, live("1"))]);
+}
+
+#[test]
+fn what_outlives_a_shutdown_is_found() {
+    let shut_down = [(0, What::Starts), (5, What::ShutsDown), (5, What::Stops), (6, What::HasShutDown)];
+    finds("G5", &[&shut_down[..], &[(7, What::Connecting)]].concat());
+    finds("G5", &[&shut_down[..], &[(7, closed("1"))]].concat());
+    finds("G5", &[(0, What::Starts), (1, live("1")), (5, What::Stops), (6, What::HasShutDown)]);
+}
+
+#[test]
+fn a_session_that_is_closed_twice_is_found() {
+    finds("G6", &[(0, What::Starts), (1, live("1")), (5, closed("1")), (6, closed("1"))]);
+}
+
+#[test]
+fn an_attempt_that_comes_too_soon_is_found() {
+    finds("G11", &[(0, What::Starts), (0, What::Connecting), (5, What::AttemptFailed), (500, What::Connecting)]);
+    // After a session that died young as well.
+    finds(
+        "G11",
+        &[(0, What::Starts), (0, What::Connecting), (5, live("1")), (900, closed("1")), (950, What::Connecting)],
+    );
+}
+
+#[test]
+fn an_attempt_that_comes_too_late_is_found() {
+    // After a session that was stable it is made at once.
+    finds(
+        "G11",
+        &[
+            (0, What::Starts),
+            (0, What::Connecting),
+            (5, live("1")),
+            (20_000, closed("1")),
+            (20_500, What::Noted("a step".into())),
+        ],
+    );
+    finds(
+        "G11",
+        &[(0, What::Starts), (0, What::Connecting), (5, What::AttemptFailed), (1_300, What::Noted("a step".into()))],
+    );
+}
+
+#[test]
+fn reconnect_now_excuses_an_attempt_that_comes_soon() {
+    let history = [
+        (0, What::Starts),
+        (0, What::Connecting),
+        (5, What::AttemptFailed),
+        (9, What::ReconnectNow),
+        (9, What::PauseCut),
+        (9, What::Connecting),
+    ];
+    assert_eq!(verdict(plan(&[]), &history), None);
+}
+
+#[test]
+fn a_session_that_ends_without_a_reason_is_found() {
+    let history = [
+        (0, What::Starts),
+        (5, live("1")),
+        (99, What::Closed("1".into(), "the peer stayed silent after a ping".into())),
+    ];
+    for harmless in [&[][..], &[("slow link", 60_000)], &[("freeze", 1_000), ("rival", 60_000)]] {
+        assert_eq!(verdict(plan(harmless), &history).as_deref(), Some("G10"), "{harmless:?}");
+    }
+    for excuse in [("freeze", 60_000), ("reset", 1)] {
+        assert_eq!(verdict(plan(&[excuse]), &history), None, "{excuse:?}");
+    }
+}
+
+#[test]
+fn a_session_with_somebody_silent_is_found() {
+    finds("G15", &[(0, What::Starts), (1, What::Silent("1.2.3.4:5".into())), (5, live("1")), (5, holds(&["1"]))]);
+}
+
+#[test]
+fn a_shutdown_that_cuts_off_is_found() {
+    let lost = [(0, What::Starts), (5, live("1")), (5_000, closed("1"))];
+    assert_eq!(verdict(plan(&[("shutdown", 1)]), &lost).as_deref(), Some("G17"));
+    let interrupted = [
+        (0, What::Starts),
+        (5, live("1")),
+        (10, What::Given(0, "1".into())),
+        (5_000, What::ShutsDown),
+        (5_001, What::Interrupted(0, "the stream was reset".into())),
+    ];
+    assert_eq!(verdict(plan(&[("shutdown", 1)]), &interrupted).as_deref(), Some("G17"));
+}
