@@ -10,9 +10,9 @@ use std::{fmt, fs};
 
 use serde::{Deserialize, Serialize};
 
+use crate::board::{ESTABLISHER, OTHER, RECEIVER};
 use crate::faults::{self, Concerns};
 use crate::history::{Entry, What};
-use crate::node::{ESTABLISHER, OTHER, RECEIVER};
 use crate::plan::{Plan, Side};
 use crate::run::{Ended, Options, Outcome, run};
 use crate::scenarios::{self, Scenario};

@@ -11,7 +11,9 @@
 //! from anywhere but the functions that [`interpose`] replaces.
 
 pub mod apart;
+pub mod board;
 pub mod bounds;
+mod caller;
 pub mod capsule;
 pub mod checks;
 pub mod faults;

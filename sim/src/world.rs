@@ -8,11 +8,12 @@ use std::time::Duration;
 use tracing::info;
 use twox_hash::XxHash3_64;
 
+use crate::board::{Board, ESTABLISHER, OTHER, RECEIVER};
 use crate::bounds;
 use crate::checks::{self, Check};
 use crate::faults::{self, Kind};
 use crate::history::{self, Entry, What, note};
-use crate::node::{Board, ESTABLISHER, Node, OTHER, RECEIVER};
+use crate::node::Node;
 use crate::plan::{Fault, Side, Transport};
 use crate::run::{Broken, Run};
 

@@ -7,8 +7,8 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::board::Board;
 use crate::history::Entry;
-use crate::node::Board;
 use crate::run::Broken;
 
 mod graceful;

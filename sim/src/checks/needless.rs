@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::Check;
+use crate::board::ESTABLISHER;
 use crate::faults::{self, Harm};
 use crate::history::{Entry, What};
-use crate::node::ESTABLISHER;
 use crate::plan::{Plan, Side};
 use crate::run::Broken;
 use crate::work;

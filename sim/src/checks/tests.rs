@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::{Check, all};
+use crate::board::{Board, ESTABLISHER};
 use crate::history::{Entry, What};
-use crate::node::{Board, ESTABLISHER};
 use crate::plan::{Caller, Fault, Network, Plan, Settings, Side};
 use crate::run::Counters;
 

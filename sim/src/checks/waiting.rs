@@ -5,8 +5,8 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::Check;
+use crate::board::Board;
 use crate::history::{Entry, What};
-use crate::node::Board;
 use crate::run::Broken;
 
 /// Callers who wait, and since when there is something that ends their wait.

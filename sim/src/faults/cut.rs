@@ -1,8 +1,8 @@
 //! Connections that are cut.
 
 use super::{Concerns, Harm, Kind, nothing};
+use crate::board::{ESTABLISHER, OTHER, RECEIVER};
 use crate::net::Cut;
-use crate::node::{ESTABLISHER, OTHER, RECEIVER};
 use crate::world::{Kept, World};
 
 pub(super) const FIN: Kind = Kind {

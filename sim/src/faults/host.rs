@@ -1,7 +1,7 @@
 //! Hosts that go away.
 
 use super::{Concerns, Harm, Kind};
-use crate::node::{ESTABLISHER, OTHER, RECEIVER};
+use crate::board::{ESTABLISHER, OTHER, RECEIVER};
 use crate::world::Kept;
 
 pub(super) const CRASH: Kind = Kind {

@@ -2,9 +2,11 @@
 
 use std::rc::Rc;
 
-use super::{Concerns, Harm, Kind, nothing};
+use super::{Concerns, Harm, Kind, begin_on, end_on, nothing};
+use crate::board::ESTABLISHER;
+use crate::history::{What, note};
 use crate::net::Condition;
-use crate::node::ESTABLISHER;
+use crate::plan::Side;
 use crate::world::Kept;
 
 pub(super) const FATAL: Kind = Kind {
@@ -12,11 +14,8 @@ pub(super) const FATAL: Kind = Kind {
     about: "The establisher's connector fails for good: its manager gives up, and another one is started afterwards",
     concerns: Concerns::Establisher,
     harm: Harm::Any,
-    begin: |world, _| {
-        world.board.conditions(ESTABLISHER).begin(Condition::Fatal);
-        Kept::default()
-    },
-    end: |world, _, _| world.board.conditions(ESTABLISHER).end(Condition::Fatal),
+    begin: |world, _| begin_on(world, Side::Establisher, Condition::Fatal),
+    end: |world, _, kept| end_on(world, kept, Condition::Fatal),
 };
 
 pub(super) const SHUTDOWN: Kind = Kind {
@@ -41,7 +40,7 @@ pub(super) const RECONNECT_NOW: Kind = Kind {
         let board = Rc::clone(&world.board);
         world.errand(ESTABLISHER, async move {
             if let Some(manager) = board.manager(ESTABLISHER) {
-                crate::history::note(ESTABLISHER, crate::history::What::ReconnectNow);
+                note(ESTABLISHER, What::ReconnectNow);
                 manager.reconnect_now();
             }
         });

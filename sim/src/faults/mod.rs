@@ -1,6 +1,7 @@
 //! What goes wrong: one file for each family of faults, and one line in [`ALL`] for each kind.
 
-use crate::plan::Fault;
+use crate::net::Condition;
+use crate::plan::{Fault, Side};
 use crate::world::{Kept, World};
 
 mod cut;
@@ -90,6 +91,20 @@ pub static ALL: &[Kind] = &[
 /// The kind of that name.
 pub fn find(name: &str) -> Option<&'static Kind> {
     ALL.iter().find(|kind| kind.name == name)
+}
+
+/// Begins a condition on the host of a side.
+fn begin_on(world: &World<'_>, side: Side, condition: Condition) -> Kept {
+    let host = world.host_of(side);
+    world.board.conditions(host).begin(condition);
+    Kept { hosts: vec![host] }
+}
+
+/// Ends what [`begin_on`] began.
+fn end_on(world: &World<'_>, kept: &Kept, condition: Condition) {
+    for host in &kept.hosts {
+        world.board.conditions(host).end(condition);
+    }
 }
 
 /// For what is over at once.

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Concerns, Harm, Kind};
+use super::{Concerns, Harm, Kind, nothing};
+use crate::board::ESTABLISHER;
+use crate::interpose::elapsed;
 use crate::net::Cut;
-use crate::node::ESTABLISHER;
 use crate::plan::Side;
 use crate::world::Kept;
 
@@ -79,7 +80,7 @@ pub(super) const FLAPPING: Kind = Kind {
         let ends = fault.end();
         let target = world.target();
         world.errand(ESTABLISHER, async move {
-            while crate::interpose::elapsed() < ends {
+            while elapsed() < ends {
                 board.conditions(ESTABLISHER).cut(Cut::Reset);
                 board.conditions(target).cut(Cut::Reset);
                 sleep(pause).await;
@@ -87,5 +88,5 @@ pub(super) const FLAPPING: Kind = Kind {
         });
         Kept::default()
     },
-    end: super::nothing,
+    end: nothing,
 };

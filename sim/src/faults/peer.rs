@@ -1,7 +1,6 @@
 //! Peers, and paths to them, that are there and of no use.
 
-use super::listener::{begin_on_side, end_on_side};
-use super::{Concerns, Harm, Kind};
+use super::{Concerns, Harm, Kind, begin_on, end_on};
 use crate::net::Condition;
 
 pub(super) const BLACK_HOLE: Kind = Kind {
@@ -9,8 +8,8 @@ pub(super) const BLACK_HOLE: Kind = Kind {
     about: "One side's connections swallow what is written and carry nothing; what it dials is never answered",
     concerns: Concerns::Side,
     harm: Harm::Any,
-    begin: |world, fault| begin_on_side(world, fault, Condition::BlackHole),
-    end: |world, _, kept| end_on_side(world, kept, Condition::BlackHole),
+    begin: |world, fault| begin_on(world, fault.side, Condition::BlackHole),
+    end: |world, _, kept| end_on(world, kept, Condition::BlackHole),
 };
 
 pub(super) const STOPS_READING: Kind = Kind {
@@ -18,8 +17,8 @@ pub(super) const STOPS_READING: Kind = Kind {
     about: "One side reads nothing from its sockets, while it goes on writing",
     concerns: Concerns::Side,
     harm: Harm::Delay,
-    begin: |world, fault| begin_on_side(world, fault, Condition::ReadingStopped),
-    end: |world, _, kept| end_on_side(world, kept, Condition::ReadingStopped),
+    begin: |world, fault| begin_on(world, fault.side, Condition::ReadingStopped),
+    end: |world, _, kept| end_on(world, kept, Condition::ReadingStopped),
 };
 
 pub(super) const STOPS_ACCEPTING: Kind = Kind {
@@ -27,6 +26,6 @@ pub(super) const STOPS_ACCEPTING: Kind = Kind {
     about: "One side accepts no inbound streams: they queue up, and are reset past the limit",
     concerns: Concerns::Side,
     harm: Harm::None,
-    begin: |world, fault| begin_on_side(world, fault, Condition::AcceptingStopped),
-    end: |world, _, kept| end_on_side(world, kept, Condition::AcceptingStopped),
+    begin: |world, fault| begin_on(world, fault.side, Condition::AcceptingStopped),
+    end: |world, _, kept| end_on(world, kept, Condition::AcceptingStopped),
 };

@@ -1,7 +1,7 @@
 //! Links that carry everything, slowly.
 
 use super::{Concerns, Harm, Kind};
-use crate::node::ESTABLISHER;
+use crate::board::ESTABLISHER;
 use crate::world::Kept;
 
 pub(super) const LATENCY: Kind = Kind {

@@ -9,10 +9,10 @@ use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
 use super::{Concerns, Harm, Kind, nothing};
+use crate::board::{OTHER, PORT, RECEIVER};
 use crate::history::{What, note};
 use crate::interpose::elapsed;
 use crate::net::{Conditions, Socket};
-use crate::node::{OTHER, PORT, RECEIVER};
 use crate::plan::Side;
 use crate::world::Kept;
 

@@ -1,0 +1,236 @@
+//! What the hosts of a run and the world around them share.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use evermux::{MuxManager, Stopped};
+use tokio::sync::{Notify, watch};
+
+use crate::bounds;
+use crate::interpose::elapsed;
+use crate::lossy::{self, Weather};
+use crate::net::{Carrier, Condition, Conditions, Connector};
+use crate::node::Node;
+use crate::plan::{Caller, Plan, Side, Transport};
+use crate::run::Counters;
+
+/// The host that listens.
+pub const RECEIVER: &str = "receiver";
+/// The host that dials.
+pub const ESTABLISHER: &str = "establisher";
+/// The host of everybody else: a second receiver, a rival, strangers.
+pub const OTHER: &str = "other";
+/// The port that receivers listen on.
+pub const PORT: u16 = 7233;
+
+type Errand = Pin<Box<dyn Future<Output = ()>>>;
+
+/// What the hosts of a run and the world around them share. All of them run on one thread.
+pub struct Board {
+    /// The seed of the run.
+    pub seed: u64,
+    /// What the run does.
+    pub plan: Plan,
+    /// The counters of the run.
+    pub counters: Counters,
+    pub(crate) target: Arc<Mutex<&'static str>>,
+    /// Cancels what every caller is doing.
+    pub cancel: watch::Sender<u64>,
+    pub(crate) hosts: BTreeMap<&'static str, HostBoard>,
+    pub(crate) end: watch::Sender<bool>,
+    /// The callers that have been served by a piece of work begun after the last fault, and how long after it.
+    pub(crate) served: RefCell<BTreeMap<usize, Duration>>,
+    pub(crate) ended: RefCell<BTreeSet<&'static str>>,
+    /// Pieces of work that are being done, by who does them, and since when.
+    pub(crate) doing: RefCell<BTreeMap<Place, Duration>>,
+    /// Callers who wait for a session.
+    pub(crate) waiting: RefCell<BTreeSet<Place>>,
+    /// Told of each piece of work that was done: when it was begun.
+    pub(crate) done: RefCell<Vec<Duration>>,
+    pub(crate) shutting_down: RefCell<BTreeSet<&'static str>>,
+}
+
+/// A caller on a host: a receiver's callers are on both receivers.
+pub(crate) type Place = (&'static str, usize);
+
+/// What is known of one host.
+pub(crate) struct HostBoard {
+    pub(crate) conditions: Conditions,
+    pub(crate) restart: watch::Sender<u64>,
+    pub(crate) manager: RefCell<Option<MuxManager>>,
+    pub(crate) errands: RefCell<Vec<Errand>>,
+    pub(crate) errand: Notify,
+    pub(crate) weather: Weather,
+    pub(crate) carrier: RefCell<Carrier>,
+    pub(crate) starts: Cell<u64>,
+    /// When a session was in the slot last.
+    pub(crate) live_at: Cell<Option<Duration>>,
+}
+
+impl Board {
+    /// The board of a run.
+    pub fn new(seed: u64, plan: Plan, counters: Counters) -> Rc<Self> {
+        let host = |name| {
+            let board = HostBoard {
+                conditions: Conditions::new(plan.network.chunk),
+                restart: watch::Sender::new(0),
+                manager: RefCell::default(),
+                errands: RefCell::default(),
+                errand: Notify::new(),
+                weather: weather(plan.network.transport),
+                carrier: RefCell::new(Carrier::Turmoil),
+                starts: Cell::new(0),
+                live_at: Cell::new(None),
+            };
+            (name, board)
+        };
+        Rc::new(Self {
+            seed,
+            hosts: [RECEIVER, ESTABLISHER, OTHER].into_iter().map(host).collect(),
+            target: Arc::new(Mutex::new(RECEIVER)),
+            cancel: watch::Sender::new(0),
+            end: watch::Sender::new(false),
+            served: RefCell::default(),
+            ended: RefCell::default(),
+            doing: RefCell::default(),
+            waiting: RefCell::default(),
+            done: RefCell::default(),
+            shutting_down: RefCell::default(),
+            plan,
+            counters,
+        })
+    }
+
+    pub(crate) fn host(&self, name: &str) -> &HostBoard {
+        &self.hosts[name]
+    }
+
+    /// The host that the establisher's name for its peer stands for.
+    pub fn target(&self) -> &'static str {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the establisher's name for its peer stand for another host.
+    pub fn move_to(&self, host: &'static str) {
+        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = host;
+    }
+
+    /// What faults do to the sockets of a host.
+    pub fn conditions(&self, host: &str) -> &Conditions {
+        &self.host(host).conditions
+    }
+
+    /// The TCP of a host that is up.
+    pub fn carrier(&self, host: &str) -> Carrier {
+        self.host(host).carrier.borrow().clone()
+    }
+
+    /// Dials the port that receivers listen on, from a host.
+    pub fn connector(&self, host: &str, name: Arc<Mutex<&'static str>>, conditions: Conditions) -> Connector {
+        let handshake = self.plan.network.handshake;
+        Connector { carrier: self.carrier(host), name, port: PORT, conditions, handshake }
+    }
+
+    /// The manager that runs on a host.
+    pub fn manager(&self, host: &str) -> Option<MuxManager> {
+        self.host(host).manager.borrow().clone()
+    }
+
+    /// Lets the manager of a host shut down, and starts another one.
+    pub fn restart(&self, host: &str) {
+        self.host(host).restart.send_modify(|restarts| *restarts += 1);
+    }
+
+    /// Runs something on a host, if and when it is up.
+    pub fn errand(&self, host: &str, errand: impl Future<Output = ()> + 'static) {
+        self.host(host).errands.borrow_mut().push(Box::pin(errand));
+        self.host(host).errand.notify_one();
+    }
+
+    /// Lets every manager shut down for good.
+    pub fn end(&self) {
+        self.end.send_replace(true);
+    }
+
+    /// Whether a host has shut down for good.
+    pub fn has_ended(&self, host: &str) -> bool {
+        self.ended.borrow().contains(host)
+    }
+
+    /// Whether somebody has something to lose.
+    pub fn is_at_stake(&self) -> bool {
+        !self.doing.borrow().is_empty() || !self.waiting.borrow().is_empty()
+    }
+
+    /// How many callers wait for a session, and how many work on one.
+    pub fn busy(&self) -> (usize, usize) {
+        (self.waiting.borrow().len(), self.doing.borrow().len())
+    }
+
+    /// The callers of the plan on a side.
+    pub fn callers(&self, side: Side) -> impl Iterator<Item = (usize, &Caller)> {
+        self.plan.callers.iter().enumerate().filter(move |(_, caller)| caller.side == side)
+    }
+
+    /// Whether every caller has been served after the last fault; how long after it the last one was.
+    pub fn all_served(&self) -> Option<Duration> {
+        let served = self.served.borrow();
+        (served.len() == self.plan.callers.len()).then(|| served.values().copied().max().unwrap_or_default())
+    }
+
+    /// The callers that have not been served after the last fault.
+    pub fn not_served(&self) -> Vec<usize> {
+        let served = self.served.borrow();
+        (0..self.plan.callers.len()).filter(|caller| !served.contains_key(caller)).collect()
+    }
+
+    /// Forgets what ran on a host that is gone.
+    pub fn host_is_down(&self, host: &'static str) {
+        self.host(host).manager.replace(None);
+        self.shutting_down.borrow_mut().remove(host);
+        self.doing.borrow_mut().retain(|(on, _), _| *on != host);
+        self.waiting.borrow_mut().retain(|(on, _)| *on != host);
+    }
+
+    /// Notes that a host has a live session now.
+    pub fn is_live(&self, host: &str) {
+        self.host(host).live_at.set(Some(elapsed()));
+    }
+
+    /// Whether no session of a host can be draining, because there has been none for so long.
+    pub(crate) fn has_nothing_to_drain(&self, host: &str) -> bool {
+        let drain = bounds::shutdown(&self.plan, Side::Receiver).max(bounds::shutdown(&self.plan, Side::Establisher));
+        self.host(host).live_at.get().is_none_or(|live| live + drain < elapsed())
+    }
+
+    /// Whether a manager of a host has been given a reason to stop.
+    pub(crate) fn may_stop(&self, host: &str, stopped: &Stopped) -> bool {
+        match stopped {
+            Stopped::ShutDown => self.shutting_down.borrow().contains(host),
+            Stopped::GaveUp(_) => self.conditions(host).is(Condition::Fatal),
+            _ => false,
+        }
+    }
+
+    /// Whether a host is the one of its side that sessions are made with.
+    pub(crate) fn is_current(&self, node: Node) -> bool {
+        node.side == Side::Establisher || self.target() == node.host
+    }
+}
+
+/// What the network does to the segments of each host.
+fn weather(transport: Transport) -> Weather {
+    let Transport::Lossy { loss, duplication, reordering } = transport else { return Weather::default() };
+    let share = |percent: u32| f64::from(percent.min(100)) / 100.0;
+    Weather::new(lossy::Conditions {
+        loss: share(loss),
+        duplication: share(duplication),
+        reordering: share(reordering),
+        ..lossy::Conditions::default()
+    })
+}

@@ -1,0 +1,202 @@
+//! A caller: asks a manager for a session, works on it, and asks for the next one when it is lost.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use evermux::{MuxManager, Session};
+use rand::{Rng, RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use tokio::sync::watch;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
+
+use crate::board::{Board, Place};
+use crate::bounds;
+use crate::history::{What, broken, note};
+use crate::interpose::elapsed;
+use crate::node::Node;
+use crate::plan::Caller;
+use crate::run::Broken;
+use crate::work::{self, Failed, Piece};
+
+/// A caller at work.
+pub(crate) struct Calling {
+    pub(crate) index: usize,
+    pub(crate) spec: Caller,
+    pub(crate) node: Node,
+    pub(crate) board: Rc<Board>,
+    pub(crate) managers: watch::Receiver<Option<MuxManager>>,
+    pub(crate) rng: ChaCha8Rng,
+}
+
+/// Takes a caller off a list when it is dropped.
+struct Listed<'a, T>(&'a RefCell<T>, Place, fn(&mut T, Place));
+
+impl<T> Drop for Listed<'_, T> {
+    fn drop(&mut self) {
+        (self.2)(&mut self.0.borrow_mut(), self.1);
+    }
+}
+
+impl Calling {
+    pub(crate) async fn work(mut self) {
+        let kind = work::find(&self.spec.work).expect("a plan is checked");
+        let board = Rc::clone(&self.board);
+        let faults_end = board.plan.faults_end();
+        loop {
+            sleep(Duration::from_millis(self.rng.random_range(0..self.spec.pause_ms.max(1)))).await;
+            let begun = elapsed();
+            let piece_seed = self.rng.next_u64();
+            let deadline = begun.max(faults_end) + bounds::service(&board.plan);
+            let doing = async {
+                board.doing.borrow_mut().insert((self.node.host, self.index), begun);
+                let _doing = Listed(&board.doing, (self.node.host, self.index), |doing, place| {
+                    doing.remove(&place);
+                });
+                self.until_served(kind, piece_seed).await
+            };
+            let mut cancel = board.cancel.subscribe();
+            cancel.mark_unchanged();
+            let in_time = timeout_at(instant(deadline), doing);
+            let result = tokio::select! {
+                biased;
+                _ = cancel.changed() => {
+                    note(self.node.host, What::GivesUp(self.index));
+                    continue;
+                }
+                result = in_time => result,
+            };
+            match result {
+                Ok(Ok(())) => {
+                    note(self.node.host, What::Served(self.index));
+                    board.counters.add("pieces of work", 1);
+                    board.done.borrow_mut().push(begun);
+                    if begun >= faults_end {
+                        board.served.borrow_mut().entry(self.index).or_insert(elapsed().saturating_sub(faults_end));
+                    }
+                }
+                Ok(Err(what)) => note(self.node.host, What::Broken(what)),
+                // Nobody dials this host any more.
+                Err(_) if !board.is_current(self.node) => {}
+                Err(_) => {
+                    let bound = bounds::service(&board.plan);
+                    let text = format!(
+                        "caller {} ({}, on {}) was not served within {bound:?} after the last fault",
+                        self.index, self.spec.work, self.node.host
+                    );
+                    broken(self.node.host, "liveness", text);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Does a piece of work on one session after the other, until it is done.
+    async fn until_served(&mut self, kind: &'static work::Work, seed: u64) -> Result<(), Broken> {
+        let mut sessions = 0;
+        let mut gone = None;
+        loop {
+            let (manager, session) = self.session().await?;
+            sessions += 1;
+            if sessions == 3 {
+                self.board.counters.add("a piece of work took three sessions", 1);
+            }
+            let id = session.id();
+            let starts = self.board.host(self.node.host).starts.get();
+            if gone == Some((starts, id)) {
+                let text = format!("a caller was told that session {id} is gone, asked again, and was given it");
+                return Err(Broken::new("G3", text));
+            }
+            let mut piece = Piece {
+                session,
+                manager,
+                rng: ChaCha8Rng::seed_from_u64(seed.wrapping_add(sessions)),
+                bytes: self.rng.random_range(0..=self.spec.bytes) as usize,
+                calm: self.board.plan.is_calm(),
+                is_gone: Cell::new(false),
+                counters: self.board.counters.clone(),
+            };
+            match (kind.run)(&mut piece).await {
+                Ok(()) => return Ok(()),
+                Err(Failed::Broken(what)) => return Err(what),
+                Err(Failed::Interrupted(error)) => {
+                    note(self.node.host, What::Interrupted(self.index, format!("session {id}: {error}")));
+                    self.board.counters.add("a piece of work was interrupted", 1);
+                    if error.kind() == io::ErrorKind::UnexpectedEof {
+                        return Err(Broken::new("G17", "a stream ended in good order before its end"));
+                    }
+                    if piece.is_gone.get() {
+                        gone = Some((starts, id));
+                        // At once: there is nothing to wait for.
+                    } else if piece.session.is_closed() {
+                        // Whoever notes the end of the session is let in, so that asking again is asking too late.
+                        tokio::task::yield_now().await;
+                    } else {
+                        // A stream that was reset alone: the other side was not ready for it.
+                        sleep(Duration::from_millis(self.rng.random_range(1..200))).await;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Asks for a session, in one of the ways that there are, of the manager that runs now.
+    async fn session(&mut self) -> Result<(MuxManager, Session), Broken> {
+        let board = Rc::clone(&self.board);
+        let host = self.node.host;
+        loop {
+            let manager = self.managers.wait_for(Option::is_some).await;
+            let Some(manager) = manager.map_err(|_| Broken::new("scenario", "the host has ended"))?.clone() else {
+                continue;
+            };
+            note(host, What::Asks(self.index));
+            board.waiting.borrow_mut().insert((host, self.index));
+            let _waiting = Listed(&board.waiting, (host, self.index), |waiting, place| {
+                waiting.remove(&place);
+            });
+            let asked = match self.rng.random_range(0..4) {
+                0 => manager.with_session(async |session| session).await,
+                1 => match manager.reader().session().cloned() {
+                    Some(session) => Ok(session),
+                    None => manager.session().await,
+                },
+                2 => {
+                    // As `session_blocking_timeout` does: a wait that may end in time, asked again.
+                    let patience = Duration::from_millis(self.rng.random_range(1..2_000));
+                    match timeout(patience, manager.session()).await {
+                        Ok(asked) => asked,
+                        Err(_) => {
+                            board.counters.add("wait dropped by its caller", 1);
+                            manager.session().await
+                        }
+                    }
+                }
+                _ => manager.session().await,
+            };
+            match asked {
+                Ok(session) => {
+                    note(host, What::Given(self.index, session.id().to_string()));
+                    return Ok((manager, session));
+                }
+                Err(stopped) if board.may_stop(host, &stopped) => {
+                    note(host, What::Freed(self.index));
+                    board.counters.add("a caller was freed by a shutdown", 1);
+                    // The next manager, if there is one.
+                    let other =
+                        |next: &Option<MuxManager>| next.as_ref().is_some_and(|next| next.status().stopped.is_none());
+                    drop(manager);
+                    if self.managers.wait_for(other).await.is_err() {
+                        std::future::pending::<()>().await;
+                    }
+                }
+                Err(stopped) => return Err(Broken::new("G12", format!("the manager of {host} stopped: {stopped}"))),
+            }
+        }
+    }
+}
+
+/// When the time of the run is this.
+fn instant(at: Duration) -> Instant {
+    Instant::now() + at.saturating_sub(elapsed())
+}
