@@ -11,6 +11,9 @@ const WORK_TIME: Duration = Duration::from_secs(25);
 /// How long a step takes to show, and a simulated connection to be set up.
 const SLACK: Duration = Duration::from_secs(1);
 
+/// What is cut off at the end of a drain is gone at once; a manager that has to be killed takes half a second more.
+const SHUTDOWN_SLACK: Duration = Duration::from_millis(100);
+
 /// How long after the last fault, and after it was begun, a piece of work is done.
 ///
 /// In the worst case a silent loss is found by the heartbeats, of one side or of the other, whose ghost holds the place
@@ -37,5 +40,5 @@ pub fn idle_shutdown(plan: &Plan) -> Duration {
 
 /// How long a shutdown takes: the drain, in which everything is cut off at the end.
 pub fn shutdown(plan: &Plan, side: Side) -> Duration {
-    plan.config(side, 0).drain_timeout() + SLACK
+    plan.config(side, 0).drain_timeout() + SHUTDOWN_SLACK + Duration::from_millis(4 * plan.network.tick_ms)
 }

@@ -20,6 +20,9 @@ use crate::plan::Caller;
 use crate::run::Broken;
 use crate::work::{self, Failed, Piece};
 
+/// The longest pause when the last fault is over.
+const PAUSE_MAX_AFTER_FAULTS: Duration = Duration::from_secs(5);
+
 /// A caller at work.
 pub(crate) struct Calling {
     pub(crate) index: usize,
@@ -45,7 +48,10 @@ impl Calling {
         let board = Rc::clone(&self.board);
         let faults_end = board.plan.faults_end();
         loop {
-            sleep(Duration::from_millis(self.rng.random_range(0..self.spec.pause_ms.max(1)))).await;
+            let pause = Duration::from_millis(self.rng.random_range(0..self.spec.pause_ms.max(1)));
+            // When all is over, nobody is kept waiting for a caller who does little.
+            let longest = faults_end.saturating_sub(elapsed()) + PAUSE_MAX_AFTER_FAULTS;
+            sleep(pause.min(longest)).await;
             let begun = elapsed();
             let piece_seed = self.rng.next_u64();
             let deadline = begun.max(faults_end) + bounds::service(&board.plan);

@@ -59,7 +59,7 @@ scripted! {
         plan().handshake().callers("request", 1).fault("strangers", 1_000, 30_000).fault("reset", 2_000, 1);
     phantom_session: "A load balancer with nothing behind it takes the connections",
         plan().callers("request", 1).fault("silent acceptor", 0, 25_000);
-    withheld_pong_trips_heartbeat: "A second client waits for the only place, by a clock that is fast",
+    withheld_pong_trips_heartbeat: "A second client, whose heartbeat is eager, waits for the only place",
         plan().heartbeat(40).callers("request", 2).fault("rival", 0, 20_000).fault("rival", 30_000, 20_000);
     drain_blocks_redial: "The receiver restarts while a stream drains slowly: the next attempt is made at once",
         plan().callers("trickle", 4).theirs("shutdown", 15_000).theirs("shutdown", 40_000);
