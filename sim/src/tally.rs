@@ -81,7 +81,7 @@ impl Tally {
 
     /// The counters that were never raised, of those that [`sometimes`] are.
     pub fn never(&self) -> Vec<String> {
-        sometimes().into_iter().filter(|name| !self.counters.contains_key(name)).collect()
+        sometimes().into_iter().filter(|name| self.counters.get(name).is_none_or(|count| *count == 0)).collect()
     }
 
     /// Whether every rare thing has happened, and new states have become rare too.

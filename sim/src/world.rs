@@ -10,11 +10,11 @@ use twox_hash::XxHash3_64;
 
 use crate::board::{Board, ESTABLISHER, OTHER, RECEIVER};
 use crate::bounds;
-use crate::checks::{self, Check};
+use crate::checks::{self, Check, rare};
 use crate::faults::{self, Kind};
 use crate::history::{self, Entry, What, note};
 use crate::node::Node;
-use crate::plan::{Fault, Side, Transport};
+use crate::plan::{Fault, Side};
 use crate::run::{Broken, Run};
 
 /// Two hosts, in the order of their names.
@@ -79,8 +79,8 @@ impl<'r> World<'r> {
             Node { host: ESTABLISHER, side: Side::Establisher, has_manager: true },
             Node { host: OTHER, side: Side::Receiver, has_manager: moves },
         ];
-        if let Transport::Lossy { .. } = board.plan.network.transport {
-            board.counters.add("runs over the lossy TCP", 1);
+        for (name, holds) in rare::of_plan(&board.plan) {
+            board.counters.add(name, u64::from(holds));
         }
         for node in nodes {
             let board = Rc::clone(&board);
@@ -140,13 +140,15 @@ impl<'r> World<'r> {
         let bound = bounds::service(&plan);
         // A piece of work that was begun before has its own deadline; the callers say so when it is over.
         let last = faults_end + bound * 2;
-        while self.board.all_served().is_none() {
+        while self.board.all_served().is_none() || !self.is_live_on_both_sides() {
             if self.run.elapsed() > last {
                 let missing = self.board.not_served();
-                return Err(Broken::new(
-                    "liveness",
-                    format!("callers {missing:?} were never served after the last fault"),
-                ));
+                let text = if missing.is_empty() {
+                    "there was no session on both sides after the last fault".to_owned()
+                } else {
+                    format!("callers {missing:?} were never served after the last fault")
+                };
+                return Err(Broken::new("liveness", text));
             }
             self.step()?;
         }
@@ -167,6 +169,10 @@ impl<'r> World<'r> {
             self.step()?;
         }
         self.step()
+    }
+
+    fn is_live_on_both_sides(&self) -> bool {
+        [ESTABLISHER, self.target()].iter().all(|host| self.held.get(host).is_some_and(|held| !held.is_empty()))
     }
 
     fn begin(&mut self, index: usize, fault: &Fault, kind: &'static Kind) -> Kept {
@@ -252,7 +258,7 @@ impl<'r> World<'r> {
     }
 
     fn count(&self, entry: &Entry) {
-        if let Some(name) = checks::rare::state(entry) {
+        if let Some(name) = rare::state(entry) {
             self.board.counters.add(name, 1);
         }
     }

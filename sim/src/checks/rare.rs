@@ -2,6 +2,7 @@
 
 use crate::faults;
 use crate::history::{Entry, What};
+use crate::plan::{Plan, Transport};
 
 /// How an ending of a session begins, as it is traced, and its counter.
 const ENDINGS: [(&str, &str); 8] = [
@@ -27,7 +28,7 @@ const NOTES: [(&str, &str); 7] = [
 ];
 
 /// What hosts and workloads count themselves.
-const COUNTED: [&str; 17] = [
+const COUNTED: [&str; 22] = [
     "a caller was freed by a shutdown",
     "a piece of work was interrupted",
     "a piece of work took three sessions",
@@ -38,6 +39,11 @@ const COUNTED: [&str; 17] = [
     "stream dropped unread after a FIN",
     "wait dropped by its caller",
     "runs over the lossy TCP",
+    "runs with a clock that is scaled",
+    "runs with an eager heartbeat",
+    "runs with few places for streams",
+    "runs with short reads and writes",
+    "runs with a handshake of the transport",
     "challenge ACKs",
     "duplicate segments",
     "fast retransmits",
@@ -46,6 +52,19 @@ const COUNTED: [&str; 17] = [
     "retransmitted segments",
     "zero window probes",
 ];
+
+/// What is rare in a plan as a whole, and whether this one has it.
+pub fn of_plan(plan: &Plan) -> [(&'static str, bool); 6] {
+    let (network, settings) = (&plan.network, &plan.settings);
+    [
+        ("runs over the lossy TCP", matches!(network.transport, Transport::Lossy { .. })),
+        ("runs with a clock that is scaled", settings.receiver_clock_percent != settings.establisher_clock_percent),
+        ("runs with an eager heartbeat", settings.heartbeat_percent < 100),
+        ("runs with few places for streams", settings.max_streams < 100),
+        ("runs with short reads and writes", network.chunk > 0),
+        ("runs with a handshake of the transport", network.handshake),
+    ]
+}
 
 /// The counter of a rare state.
 pub fn state(entry: &Entry) -> Option<&'static str> {
@@ -59,16 +78,25 @@ pub fn state(entry: &Entry) -> Option<&'static str> {
         What::PauseCut => Some("a pause was cut short"),
         What::Draining(_) => Some("a session drained"),
         What::Live(_) => Some("sessions"),
+        What::Connecting => Some("an attempt began"),
         What::AttemptFailed => Some("an attempt failed"),
         _ => None,
     }
 }
 
-/// Every counter that a sweep of random plans must have raised.
+/// Every counter that a sweep of random plans must have raised. It also shows that evermux still traces what the checks
+/// listen for: a message that has changed leaves its counter at zero.
 pub fn sometimes() -> Vec<String> {
     let faults =
         faults::ALL.iter().flat_map(|kind| [format!("fault {}", kind.name), format!("survived {}", kind.name)]);
-    let states = ["a manager gave up", "a pause was cut short", "a session drained", "sessions", "an attempt failed"];
+    let states = [
+        "a manager gave up",
+        "a pause was cut short",
+        "a session drained",
+        "sessions",
+        "an attempt began",
+        "an attempt failed",
+    ];
     let counters = ENDINGS.iter().chain(&NOTES).map(|(_, counter)| *counter).chain(COUNTED).chain(states);
     faults.chain(counters.map(str::to_owned)).collect()
 }

@@ -1,10 +1,14 @@
 //! What users do at the worst moment.
 
 use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::time::sleep;
 
 use super::{Concerns, Harm, Kind, begin_on, end_on, nothing};
 use crate::board::ESTABLISHER;
 use crate::history::{What, note};
+use crate::interpose::elapsed;
 use crate::net::Condition;
 use crate::plan::Side;
 use crate::world::Kept;
@@ -31,17 +35,27 @@ pub(super) const SHUTDOWN: Kind = Kind {
     end: nothing,
 };
 
+/// How often somebody asks for the next attempt.
+const ASK_EVERY: Duration = Duration::from_millis(700);
+
 pub(super) const RECONNECT_NOW: Kind = Kind {
     name: "reconnect_now",
-    about: "Somebody asks for the next attempt at once, whatever the establisher is doing",
+    about: "Somebody asks for the next attempt at once, again and again, whatever the establisher is doing",
     concerns: Concerns::Establisher,
     harm: Harm::None,
-    begin: |world, _| {
+    begin: |world, fault| {
         let board = Rc::clone(&world.board);
+        let ends = fault.end();
         world.errand(ESTABLISHER, async move {
-            if let Some(manager) = board.manager(ESTABLISHER) {
-                note(ESTABLISHER, What::ReconnectNow);
-                manager.reconnect_now();
+            loop {
+                if let Some(manager) = board.manager(ESTABLISHER) {
+                    note(ESTABLISHER, What::ReconnectNow);
+                    manager.reconnect_now();
+                }
+                if elapsed() >= ends {
+                    return;
+                }
+                sleep(ASK_EVERY).await;
             }
         });
         Kept::default()

@@ -42,11 +42,11 @@ pub(super) const RIVAL: Kind = Kind {
 };
 
 /// How many come, at the most: turmoil's listener takes 64 that are not accepted.
-const STRANGERS_MAX: u64 = 12;
+const STRANGERS_MAX: u64 = 24;
 
 pub(super) const STRANGERS: Kind = Kind {
     name: "strangers",
-    about: "Up to twelve connections that say nothing, or no yamux, or close at once, as a port scan does",
+    about: "Up to 24 connections that say nothing, or no yamux, or close at once, as a port scan does",
     concerns: Concerns::Others,
     harm: Harm::None,
     begin: |world, fault| {

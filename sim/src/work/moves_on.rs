@@ -1,8 +1,10 @@
 //! A caller who leaves the choice of a session to the manager.
 
 use std::io;
+use std::time::Duration;
 
-use rand::Rng;
+use rand::{Rng, RngExt};
+use tokio::time::sleep;
 
 use super::Work;
 use super::request::exchange;
@@ -13,6 +15,8 @@ pub(super) const WORK: Work = Work {
     drawn: true,
     run: |piece| {
         Box::pin(async {
+            // Long enough for a session to be lost, and another one to be made.
+            sleep(Duration::from_millis(piece.rng.random_range(0..1_500))).await;
             let stream = piece.manager.open_stream().await.map_err(io::Error::from)?;
             if stream.session_id() != piece.session.id() {
                 piece.counters.add("a stream was opened on the next session", 1);
