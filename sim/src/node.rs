@@ -75,6 +75,7 @@ impl Node {
                 _ = end.wait_for(|end| *end) => true,
                 _ = restart.changed() => false,
                 () = gives_up(&manager) => {
+                    self.may_give_up(&board, &manager)?;
                     note(self.host, What::GaveUp);
                     board.shutting_down.borrow_mut().insert(self.host);
                     false
@@ -88,6 +89,16 @@ impl Node {
                 return Ok(());
             }
         }
+    }
+
+    /// A manager gives up when its connector fails for good, and for nothing else that happens here (G12, G13).
+    fn may_give_up(self, board: &Board, manager: &MuxManager) -> Result<(), Broken> {
+        if board.conditions(self.host).is(Condition::Fatal) {
+            return Ok(());
+        }
+        let why = manager.status().stopped.map_or(String::new(), |stopped| format!(": {stopped}"));
+        let guarantee = if self.side == Side::Receiver { "G13" } else { "G12" };
+        Err(Broken::new(guarantee, format!("the manager of {} gave up, and should have gone on{why}", self.host)))
     }
 
     /// Starts the TCP of the host, where turmoil's is not used.

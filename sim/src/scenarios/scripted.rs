@@ -24,16 +24,18 @@ macro_rules! scripted {
 scripted! {
     no_broadcast_on_shutdown: "Callers wait for a peer that refuses, and the manager is shut down under them",
         plan().callers("request", 3).fault("refuse", 0, 20_000).ours("shutdown", 5_000).ours("shutdown", 9_000);
-    death_told_before_clear: "Sessions are reset again and again, and whoever learns of it asks again at once",
-        plan().callers("request", 3).every("reset", 500, 1_500, 12);
+    death_told_before_clear: "Sessions are reset and drained, and whoever learns of it asks again at once",
+        plan().callers("request", 2).callers("trickle", 2).every("reset", 500, 1_500, 4)
+            .theirs("shutdown", 12_000).theirs("shutdown", 20_000);
     install_after_shutdown: "The manager is shut down at every moment of a connection that is being made",
         plan().callers("request", 2).each_ours("shutdown", 5, 23, 16);
     dies_before_install: "Connections are reset at every moment of their making",
         plan().callers("request", 2).every("reset", 1, 7, 40);
     abort_then_ask: "A caller aborts its session and asks again before anything else has run",
         plan().callers("aborts", 1).callers("request", 2).calm(15_000);
-    late_clear_erases_newer: "The receiver restarts while streams are open: the old session drains beside the new one",
-        plan().callers("trickle", 3).callers("request", 1).theirs("shutdown", 12_000).theirs("shutdown", 25_000);
+    late_clear_erases_newer: "Candidates die beside a live session, and one drains beside its successor",
+        plan().callers("trickle", 3).callers("request", 1).fault("strangers", 1_000, 4_000).fault("rival", 6_000, 20_000)
+            .theirs("shutdown", 30_000);
     closed_session_stays_peekable: "Sessions end in good order and without one, and are out of the slot at once",
         plan().callers("request", 2).fault("cut", 2_000, 1).fault("reset", 6_000, 1).theirs("crash", 9_000);
     receiver_own_shutdown: "The receiver is shut down while a session lives, and its port is taken again",
@@ -85,8 +87,8 @@ scripted! {
         plan().callers("download", 3).every("reset", 400, 900, 20);
     stream_limit_kills_session: "More streams at once than either side allows, both ways",
         plan().streams(8).callers("short", 2).their_callers("short", 2).calm(20_000);
-    goaway_looks_like_a_cut: "The peer shuts down in good order: nobody takes it for a loss",
-        plan().callers("request", 2).theirs("shutdown", 3_000);
+    goaway_looks_like_a_cut: "The peer shuts down in good order, while streams are open: nobody takes it for a loss",
+        plan().callers("trickle", 3).theirs("shutdown", 5_000).theirs("shutdown", 18_000);
     unread_inbound_stalls_all: "The receiver accepts no streams for half a minute: its own go on, and the session lives",
         plan().callers("short", 2).their_callers("request", 2).theirs_for("stops accepting streams", 3_000, 30_000);
     slow_stream_stalls_others: "A stream is not read for a while: the one beside it is",
