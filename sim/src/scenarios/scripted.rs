@@ -48,8 +48,8 @@ scripted! {
         plan().callers("request", 2).ours("shutdown", 3_000).theirs("shutdown", 6_000);
     uninterruptible_sleep: "The manager is shut down in the middle of a long pause",
         plan().callers("request", 1).fault("refuse", 0, 60_000).ours("shutdown", 40_000);
-    redial_without_backoff: "Young sessions fall silent, again and again: the pauses grow",
-        plan().heartbeat(30).callers("request", 1).every_for("black hole", 1_000, 5_000, 8, 4_000);
+    redial_without_backoff: "Young sessions fall silent, again and again, and the establisher finds it first: the pauses grow",
+        plan().heartbeat(30).slow_receiver().callers("request", 1).every_for("black hole", 1_000, 7_000, 8, 6_000);
     refused_without_backoff: "The peer refuses for half a minute: the pauses grow",
         plan().callers("request", 1).fault("refuse", 2_000, 30_000).fault("reset", 2_000, 1);
     backoff_reset_on_accept: "The peer accepts and drops at once, for half a minute: the pauses grow",
@@ -198,6 +198,11 @@ impl Plan {
 
     fn heartbeat(mut self, percent: u32) -> Self {
         self.settings.heartbeat_percent = percent;
+        self
+    }
+
+    fn slow_receiver(mut self) -> Self {
+        self.settings.receiver_clock_percent = 200;
         self
     }
 
