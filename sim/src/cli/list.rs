@@ -12,22 +12,22 @@ pub(crate) fn list() -> ExitCode {
         (Group::Alone, "\nScenarios by their name alone:"),
         (Group::Scripted, "\nScripted scenarios, all of them with --scenario scripted:"),
     ] {
-        println!("{heading}");
+        say!("{heading}");
         for scenario in scenarios::all().filter(|scenario| scenario.group == group) {
-            println!("  {:<36}{}", scenario.name, scenario.about);
+            say!("  {:<36}{}", scenario.name, scenario.about);
         }
     }
-    println!("\nFaults:");
+    say!("\nFaults:");
     for kind in faults::ALL {
-        println!("  {:<36}{}", kind.name, kind.about);
+        say!("  {:<36}{}", kind.name, kind.about);
     }
-    println!("\nWork:");
+    say!("\nWork:");
     for work in work::ALL {
-        println!("  {:<36}{}", work.name, work.about);
+        say!("  {:<36}{}", work.name, work.about);
     }
-    println!("\nCounters that a sweep must raise (--require-all):");
+    say!("\nCounters that a sweep must raise (--require-all):");
     for name in sometimes() {
-        println!("  {name}");
+        say!("  {name}");
     }
     ExitCode::SUCCESS
 }

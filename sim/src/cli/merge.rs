@@ -22,9 +22,9 @@ pub(crate) fn merge(files: &[PathBuf], require_all: bool, json: bool) -> ExitCod
     }
     let never = all.never();
     if json {
-        println!("{}", serde_json::json!({ "merged": all, "files": files.len(), "never": never }));
+        say!("{}", serde_json::json!({ "merged": all, "files": files.len(), "never": never }));
     } else {
-        println!(
+        say!(
             "{} runs in {} files, {} failed, {} diverged; {:.0} s simulated",
             all.runs,
             files.len(),
@@ -32,9 +32,9 @@ pub(crate) fn merge(files: &[PathBuf], require_all: bool, json: bool) -> ExitCod
             all.diverged,
             all.simulated().as_secs_f64()
         );
-        all.lines().iter().for_each(|line| println!("{line}"));
+        all.lines().iter().for_each(|line| say!("{line}"));
         if require_all && !never.is_empty() {
-            println!("never: {}", never.join("; "));
+            say!("never: {}", never.join("; "));
         }
     }
     match (all.diverged, all.failed, require_all && !never.is_empty()) {

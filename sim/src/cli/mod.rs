@@ -1,5 +1,13 @@
 //! The commands.
 
+/// Prints a line. Whoever reads may have seen enough, which is no failure.
+macro_rules! say {
+    ($($line:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($line)*);
+    }};
+}
+
 pub(crate) mod list;
 pub(crate) mod merge;
 mod progress;

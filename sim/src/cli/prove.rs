@@ -57,7 +57,7 @@ pub(crate) fn prove(scenario: Option<&'static Scenario>, from: u64, seeds: u64) 
     }
     progress.end();
     let names = scenarios.iter().map(|scenario| scenario.name).collect::<Vec<_>>().join(", ");
-    println!(
+    say!(
         "{seeds} seeds of each of {names}: each in three processes, once with every core busy; {diverged} diverged.\n\
          Negative control: with a clock that is wrong by up to {DISTURBED_US} us, {} of {seeds} seeds of {} diverged, as \
          all must.",

@@ -91,9 +91,9 @@ fn replay_capsule(args: &ReplayArgs, capsule: &Capsule) -> ExitCode {
     if !args.json && args.until.is_none() {
         let (by, at) = (capsule.what.as_deref().unwrap_or("nothing"), capsule.revision.as_deref().unwrap_or("unknown"));
         if same {
-            println!("the trace is the one in the capsule, to the last byte");
+            say!("the trace is the one in the capsule, to the last byte");
         } else {
-            println!(
+            say!(
                 "the trace is not the one in the capsule, which is of revision {at}, and in which this was broken: {by}"
             );
         }

@@ -22,7 +22,7 @@ pub(crate) fn shrink(scenario: &'static Scenario, seed: u64, limit: Duration, ca
     match shrunk {
         Ok(shrunk) => {
             let how = if shrunk.complete { "" } else { "; the time is over, so it may not be the smallest" };
-            println!("{}\n  {} plans tried{how}", shrunk.outcome, shrunk.tried);
+            say!("{}\n  {} plans tried{how}", shrunk.outcome, shrunk.tried);
             write(capsules, scenario, seed, &shrunk.plan, &plan_of(scenario, seed));
             ExitCode::from(BROKEN)
         }
@@ -39,14 +39,14 @@ pub(super) fn write(capsules: &Path, scenario: &'static Scenario, seed: u64, pla
     for fault in &plan.faults {
         let (at, lasts) = (Duration::from_millis(fault.at_ms), Duration::from_millis(fault.lasts_ms));
         let about = faults::find(&fault.kind).map_or("", |kind| kind.about);
-        println!("  at {at:?}, for {lasts:?}, {}: {about}", fault.kind);
+        say!("  at {at:?}, for {lasts:?}, {}: {about}", fault.kind);
     }
     match capsule::write(&directory, scenario, seed, plan, drawn) {
-        Ok(outcome) => println!(
+        Ok(outcome) => say!(
             "  {outcome}\n  {} shows it; replay it with\n  cargo run --release -p sim -- replay {}",
             directory.join("timeline.html").display(),
             directory.display()
         ),
-        Err(error) => println!("  its capsule cannot be written to {}: {error}", directory.display()),
+        Err(error) => say!("  its capsule cannot be written to {}: {error}", directory.display()),
     }
 }

@@ -112,21 +112,21 @@ impl Report<'_> {
             self.not_complete(&error);
         }
         let (runs, failed, diverged) = (self.tally.runs, self.tally.failed, self.tally.diverged);
-        println!(
+        say!(
             "{runs} runs, {failed} failed, {diverged} diverged; {:.1} s at {:.0} runs a minute, {:.0} s simulated in steps of {TICK:?}",
             self.progress.elapsed().as_secs_f64(),
             self.progress.rate(runs),
             self.tally.simulated().as_secs_f64(),
         );
         let scenarios = self.scenarios.iter().map(|(name, runs)| format!("{name} {runs}")).collect::<Vec<_>>();
-        println!("  runs of each scenario: {}", scenarios.join(", "));
-        self.tally.lines().iter().for_each(|line| println!("{line}"));
+        say!("  runs of each scenario: {}", scenarios.join(", "));
+        self.tally.lines().iter().for_each(|line| say!("{line}"));
         if !self.args.no_capsules {
             self.write_capsules();
         }
         let never = self.tally.never();
         if self.args.require_all && !never.is_empty() {
-            println!("never: {}", never.join("; "));
+            say!("never: {}", never.join("; "));
         }
         match (diverged, failed, self.args.require_all && !never.is_empty()) {
             (0, 0, false) => ExitCode::SUCCESS,
@@ -138,12 +138,12 @@ impl Report<'_> {
     fn write_capsules(&self) {
         for failure in self.failures.iter().take(CAPSULES_MAX) {
             let Some(scenario) = scenarios::find(failure.scenario) else { continue };
-            println!("shrinking {} with seed {} …", failure.scenario, failure.seed);
+            say!("shrinking {} with seed {} …", failure.scenario, failure.seed);
             let drawn = plan_of(scenario, failure.seed);
             let plan = match shrink(scenario, failure.seed, SHRINK_FOR, |_| {}) {
                 Ok(shrunk) => shrunk.plan,
                 Err(why) => {
-                    println!("  it is not shrunk: {why}");
+                    say!("  it is not shrunk: {why}");
                     drawn.clone()
                 }
             };
@@ -151,7 +151,7 @@ impl Report<'_> {
         }
         let more = self.failures.len().saturating_sub(CAPSULES_MAX);
         if more > 0 {
-            println!("{more} more failures have no capsule: `sim shrink SEED --scenario NAME` writes one");
+            say!("{more} more failures have no capsule: `sim shrink SEED --scenario NAME` writes one");
         }
     }
 
