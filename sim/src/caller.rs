@@ -83,8 +83,8 @@ impl Calling {
                     }
                 }
                 Ok(Err(what)) => note(self.node.host, What::Broken(what)),
-                // Nobody dials this host any more.
-                Err(_) if !board.is_current(self.node) => {}
+                // Nobody dials this host any more, or the session with the other one has outlived the change.
+                Err(_) if !board.is_current(self.node) || board.served.borrow().contains_key(&self.index) => {}
                 Err(_) => {
                     let bound = bounds::service(&board.plan);
                     let text = format!(

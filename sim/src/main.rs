@@ -179,6 +179,9 @@ struct ReplayArgs {
     /// Run this plan, a file as --show-plan prints it, in place of the one that the seed draws.
     #[arg(long, value_name = "FILE", requires = "scenario")]
     plan: Option<PathBuf>,
+    /// Write a capsule of the run to this directory.
+    #[arg(long, value_name = "DIR", requires = "scenario", hide = true)]
+    capsule: Option<PathBuf>,
     /// Let the clock be wrong by up to so many microseconds, drawn from the process id.
     #[arg(long, value_name = "US", default_value_t = 0, hide = true)]
     disturb: u64,

@@ -172,7 +172,9 @@ impl<'r> World<'r> {
     }
 
     fn is_live_on_both_sides(&self) -> bool {
-        [ESTABLISHER, self.target()].iter().all(|host| self.held.get(host).is_some_and(|held| !held.is_empty()))
+        let holds = |host| self.held.get(host).is_some_and(|held| !held.is_empty());
+        // A session may outlive a change of the address.
+        holds(ESTABLISHER) && (holds(RECEIVER) || holds(OTHER))
     }
 
     fn begin(&mut self, index: usize, fault: &Fault, kind: &'static Kind) -> Kept {

@@ -23,6 +23,8 @@ pub(super) struct Pauses {
 struct Establisher {
     /// Attempts that failed and sessions that died young, since the last stable one.
     failures: u32,
+    /// A session lived just as long as counts as stable, or a moment less: there may have been more failures.
+    unsure: bool,
     /// The session, and since when it is live.
     live: Option<(String, Duration)>,
     /// When the last attempt or session ended, and whether that was a stable session.
@@ -78,11 +80,12 @@ impl Check for Pauses {
                 establisher.is_hurried = false;
                 establisher.connecting = false;
                 if lived.abs_diff(stable_after) <= grain {
-                    // It may count as either.
                     establisher.ended = None;
                     establisher.failures = 0;
+                    establisher.unsure = true;
                 } else if lived > stable_after {
                     establisher.failures = 0;
+                    establisher.unsure = false;
                     establisher.ended = Some((entry.at, true));
                 } else {
                     establisher.failures += 1;
@@ -116,7 +119,7 @@ impl Check for Pauses {
     fn after_step(&mut self, now: Duration) -> Result<(), Broken> {
         for (who, establisher) in &self.establishers {
             let Some((ended, stable)) = establisher.ended else { continue };
-            if establisher.stops || establisher.connecting || !establisher.dials {
+            if establisher.stops || establisher.connecting || !establisher.dials || (establisher.unsure && !stable) {
                 continue;
             }
             let most = if stable {

@@ -184,6 +184,30 @@ fn an_attempt_that_comes_too_late_is_found() {
 }
 
 #[test]
+fn a_session_that_lived_just_as_long_as_counts_as_stable_may_count_as_either() {
+    let history = |pause_ms: u64| {
+        [
+            (0, What::Starts),
+            (0, What::Connecting),
+            (5, What::AttemptFailed),
+            (1_005, What::Connecting),
+            (1_010, live("1")),
+            (11_000, closed("1")),
+            (11_000, What::Connecting),
+            (11_010, What::AttemptFailed),
+            // Shortly before, so that a pause that is too long is seen as well.
+            (11_010 + pause_ms - 1, What::Noted("a step".into())),
+            (11_010 + pause_ms, What::Connecting),
+        ]
+    };
+    let excused = plan(&[("partition", 60_000)]);
+    // One failure, or the third in a row.
+    assert_eq!(verdict(excused.clone(), &history(1_000)), None);
+    assert_eq!(verdict(excused.clone(), &history(2_250)), None);
+    assert_eq!(verdict(excused, &history(100)).as_deref(), Some("G11"));
+}
+
+#[test]
 fn reconnect_now_excuses_an_attempt_that_comes_soon() {
     let history = [
         (0, What::Starts),

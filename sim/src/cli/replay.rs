@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{self, ExitCode};
 use std::{env, fs};
 
-use sim::capsule::Capsule;
+use sim::capsule::{self, Capsule};
 use sim::plan::Plan;
 use sim::run::{Options, Outcome, plan_of, run};
 use sim::scenarios::Scenario;
@@ -23,6 +23,8 @@ pub(crate) fn replay(args: &ReplayArgs) -> ExitCode {
                 };
                 if args.show_plan {
                     show(&plan);
+                } else if let Some(directory) = &args.capsule {
+                    return keep(directory, scenario, seed, &plan);
                 } else {
                     return status(&replay_one(args, scenario, seed, plan));
                 }
@@ -74,6 +76,17 @@ fn replay_one(args: &ReplayArgs, scenario: &'static Scenario, seed: u64, plan: P
     }
     let _ = writeln!(io::stdout(), "{lines}");
     outcome
+}
+
+/// Writes a capsule, by a process that has done nothing else: so a replay, which is one too, has the same trace.
+fn keep(directory: &Path, scenario: &'static Scenario, seed: u64, plan: &Plan) -> ExitCode {
+    match capsule::write(directory, scenario, seed, plan, &plan_of(scenario, seed)) {
+        Ok(outcome) => {
+            say!("{outcome}");
+            status(&outcome)
+        }
+        Err(error) => usage(&format!("the capsule cannot be written to {}: {error}", directory.display())),
+    }
 }
 
 fn status(outcome: &Outcome) -> ExitCode {

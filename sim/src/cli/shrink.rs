@@ -1,13 +1,13 @@
 //! `sim shrink`.
 
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
+use std::{env, fs, io};
 
 use sim::plan::Plan;
-use sim::run::plan_of;
 use sim::scenarios::Scenario;
-use sim::{capsule, faults, shrink};
+use sim::{faults, shrink};
 
 use super::progress::Progress;
 use crate::{BROKEN, USAGE};
@@ -23,7 +23,7 @@ pub(crate) fn shrink(scenario: &'static Scenario, seed: u64, limit: Duration, ca
         Ok(shrunk) => {
             let how = if shrunk.complete { "" } else { "; the time is over, so it may not be the smallest" };
             say!("{}\n  {} plans tried{how}", shrunk.outcome, shrunk.tried);
-            write(capsules, scenario, seed, &shrunk.plan, &plan_of(scenario, seed));
+            write(capsules, scenario, seed, &shrunk.plan);
             ExitCode::from(BROKEN)
         }
         Err(why) => {
@@ -34,19 +34,37 @@ pub(crate) fn shrink(scenario: &'static Scenario, seed: u64, limit: Duration, ca
 }
 
 /// Writes a capsule, and says where, and what the plan is.
-pub(super) fn write(capsules: &Path, scenario: &'static Scenario, seed: u64, plan: &Plan, drawn: &Plan) {
+pub(super) fn write(capsules: &Path, scenario: &'static Scenario, seed: u64, plan: &Plan) {
     let directory = super::capsule(capsules, scenario.name, seed);
     for fault in &plan.faults {
         let (at, lasts) = (Duration::from_millis(fault.at_ms), Duration::from_millis(fault.lasts_ms));
         let about = faults::find(&fault.kind).map_or("", |kind| kind.about);
         say!("  at {at:?}, for {lasts:?}, {}: {about}", fault.kind);
     }
-    match capsule::write(&directory, scenario, seed, plan, drawn) {
-        Ok(outcome) => say!(
-            "  {outcome}\n  {} shows it; replay it with\n  cargo run --release -p sim -- replay {}",
+    match keep(&directory, scenario, seed, plan) {
+        Ok(told) => say!(
+            "  {}\n  {} shows it; replay it with\n  cargo run --release -p sim -- replay {}",
+            told.trim(),
             directory.join("timeline.html").display(),
             directory.display()
         ),
         Err(error) => say!("  its capsule cannot be written to {}: {error}", directory.display()),
     }
+}
+
+/// Lets a process of its own write the capsule, and gives what it says.
+fn keep(directory: &Path, scenario: &Scenario, seed: u64, plan: &Plan) -> io::Result<String> {
+    fs::create_dir_all(directory)?;
+    let file = directory.join("plan.json");
+    fs::write(&file, serde_json::to_vec(plan)?)?;
+    let output = Command::new(env::current_exe()?)
+        .args(["replay", &seed.to_string(), "--scenario", scenario.name, "--plan"])
+        .arg(&file)
+        .arg("--capsule")
+        .arg(directory)
+        .stderr(Stdio::inherit())
+        .output()?;
+    // The plan is in the capsule.
+    fs::remove_file(&file)?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }

@@ -139,15 +139,14 @@ impl Report<'_> {
         for failure in self.failures.iter().take(CAPSULES_MAX) {
             let Some(scenario) = scenarios::find(failure.scenario) else { continue };
             say!("shrinking {} with seed {} …", failure.scenario, failure.seed);
-            let drawn = plan_of(scenario, failure.seed);
             let plan = match shrink(scenario, failure.seed, SHRINK_FOR, |_| {}) {
                 Ok(shrunk) => shrunk.plan,
                 Err(why) => {
                     say!("  it is not shrunk: {why}");
-                    drawn.clone()
+                    plan_of(scenario, failure.seed)
                 }
             };
-            super::shrink::write(&self.args.capsules, scenario, failure.seed, &plan, &drawn);
+            super::shrink::write(&self.args.capsules, scenario, failure.seed, &plan);
         }
         let more = self.failures.len().saturating_sub(CAPSULES_MAX);
         if more > 0 {
