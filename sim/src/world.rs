@@ -102,11 +102,7 @@ impl<'r> World<'r> {
 
     /// Runs the plan to its end.
     pub fn run(mut self) -> Result<(), Broken> {
-        let result = self.run_plan();
-        let result = match result {
-            Ok(()) => self.checks.iter_mut().try_for_each(|check| check.at_end()),
-            Err(broken) => Err(broken),
-        };
+        let result = self.run_plan().and_then(|()| self.checks.iter_mut().try_for_each(|check| check.at_end()));
         self.run.states(std::mem::take(&mut self.states));
         result
     }
@@ -120,7 +116,7 @@ impl<'r> World<'r> {
             turns.push((fault.begin(), index, true, kind));
             turns.push((fault.end(), index, false, kind));
         }
-        // A fault that ends as another begins ends first; one that lasts no time begins before it ends.
+        // What happens at the same time happens in the order of the plan; each fault begins before it ends.
         turns.sort_by_key(|(at, index, begins, _)| (*at, *index, !*begins));
         let mut kept = BTreeMap::new();
         for (at, index, begins, kind) in turns {

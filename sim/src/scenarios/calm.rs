@@ -60,7 +60,7 @@ pub(super) static HARMLESS: Scenario = Scenario {
 pub(super) static IDLE: Scenario = Scenario {
     name: "idle",
     about: "Callers who work once in a while, for two hours: the session stays the same",
-    group: Group::Swept,
+    group: Group::Alone,
     plans: || {
         any_plan(1..=3, 0..=0)
             .prop_map(|mut plan| {
