@@ -6,11 +6,11 @@
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
-use std::{env, fs, process};
+use std::{env, fs, hint, process};
 
 use crate::plan::Plan;
 use crate::run::{Broken, Outcome};
@@ -119,4 +119,29 @@ impl Drop for PlanFile {
     fn drop(&mut self) {
         let _ = fs::remove_file(&self.0);
     }
+}
+
+/// Does some work while every core has something else to do as well: nothing that is simulated may notice.
+pub fn with_every_core_busy<R>(work: impl FnOnce() -> R) -> R {
+    /// Ends the busy threads, also when the work panics.
+    struct Stop<'a>(&'a AtomicBool);
+
+    impl Drop for Stop<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let _stop = Stop(&stop);
+        for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    hint::spin_loop();
+                }
+            });
+        }
+        work()
+    })
 }

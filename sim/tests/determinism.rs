@@ -1,10 +1,10 @@
 //! The same seed gives the same run, to the last byte of its trace: in any process, and under any load.
 
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::thread;
-use std::{env, fs, hint, process};
+use std::{env, fs, process};
+
+use sim::apart::with_every_core_busy;
 
 const SEED: u64 = 17;
 
@@ -82,28 +82,4 @@ fn same(idle: &[u8], loaded: &[u8], seed: u64) {
     let (idle, loaded) = (String::from_utf8_lossy(idle), String::from_utf8_lossy(loaded));
     let differs = idle.lines().zip(loaded.lines()).enumerate().find(|(_, (idle, loaded))| idle != loaded);
     panic!("the traces of seed {seed} differ, first in: {differs:#?}");
-}
-
-fn with_every_core_busy<R>(work: impl FnOnce() -> R) -> R {
-    /// Ends the busy threads, also when the work panics.
-    struct Stop<'a>(&'a AtomicBool);
-
-    impl Drop for Stop<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let _stop = Stop(&stop);
-        for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    hint::spin_loop();
-                }
-            });
-        }
-        work()
-    })
 }

@@ -1,10 +1,8 @@
 //! `sim prove`.
 
 use std::process::ExitCode;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::{hint, thread};
 
-use sim::apart::Job;
+use sim::apart::{Job, with_every_core_busy};
 use sim::run::Outcome;
 use sim::scenarios::{self, Scenario};
 
@@ -80,28 +78,4 @@ fn same_three_times(job: &Job<'_>) -> Result<Result<(), String>, String> {
     }
     let loaded: Outcome = with_every_core_busy(|| job.run())?;
     Ok(if first == loaded { Ok(()) } else { Err(format!("{first}\n  with every core busy: {loaded}")) })
-}
-
-fn with_every_core_busy<R>(work: impl FnOnce() -> R) -> R {
-    /// Ends the busy threads, also when the work panics.
-    struct Stop<'a>(&'a AtomicBool);
-
-    impl Drop for Stop<'_> {
-        fn drop(&mut self) {
-            self.0.store(true, Ordering::Relaxed);
-        }
-    }
-
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        let _stop = Stop(&stop);
-        for _ in 0..thread::available_parallelism().map_or(2, usize::from) {
-            scope.spawn(|| {
-                while !stop.load(Ordering::Relaxed) {
-                    hint::spin_loop();
-                }
-            });
-        }
-        work()
-    })
 }
