@@ -102,7 +102,7 @@ impl<'r> World<'r> {
 
     /// Runs the plan to its end.
     pub fn run(mut self) -> Result<(), Broken> {
-        let result = self.run_plan().and_then(|()| self.checks.iter_mut().try_for_each(|check| check.at_end()));
+        let result = self.run_plan();
         self.run.states(std::mem::take(&mut self.states));
         result
     }

@@ -31,11 +31,6 @@ pub trait Check {
     fn after_step(&mut self, _now: Duration) -> Result<(), Broken> {
         Ok(())
     }
-
-    /// Looks at the end of the run.
-    fn at_end(&mut self) -> Result<(), Broken> {
-        Ok(())
-    }
 }
 
 /// Every check.

@@ -1,6 +1,6 @@
 //! No session ends without a reason: what delays, and what concerns others, ends none (G10, G14).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Check;
@@ -15,7 +15,8 @@ use crate::work;
 pub(super) struct Needless {
     applies: bool,
     live: BTreeSet<String>,
-    stops: BTreeMap<String, bool>,
+    /// Some manager was told to shut down.
+    stops: bool,
 }
 
 impl Needless {
@@ -43,7 +44,7 @@ impl Needless {
         known &= plan.callers.iter().all(|caller| caller.work != work::ABORTS);
         let slack = Duration::from_millis(4 * plan.network.latency_ms + 500);
         let applies = known && disturbed + slack < timeout[0].min(timeout[1]);
-        Self { applies, live: BTreeSet::new(), stops: BTreeMap::new() }
+        Self { applies, live: BTreeSet::new(), stops: false }
     }
 }
 
@@ -51,13 +52,13 @@ impl Check for Needless {
     fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
         match &entry.what {
             What::ShutsDown => {
-                self.stops.insert(entry.who.clone(), true);
+                self.stops = true;
             }
             What::Live(session) if entry.who == ESTABLISHER => {
                 self.live.insert(session.clone());
             }
             What::Closed(session, reason)
-                if self.applies && entry.who == ESTABLISHER && self.stops.is_empty() && self.live.contains(session) =>
+                if self.applies && entry.who == ESTABLISHER && !self.stops && self.live.contains(session) =>
             {
                 let text = format!(
                     "session {session} ended, although nothing went wrong that it should not outlive: {reason}"
