@@ -3,9 +3,9 @@
 use std::io;
 use std::time::Duration;
 
-use rand::Rng;
+use rand::{Rng, RngExt};
 use tokio::io::AsyncWriteExt;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 
 use super::protocol::{Bytes, Header, Wish};
 use super::{Piece, Work};
@@ -20,17 +20,25 @@ pub(super) const WORK: Work = Work {
 
 /// How long the other side discards at the most (10 s), and as long again for a path that is slow.
 const TOLD_WITHIN: Duration = Duration::from_secs(20);
-const PART: usize = 64 << 10;
+/// What a writer in a hurry writes at once: it comes to the most that the other side discards.
+const MUCH: usize = 64 << 10;
+/// What one writes who takes his time, and how often: it comes to the time after which nothing is discarded any more.
+const LITTLE: usize = 1 << 10;
+const PAUSE: Duration = Duration::from_millis(500);
 
 async fn deaf(piece: &mut Piece) -> Result<(), super::Failed> {
-    let seed = piece.rng.next_u64();
+    let (seed, hurries) = (piece.rng.next_u64(), piece.rng.random_ratio(1, 4));
     let (_reader, mut writer) = piece.open().await?.into_split();
     let header = Header { wish: Wish::Deaf, amount: 0, seed };
     writer.write_all(&header.encode()).await?;
     let write = async {
         loop {
-            if let Err(error) = Bytes::new(seed, PART).send(&mut writer).await {
+            let part = if hurries { MUCH } else { LITTLE };
+            if let Err(error) = Bytes::new(seed, part).send(&mut writer).await {
                 return error;
+            }
+            if !hurries {
+                sleep(PAUSE).await;
             }
         }
     };
