@@ -26,7 +26,8 @@ use tokio::{
 /// How long a test waits for what must come. Nothing takes so long; a loaded machine may.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Settings for tests on the real clock: faults are found and mended within a second.
+/// Settings for tests on the real clock: faults are found and mended within a second. A shutdown has longer than a test
+/// has patience: one that uses its time up fails.
 pub(crate) fn quick() -> ConfigBuilder {
     Config::builder()
         .handshake_timeout(Duration::from_secs(10))
@@ -35,7 +36,7 @@ pub(crate) fn quick() -> ConfigBuilder {
         .stable_after(Duration::from_millis(1))
         .heartbeat_idle(Duration::from_millis(200))
         .heartbeat_timeout(Duration::from_secs(2))
-        .drain_timeout(Duration::from_secs(10))
+        .drain_timeout(2 * PATIENCE)
         .seed(Some(7))
 }
 
