@@ -256,6 +256,7 @@ fn draw(entry: &Entry, plan: &Plan, open: &mut Open, timeline: &mut Timeline) {
         What::Noted(_)
         | What::Stops
         | What::Holds(..)
+        | What::Still(..)
         | What::FaultBegins(_)
         | What::FaultEnds(_)
         | What::Broken(_) => {}

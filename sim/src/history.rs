@@ -83,8 +83,33 @@ pub enum What {
     FaultEnds(usize),
     /// A connection was accepted by somebody who will never say a word.
     Silent(String),
+    /// The connection of a session that is in the slot has been still for a while, one way or both.
+    Still(String, Still),
     /// Somebody saw a guarantee broken.
     Broken(Broken),
+}
+
+/// Since when nothing moves on a connection, as its socket has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Still {
+    /// When bytes were read last.
+    pub heard: Duration,
+    /// Since when a write waits, or has failed.
+    pub stalled: Option<Duration>,
+    /// Until when a write waited before.
+    pub waited: Duration,
+}
+
+impl Still {
+    /// Of a connection that is made now.
+    pub fn since(now: Duration) -> Self {
+        Self { heard: now, stalled: None, waited: now }
+    }
+
+    /// For how long nothing has moved, in the direction in which that is longer.
+    pub fn lasts(&self, now: Duration) -> Duration {
+        now.saturating_sub(self.stalled.map_or(self.heard, |stalled| stalled.min(self.heard)))
+    }
 }
 
 thread_local! {
@@ -122,6 +147,7 @@ pub(crate) fn heap_bytes() -> usize {
                 | What::Noted(text)
                 | What::Silent(text)
                 | What::Given(_, text)
+                | What::Still(text, _)
                 | What::Interrupted(_, text) => text.capacity(),
                 What::Closed(session, reason) => session.capacity() + reason.capacity(),
                 What::Holds(sessions, local) => {

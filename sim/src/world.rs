@@ -17,6 +17,9 @@ use crate::node::Node;
 use crate::plan::{Fault, Side};
 use crate::run::{Broken, Run};
 
+/// How often the connections of live sessions are looked at, and for how long one is still before that is noted.
+const LISTEN_EVERY: Duration = Duration::from_secs(1);
+
 /// Two hosts, in the order of their names.
 type Pair = (&'static str, &'static str);
 
@@ -34,6 +37,8 @@ pub struct World<'r> {
     checked: usize,
     /// What every manager held at the end of the last step.
     held: BTreeMap<&'static str, Vec<String>>,
+    /// When the connections of live sessions were looked at last.
+    listened: Duration,
     states: BTreeSet<u64>,
     faults: Vec<Active>,
 }
@@ -94,6 +99,7 @@ impl<'r> World<'r> {
             checks: checks::all(&board),
             checked: 0,
             held: BTreeMap::new(),
+            listened: Duration::ZERO,
             states: BTreeSet::new(),
             faults: Vec::new(),
             board,
@@ -193,6 +199,7 @@ impl<'r> World<'r> {
     fn step(&mut self) -> Result<(), Broken> {
         let stepped = self.run.step();
         self.look();
+        self.listen();
         self.see_who_survived();
         self.check()?;
         stepped.map(|_| ())
@@ -214,6 +221,23 @@ impl<'r> World<'r> {
                 let local = session.and_then(|session| session.local_addr()).map(|local| local.to_string());
                 note(host, What::Holds(holds.clone(), local));
                 self.held.insert(host, holds);
+            }
+        }
+    }
+
+    /// Notes, once in a while, whose connection is still.
+    fn listen(&mut self) {
+        let now = self.run.elapsed();
+        if now < self.listened + LISTEN_EVERY {
+            return;
+        }
+        self.listened = now;
+        for host in self.nodes.keys() {
+            let Some(session) = self.board.manager(host).and_then(|manager| manager.try_session()) else { continue };
+            let (Some(local), Some(peer)) = (session.local_addr(), session.peer_addr()) else { continue };
+            let still = self.board.conditions(host).still((local, peer));
+            if let Some(still) = still.filter(|still| still.lasts(now) >= LISTEN_EVERY) {
+                note(host, What::Still(session.id().to_string(), still));
             }
         }
     }

@@ -11,6 +11,7 @@ use crate::board::Board;
 use crate::history::Entry;
 use crate::run::Broken;
 
+mod detection;
 mod graceful;
 mod life;
 mod needless;
@@ -43,5 +44,6 @@ pub fn all(board: &Rc<Board>) -> Vec<Box<dyn Check>> {
         Box::new(graceful::Graceful::new(&board.plan)),
         Box::new(needless::Needless::new(&board.plan)),
         Box::new(proof::Proof::default()),
+        Box::new(detection::Detection::new(&board.plan)),
     ]
 }

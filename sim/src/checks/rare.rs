@@ -1,7 +1,7 @@
 //! Rare states that a sweep must have reached, each with a counter.
 
 use crate::faults;
-use crate::history::{Entry, What};
+use crate::history::{Entry, Still, What};
 use crate::plan::{Plan, Transport};
 
 /// How an ending of a session begins, as it is traced, and its counter.
@@ -80,6 +80,8 @@ pub fn state(entry: &Entry) -> Option<&'static str> {
         What::Live(_) => Some("sessions"),
         What::Connecting => Some("an attempt began"),
         What::AttemptFailed => Some("an attempt failed"),
+        What::Still(_, Still { stalled: Some(_), .. }) => Some("a write of a live session waited"),
+        What::Still(..) => Some("a live session heard nothing for a while"),
         _ => None,
     }
 }
@@ -96,6 +98,8 @@ pub fn sometimes() -> Vec<String> {
         "sessions",
         "an attempt began",
         "an attempt failed",
+        "a write of a live session waited",
+        "a live session heard nothing for a while",
     ];
     let counters = ENDINGS.iter().chain(&NOTES).map(|(_, counter)| *counter).chain(COUNTED).chain(states);
     faults.chain(counters.map(str::to_owned)).collect()

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::all;
-use crate::board::{Board, ESTABLISHER};
-use crate::history::{Entry, What};
+use crate::board::{Board, ESTABLISHER, RECEIVER};
+use crate::history::{Entry, Still, What};
 use crate::plan::{Caller, Fault, Network, Plan, Settings, Side};
 use crate::run::{Broken, Counters};
 
@@ -28,16 +28,22 @@ fn plan(faults: &[(&str, u64)]) -> Plan {
 /// What the checks say of a history of the establisher: times in milliseconds, each with the end of a step after all that
 /// happens then.
 fn verdict(plan: Plan, history: &[(u64, What)]) -> Option<String> {
+    let history = history.iter().map(|(ms, what)| (*ms, ESTABLISHER, what.clone()));
+    verdict_of_all(plan, &history.collect::<Vec<_>>())
+}
+
+/// What the checks say of a history of several.
+fn verdict_of_all(plan: Plan, history: &[(u64, &str, What)]) -> Option<String> {
     let board = Board::new(0, plan, Counters::default());
     let mut checks = all(&board);
     let mut see = || {
-        for (index, (ms, what)) in history.iter().enumerate() {
+        for (index, (ms, who, what)) in history.iter().enumerate() {
             let at = Duration::from_millis(*ms);
-            let entry = Entry { at, who: ESTABLISHER.to_owned(), what: what.clone() };
+            let entry = Entry { at, who: (*who).to_owned(), what: what.clone() };
             for check in &mut checks {
                 check.on(&entry)?;
             }
-            if history.get(index + 1).is_some_and(|(next, _)| next == ms) {
+            if history.get(index + 1).is_some_and(|(next, ..)| next == ms) {
                 continue;
             }
             for check in &mut checks {
@@ -252,4 +258,33 @@ fn a_shutdown_that_cuts_off_is_found() {
         (5_001, What::Interrupted(0, "the stream was reset".into())),
     ];
     assert_eq!(verdict(plan(&[("shutdown", 1)]), &interrupted).as_deref(), Some("G17"));
+}
+
+#[test]
+fn a_session_that_outlives_its_dead_connection_is_found() {
+    let ms = Duration::from_millis;
+    let verdict = |who, heard, stalled: Option<u64>, waited, at| {
+        let mut plan = plan(&[("partition", 60_000)]);
+        plan.settings.receiver_clock_percent = 200;
+        let still = Still { heard: ms(heard), stalled: stalled.map(ms), waited: ms(waited) };
+        verdict_of_all(plan, &[(0, who, What::Starts), (5, who, live("1")), (at, who, What::Still("1".into(), still))])
+    };
+    let fine = |who, heard, stalled, waited, at| assert_eq!(verdict(who, heard, stalled, waited, at), None);
+    let late = |who, heard, stalled, waited, at| {
+        assert_eq!(verdict(who, heard, stalled, waited, at).as_deref(), Some("G10"));
+    };
+    // Ten seconds until the ping, and five for its answer.
+    fine(ESTABLISHER, 1_000, None, 5, 16_000);
+    late(ESTABLISHER, 1_000, None, 5, 16_100);
+    // The ping went out behind other bytes.
+    fine(ESTABLISHER, 1_000, None, 14_000, 18_900);
+    late(ESTABLISHER, 1_000, None, 14_000, 19_100);
+    // A write may wait for ten seconds, while bytes arrive as well.
+    fine(ESTABLISHER, 12_900, Some(3_000), 5, 13_000);
+    late(ESTABLISHER, 13_000, Some(3_000), 5, 13_100);
+    // Each side by its own settings.
+    fine(RECEIVER, 1_000, None, 5, 31_000);
+    late(RECEIVER, 1_000, None, 5, 31_100);
+    fine(RECEIVER, 1_000, Some(3_000), 5, 23_000);
+    late(RECEIVER, 1_000, Some(3_000), 5, 23_100);
 }

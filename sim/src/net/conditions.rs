@@ -2,8 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
+
+use crate::history::Still;
+use crate::interpose::elapsed;
 
 /// What faults do to the sockets of one host. Clones speak of the same host.
 ///
@@ -46,8 +50,11 @@ struct State {
     waiting: Vec<Waker>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Entry {
+    /// The addresses of this end and of the other one.
+    addresses: (SocketAddr, SocketAddr),
+    still: Still,
     cut: Option<Cut>,
     /// Carries nothing any more; how much was written since.
     lost: Option<usize>,
@@ -196,13 +203,19 @@ impl Conditions {
         self.state().chunk
     }
 
-    /// Counts a socket until what is returned is dropped.
-    pub(super) fn open(&self) -> Open {
+    /// What the socket with these addresses, of this end and of the other one, has carried lately.
+    pub fn still(&self, addresses: (SocketAddr, SocketAddr)) -> Option<Still> {
+        self.state().sockets.values().find(|socket| socket.addresses == addresses).map(|socket| socket.still)
+    }
+
+    /// Counts a socket with these addresses until what is returned is dropped.
+    pub(super) fn open(&self, addresses: (SocketAddr, SocketAddr)) -> Open {
         let mut state = self.state();
         let id = state.next_socket;
         state.next_socket += 1;
         let lost = (state.black_hole > 0).then_some(0);
-        state.sockets.insert(id, Entry { lost, ..Entry::default() });
+        let still = Still::since(elapsed());
+        state.sockets.insert(id, Entry { addresses, still, cut: None, lost, read: None, write: None });
         Open { conditions: self.clone(), id }
     }
 }
@@ -260,6 +273,28 @@ impl Open {
                 }
             },
             (None, None) => Verdict::Goes,
+        }
+    }
+
+    /// Bytes were read.
+    pub(super) fn has_read(&self) {
+        self.note(|still| still.heard = elapsed());
+    }
+
+    /// A write has moved bytes; or it has not, because it waits or has failed.
+    pub(super) fn has_written(&self, moved: bool) {
+        self.note(|still| {
+            if !moved {
+                still.stalled.get_or_insert_with(elapsed);
+            } else if still.stalled.take().is_some() {
+                still.waited = elapsed();
+            }
+        });
+    }
+
+    fn note(&self, note: impl FnOnce(&mut Still)) {
+        if let Some(entry) = self.conditions.state().sockets.get_mut(&self.id) {
+            note(&mut entry.still);
         }
     }
 

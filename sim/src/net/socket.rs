@@ -36,7 +36,7 @@ impl Socket {
     pub(super) fn new(inner: Stream, conditions: &Conditions) -> io::Result<Self> {
         let (local, peer) = inner.addresses()?;
         trace!(%local, %peer, "connected");
-        Ok(Self { inner, local, peer, write_closed: false, busy: None, open: conditions.open() })
+        Ok(Self { inner, local, peer, write_closed: false, busy: None, open: conditions.open((local, peer)) })
     }
 
     /// Connects from a host with this TCP to another one by its name.
@@ -74,6 +74,29 @@ impl Socket {
         }
     }
 
+    fn poll_send(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.open.write(buf.len(), cx) {
+            Verdict::Goes => {}
+            Verdict::Waits => return Poll::Pending,
+            Verdict::Swallows(bytes) => {
+                trace!(local = %self.local, peer = %self.peer, bytes, "lost");
+                return Poll::Ready(Ok(bytes));
+            }
+            Verdict::Ends(how) => return Poll::Ready(how.map(|()| 0)),
+        }
+        let limit = ready!(self.poll_pace(buf.len(), cx));
+        let result = ready!(Pin::new(&mut self.inner).poll_write(cx, &buf[..limit]));
+        let (local, peer) = (self.local, self.peer);
+        match &result {
+            Ok(bytes) => {
+                trace!(%local, %peer, bytes, hash = %hash(&buf[..*bytes]), "written");
+                self.pace(*bytes);
+            }
+            Err(error) => trace!(%local, %peer, %error, "written"),
+        }
+        Poll::Ready(result)
+    }
+
     /// Keeps a slow link busy for what was written.
     fn pace(&mut self, bytes: usize) {
         if let Some(rate) = self.open.conditions().rate() {
@@ -107,7 +130,12 @@ impl AsyncRead for Socket {
         let read = &buf.filled()[before..];
         let (local, peer) = (self.local, self.peer);
         match &result {
-            Ok(()) => trace!(%local, %peer, bytes = read.len(), hash = %hash(read), "read"),
+            Ok(()) => {
+                trace!(%local, %peer, bytes = read.len(), hash = %hash(read), "read");
+                if !read.is_empty() {
+                    self.open.has_read();
+                }
+            }
             Err(error) => trace!(%local, %peer, %error, "read"),
         }
         Poll::Ready(result)
@@ -116,26 +144,9 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match self.open.write(buf.len(), cx) {
-            Verdict::Goes => {}
-            Verdict::Waits => return Poll::Pending,
-            Verdict::Swallows(bytes) => {
-                trace!(local = %self.local, peer = %self.peer, bytes, "lost");
-                return Poll::Ready(Ok(bytes));
-            }
-            Verdict::Ends(how) => return Poll::Ready(how.map(|()| 0)),
-        }
-        let limit = ready!(self.poll_pace(buf.len(), cx));
-        let result = ready!(Pin::new(&mut self.inner).poll_write(cx, &buf[..limit]));
-        let (local, peer) = (self.local, self.peer);
-        match &result {
-            Ok(bytes) => {
-                trace!(%local, %peer, bytes, hash = %hash(&buf[..*bytes]), "written");
-                self.pace(*bytes);
-            }
-            Err(error) => trace!(%local, %peer, %error, "written"),
-        }
-        Poll::Ready(result)
+        let result = self.poll_send(cx, buf);
+        self.open.has_written(matches!(result, Poll::Ready(Ok(_))));
+        result
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
