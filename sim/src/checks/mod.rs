@@ -11,6 +11,7 @@ use crate::board::Board;
 use crate::history::Entry;
 use crate::run::Broken;
 
+mod accepting;
 mod detection;
 mod graceful;
 mod life;
@@ -45,5 +46,6 @@ pub fn all(board: &Rc<Board>) -> Vec<Box<dyn Check>> {
         Box::new(needless::Needless::new(&board.plan)),
         Box::new(proof::Proof::default()),
         Box::new(detection::Detection::new(&board.plan)),
+        Box::new(accepting::Accepting::new(&board.plan)),
     ]
 }

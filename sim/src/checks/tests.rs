@@ -288,3 +288,44 @@ fn a_session_that_outlives_its_dead_connection_is_found() {
     fine(RECEIVER, 1_000, Some(3_000), 5, 23_000);
     late(RECEIVER, 1_000, Some(3_000), 5, 23_100);
 }
+
+#[test]
+fn an_attempt_that_fails_for_others_is_found() {
+    let verdict = |faults: &[(&str, u64)], meanwhile: &[(u64, &str, What)]| {
+        let begin = [(0, RECEIVER, What::Starts), (0, ESTABLISHER, What::Starts), (500, ESTABLISHER, What::Connecting)];
+        verdict_of_all(plan(faults), &[&begin[..], meanwhile, &[(10_500, ESTABLISHER, What::AttemptFailed)]].concat())
+    };
+    let others = [("strangers", 60_000), ("reset", 1), ("refuse", 5_000)];
+    let [reset, refused] = [1, 2].map(|fault| [(600, "", What::FaultBegins(fault)), (601, "", What::FaultEnds(fault))]);
+    let full = [(600, RECEIVER, What::Noted("too many handshakes: the oldest is dropped".into()))];
+    let over = [(600, ESTABLISHER, What::ShutsDown), (600, ESTABLISHER, What::Stops)];
+    let strangers = [(600, "", What::FaultBegins(0))];
+
+    assert_eq!(verdict(&others, &[]).as_deref(), Some("G13"));
+    assert_eq!(verdict(&others, &strangers).as_deref(), Some("G13"));
+    for excuse in [&reset[..], &refused, &full, &over] {
+        assert_eq!(verdict(&others, excuse), None, "{excuse:?}");
+    }
+    for excuse in ["rival", "partition", "latency spike"] {
+        assert_eq!(verdict(&[(excuse, 60_000)], &[]), None, "{excuse}");
+    }
+}
+
+#[test]
+fn an_attempt_that_a_fault_has_met_may_fail_and_the_next_one_may_not() {
+    let history = |begins| {
+        [
+            (0, RECEIVER, What::Starts),
+            (0, ESTABLISHER, What::Starts),
+            (10, "", What::FaultBegins(0)),
+            (50, ESTABLISHER, What::Connecting),
+            (60, ESTABLISHER, What::AttemptFailed),
+            (begins - 500, "", What::FaultEnds(0)),
+            (begins, ESTABLISHER, What::Connecting),
+            (begins + 10, ESTABLISHER, What::AttemptFailed),
+        ]
+    };
+    assert_eq!(verdict_of_all(plan(&[("refuse", 1)]), &history(1_060)).as_deref(), Some("G13"));
+    // Nothing listens before the receiver runs.
+    assert_eq!(verdict_of_all(plan(&[("refuse", 1)]), &history(1_060)[1..]), None);
+}

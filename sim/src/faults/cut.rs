@@ -1,6 +1,6 @@
 //! Connections that are cut.
 
-use super::{Concerns, Harm, Kind, nothing};
+use super::{Bars, Concerns, Harm, Kind, nothing};
 use crate::board::{ESTABLISHER, OTHER, RECEIVER};
 use crate::net::Cut;
 use crate::world::{Kept, World};
@@ -10,6 +10,7 @@ pub(super) const FIN: Kind = Kind {
     about: "A proxy on the way closes every connection, and loses what it held: both ends see an end of file",
     concerns: Concerns::Both,
     harm: Harm::Any,
+    bars: Bars::Meanwhile,
     begin: |world, _| cut(world, Cut::Fin),
     end: nothing,
 };
@@ -19,6 +20,7 @@ pub(super) const RESET: Kind = Kind {
     about: "Every connection is reset: both ends see ECONNRESET",
     concerns: Concerns::Both,
     harm: Harm::Any,
+    bars: Bars::Meanwhile,
     begin: |world, _| cut(world, Cut::Reset),
     end: nothing,
 };

@@ -1,6 +1,6 @@
 //! Hosts that go away.
 
-use super::{Concerns, Harm, Kind};
+use super::{Bars, Concerns, Harm, Kind};
 use crate::board::{ESTABLISHER, OTHER, RECEIVER};
 use crate::world::Kept;
 
@@ -9,6 +9,7 @@ pub(super) const CRASH: Kind = Kind {
     about: "A process ends, and its host says so for it; another one is started",
     concerns: Concerns::Side,
     harm: Harm::Any,
+    bars: Bars::Longer,
     begin: |world, fault| {
         let host = world.host_of(fault.side);
         world.crash(host);
@@ -22,6 +23,7 @@ pub(super) const POWER_LOSS: Kind = Kind {
     about: "A host is gone without a word, and comes back knowing nothing: the other side is half open",
     concerns: Concerns::Side,
     harm: Harm::Any,
+    bars: Bars::Longer,
     begin: |world, fault| {
         let (host, target) = (world.host_of(fault.side), world.target());
         // What the dying host would still say is lost.
@@ -44,6 +46,7 @@ pub(super) const ADDRESS_CHANGE: Kind = Kind {
     about: "The receiver's name stands for another host from now on; the old address answers no more",
     concerns: Concerns::Both,
     harm: Harm::Any,
+    bars: Bars::Longer,
     begin: |world, _| {
         let old = world.target();
         let new = if old == RECEIVER { OTHER } else { RECEIVER };

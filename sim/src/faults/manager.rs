@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Concerns, Harm, Kind, begin_on, end_on, nothing};
+use super::{Bars, Concerns, Harm, Kind, begin_on, end_on, nothing};
 use crate::board::ESTABLISHER;
 use crate::history::{What, note};
 use crate::interpose::elapsed;
@@ -18,6 +18,7 @@ pub(super) const FATAL: Kind = Kind {
     about: "The establisher's connector fails for good: its manager gives up, and another one is started afterwards",
     concerns: Concerns::Establisher,
     harm: Harm::Any,
+    bars: Bars::Longer,
     begin: |world, _| begin_on(world, Side::Establisher, Condition::Fatal),
     end: |world, _, kept| end_on(world, kept, Condition::Fatal),
 };
@@ -27,6 +28,7 @@ pub(super) const SHUTDOWN: Kind = Kind {
     about: "The manager of one side is shut down, and another one is started on the same host",
     concerns: Concerns::Side,
     harm: Harm::Any,
+    bars: Bars::Longer,
     begin: |world, fault| {
         let host = world.host_of(fault.side);
         world.board.restart(host);
@@ -43,6 +45,7 @@ pub(super) const RECONNECT_NOW: Kind = Kind {
     about: "Somebody asks for the next attempt at once, again and again, whatever the establisher is doing",
     concerns: Concerns::Establisher,
     harm: Harm::None,
+    bars: Bars::Never,
     begin: |world, fault| {
         let board = Rc::clone(&world.board);
         let ends = fault.end();
@@ -68,6 +71,7 @@ pub(super) const CANCEL: Kind = Kind {
     about: "Every caller drops what it is doing, wherever it is",
     concerns: Concerns::Both,
     harm: Harm::None,
+    bars: Bars::Never,
     begin: |world, _| {
         world.board.cancel.send_modify(|times| *times += 1);
         Kept::default()

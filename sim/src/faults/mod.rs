@@ -23,6 +23,8 @@ pub struct Kind {
     pub concerns: Concerns,
     /// What it does to the live sessions of the establisher.
     pub harm: Harm,
+    /// Which attempts of the establisher may fail for it.
+    pub bars: Bars,
     /// Begins it, and gives what its end must know.
     pub begin: fn(&mut World<'_>, &Fault) -> Kept,
     /// Ends it.
@@ -56,6 +58,17 @@ pub enum Harm {
     Delay,
     /// They may end.
     Any,
+}
+
+/// Which attempts of the establisher may fail for a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bars {
+    /// None, however long it lasts.
+    Never,
+    /// Those that are under way while it lasts.
+    Meanwhile,
+    /// Later ones too: a ghost may have the only place.
+    Longer,
 }
 
 /// The fault after which another host is the receiver.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Concerns, Harm, Kind, nothing};
+use super::{Bars, Concerns, Harm, Kind, nothing};
 use crate::board::ESTABLISHER;
 use crate::interpose::elapsed;
 use crate::net::Cut;
@@ -17,6 +17,7 @@ pub(super) const BOTH_WAYS: Kind = Kind {
     about: "What both sides send each other is lost, and nobody is told",
     concerns: Concerns::Both,
     harm: Harm::Any,
+    bars: Bars::Longer,
     begin: |world, _| {
         let target = world.target();
         world.lose(ESTABLISHER, target);
@@ -36,6 +37,7 @@ pub(super) const ONE_WAY: Kind = Kind {
     about: "What one side sends is lost; what the other side sends arrives",
     concerns: Concerns::Both,
     harm: Harm::Any,
+    bars: Bars::Longer,
     begin: |world, fault| {
         let target = world.target();
         let (from, to) = match fault.side {
@@ -57,6 +59,7 @@ pub(super) const FREEZE: Kind = Kind {
     about: "What both sides send each other is held back, and arrives afterwards",
     concerns: Concerns::Both,
     harm: Harm::Delay,
+    bars: Bars::Longer,
     begin: |world, _| {
         let target = world.target();
         world.hold(ESTABLISHER, target);
@@ -74,6 +77,7 @@ pub(super) const FLAPPING: Kind = Kind {
     about: "Every connection is reset, again and again",
     concerns: Concerns::Both,
     harm: Harm::Any,
+    bars: Bars::Meanwhile,
     begin: |world, fault| {
         let board = Rc::clone(&world.board);
         let pause = Duration::from_millis(fault.between(5_000, 50));

@@ -1,6 +1,6 @@
 //! Links that carry everything, slowly.
 
-use super::{Concerns, Harm, Kind};
+use super::{Bars, Concerns, Harm, Kind};
 use crate::board::ESTABLISHER;
 use crate::world::Kept;
 
@@ -9,6 +9,7 @@ pub(super) const LATENCY: Kind = Kind {
     about: "Every message travels up to three seconds longer",
     concerns: Concerns::Both,
     harm: Harm::Delay,
+    bars: Bars::Longer,
     begin: |world, fault| {
         let target = world.target();
         world.delay(ESTABLISHER, target, fault.between(100, 3_000));
@@ -26,6 +27,7 @@ pub(super) const BANDWIDTH: Kind = Kind {
     about: "Each socket of one side sends no more than 4 to 200 KiB a second",
     concerns: Concerns::Side,
     harm: Harm::None,
+    bars: Bars::Never,
     begin: |world, fault| {
         let host = world.host_of(fault.side);
         world.board.conditions(host).slow_down(fault.between(200 << 10, 4 << 10));

@@ -8,7 +8,7 @@ use evermux::MuxManager;
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
-use super::{Concerns, Harm, Kind, nothing};
+use super::{Bars, Concerns, Harm, Kind, nothing};
 use crate::board::{OTHER, PORT, RECEIVER};
 use crate::history::{What, note};
 use crate::interpose::elapsed;
@@ -21,6 +21,7 @@ pub(super) const RIVAL: Kind = Kind {
     about: "A second client of the same receiver, which wants the only place too",
     concerns: Concerns::Others,
     harm: Harm::None,
+    bars: Bars::Longer,
     begin: |world, fault| {
         let board = Rc::clone(&world.board);
         let (fault_begin, ends) = (fault.begin(), fault.end());
@@ -49,6 +50,7 @@ pub(super) const STRANGERS: Kind = Kind {
     about: "Up to 24 connections that say nothing, or no yamux, or close at once, as a port scan does",
     concerns: Concerns::Others,
     harm: Harm::None,
+    bars: Bars::Never,
     begin: |world, fault| {
         let carrier = world.board.carrier(OTHER);
         let (ends, many, degree) = (fault.end(), fault.between(1, STRANGERS_MAX), fault.degree);
