@@ -12,6 +12,7 @@ use crate::history::Entry;
 use crate::run::Broken;
 
 mod accepting;
+mod candidates;
 mod detection;
 mod graceful;
 mod life;
@@ -47,5 +48,6 @@ pub fn all(board: &Rc<Board>) -> Vec<Box<dyn Check>> {
         Box::new(proof::Proof::default()),
         Box::new(detection::Detection::new(&board.plan)),
         Box::new(accepting::Accepting::new(&board.plan)),
+        Box::new(candidates::Candidates::default()),
     ]
 }

@@ -329,3 +329,22 @@ fn an_attempt_that_a_fault_has_met_may_fail_and_the_next_one_may_not() {
     // Nothing listens before the receiver runs.
     assert_eq!(verdict_of_all(plan(&[("refuse", 1)]), &history(1_060)[1..]), None);
 }
+
+#[test]
+fn a_candidate_that_its_heartbeat_gives_up_is_found() {
+    let attempt = |reason: &str| {
+        let closed = What::Closed("1".into(), reason.into());
+        [(0, What::Starts), (0, What::Connecting), (6_000, closed), (6_000, What::AttemptFailed)]
+    };
+    finds("G10", &attempt("the peer stayed silent after a ping"));
+    let excused = plan(&[("partition", 60_000)]);
+    assert_eq!(verdict(excused.clone(), &attempt("the peer did not answer in time")), None);
+    let proven = [
+        (0, What::Starts),
+        (0, What::Connecting),
+        (5, live("1")),
+        (15_005, What::Closed("1".into(), "the peer stayed silent after a ping".into())),
+        (15_005, What::Connecting),
+    ];
+    assert_eq!(verdict(excused, &proven), None);
+}

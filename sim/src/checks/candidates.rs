@@ -1,0 +1,43 @@
+//! A candidate is not judged by its heartbeat: until a session is proven, the deadline of the handshake alone counts. So who
+//! waits for the only place goes on waiting, however eager its heartbeat is (G10, G14).
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::Check;
+use crate::history::{Entry, What};
+use crate::run::Broken;
+
+/// What managers that dial have made live, rivals among them. A receiver proves its half before there is a place: the
+/// heartbeat of its candidates does count.
+#[derive(Default)]
+pub(super) struct Candidates {
+    live: BTreeMap<String, BTreeSet<String>>,
+}
+
+impl Check for Candidates {
+    fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
+        let who = &entry.who;
+        match &entry.what {
+            What::Starts | What::Down => {
+                self.live.remove(who);
+            }
+            What::Connecting => {
+                self.live.entry(who.clone()).or_default();
+            }
+            What::Live(session) => {
+                if let Some(live) = self.live.get_mut(who) {
+                    live.insert(session.clone());
+                }
+            }
+            What::Closed(session, reason)
+                if reason.starts_with("the peer stayed silent after a ping")
+                    && self.live.get(who).is_some_and(|live| !live.contains(session)) =>
+            {
+                let text = format!("the heartbeat of {who} gave up session {session}, which was not proven yet");
+                return Err(Broken::new("G10", text));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
