@@ -119,6 +119,7 @@ impl Calling {
                 manager,
                 rng: ChaCha8Rng::seed_from_u64(seed.wrapping_add(sessions)),
                 bytes: self.rng.random_range(0..=self.spec.bytes) as usize,
+                backlog: self.board.plan.settings.accept_backlog,
                 calm: self.board.plan.is_calm(),
                 is_gone: Cell::new(false),
                 counters: self.board.counters.clone(),

@@ -231,7 +231,9 @@ async fn accept_all(session: &Session, board: &Rc<Board>, host: &'static str) ->
             Ok(stream) => {
                 let board = Rc::clone(board);
                 tokio::task::spawn_local(async move {
-                    if let Err(Failed::Broken(what)) = protocol::serve(stream, &board.counters).await {
+                    if let Err(Failed::Broken(what)) =
+                        protocol::serve(stream, board.conditions(host), &board.counters).await
+                    {
                         note(host, What::Broken(what));
                     }
                 });

@@ -28,9 +28,11 @@ pub(super) struct Graceful {
 
 impl Graceful {
     pub(super) fn new(plan: &Plan) -> Self {
-        let nobody_aborts = plan.callers.iter().all(|caller| caller.work != work::ABORTS);
+        // Where nobody accepts for a while, a stream may not be open yet that was asked for long ago.
+        let disturbs = |work: &str| [work::ABORTS, work::UNACCEPTED].contains(&work);
+        let is_undisturbed = !plan.callers.iter().any(|caller| disturbs(&caller.work));
         let applies =
-            plan.is_lossless() && nobody_aborts && plan.faults.iter().all(|fault| fault.kind == faults::SHUTDOWN);
+            plan.is_lossless() && is_undisturbed && plan.faults.iter().all(|fault| fault.kind == faults::SHUTDOWN);
         let brief = plan.callers.iter().map(|caller| BRIEF.contains(&caller.work.as_str())).collect();
         Self { applies, brief, begun: BTreeMap::new(), shut_down: None, live: BTreeMap::new() }
     }

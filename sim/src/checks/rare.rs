@@ -28,10 +28,12 @@ const NOTES: [(&str, &str); 7] = [
 ];
 
 /// What hosts and workloads count themselves.
-const COUNTED: [&str; 22] = [
+const COUNTED: [&str; 24] = [
     "a caller was freed by a shutdown",
     "a piece of work was interrupted",
     "a piece of work took three sessions",
+    "a reader waited when its own side closed the session",
+    "a stream found no place in the queue of its acceptor",
     "a stream was opened on the next session",
     "pieces of work",
     "request dropped by its caller",

@@ -144,6 +144,12 @@ impl Conditions {
         self.change(|state| *state.count(condition) -= 1);
     }
 
+    /// Begins a condition, which lasts until what is returned is dropped.
+    pub fn during(&self, condition: Condition) -> During {
+        self.begin(condition);
+        During { conditions: self.clone(), condition }
+    }
+
     /// Limits what each socket writes, in bytes a second.
     pub fn slow_down(&self, rate: u64) {
         self.change(|state| state.rates.push(rate.max(1)));
@@ -217,6 +223,19 @@ impl Conditions {
         let still = Still::since(elapsed());
         state.sockets.insert(id, Entry { addresses, still, cut: None, lost, read: None, write: None });
         Open { conditions: self.clone(), id }
+    }
+}
+
+/// A condition that lasts until this is dropped.
+#[derive(Debug)]
+pub struct During {
+    conditions: Conditions,
+    condition: Condition,
+}
+
+impl Drop for During {
+    fn drop(&mut self) {
+        self.conditions.end(self.condition);
     }
 }
 

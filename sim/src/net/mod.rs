@@ -11,7 +11,7 @@ mod listen;
 mod socket;
 
 pub use carrier::Carrier;
-pub use conditions::{Condition, Conditions, Cut};
+pub use conditions::{Condition, Conditions, Cut, During};
 pub use dial::Connector;
 pub use listen::Listener;
 pub use socket::Socket;

@@ -83,7 +83,8 @@ scripted! {
     reader_gone_after_fin_hangs_writer: "The peer says FIN and goes, while we write",
         plan().callers("deaf", 2).calm(30_000);
     local_close_strands_readers: "We shut down while our readers and writers wait",
-        plan().callers("hog", 2).callers("trickle", 2).ours("shutdown", 5_000).ours("shutdown", 12_000);
+        plan().callers("parked", 4).callers("hog", 2).callers("trickle", 2).ours("shutdown", 5_000)
+            .ours("shutdown", 22_000);
     reset_reads_as_eof: "Connections are reset in the middle of replies",
         plan().callers("download", 3).every("reset", 400, 900, 20);
     stream_limit_kills_session: "More streams at once than either side allows, both ways",
@@ -91,11 +92,13 @@ scripted! {
     goaway_looks_like_a_cut: "The peer shuts down in good order, while streams are open: nobody takes it for a loss",
         plan().callers("trickle", 3).theirs("shutdown", 5_000).theirs("shutdown", 18_000);
     unread_inbound_stalls_all: "The receiver accepts no streams for half a minute: its own go on, and the session lives",
-        plan().callers("short", 2).their_callers("request", 2).theirs_for("stops accepting streams", 3_000, 30_000);
+        plan().backlog(2).callers("request", 4).callers("unaccepted", 2).their_callers("request", 2)
+            .theirs_for("stops accepting streams", 3_000, 30_000);
     slow_stream_stalls_others: "A stream is not read for a while: the one beside it is",
         plan().callers("hog", 3).calm(20_000);
     symmetric_backpressure_deadlock: "Both sides write more than everything between them can hold",
-        plan().lossy(0).callers("request", 4).their_callers("request", 4).calm(15_000);
+        plan().lossy(0).callers("both", 2).callers("request", 2).their_callers("both", 1).their_callers("request", 2)
+            .calm(6_000);
     cancelled_open_leaks_stream: "Callers go away while they open streams, with few places for streams",
         plan().streams(8).callers("cancelled", 4).calm(30_000);
     goaway_cuts_streams: "The peer shuts down while streams are open: they come to their end",
@@ -204,6 +207,11 @@ impl Plan {
 
     fn slow_receiver(mut self) -> Self {
         self.settings.receiver_clock_percent = 200;
+        self
+    }
+
+    fn backlog(mut self, limit: usize) -> Self {
+        self.settings.accept_backlog = limit;
         self
     }
 

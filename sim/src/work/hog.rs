@@ -24,13 +24,15 @@ const BYTES: usize = 300 << 10;
 async fn hog(piece: &mut Piece) -> Result<(), Failed> {
     let (seed, other) = (piece.rng.next_u64(), piece.rng.next_u64());
     let unread = Duration::from_millis(piece.rng.random_range(2_000..3_000));
+    // Accepted when the one after it is.
+    let beside = piece.open().await?;
     let (mut reader, mut writer) = piece.open().await?.into_split();
     let amount = u32::try_from(unread.as_millis()).unwrap_or(u32::MAX);
     writer.write_all(&Header { wish: Wish::Slow, amount, seed }.encode()).await?;
+    expect_greeting(&mut reader).await?;
     let fill = async {
         Bytes::new(seed, BYTES).send(&mut writer).await?;
         writer.shutdown().await?;
-        expect_greeting(&mut reader).await?;
         let mut read = [0; 8];
         reader.read_exact(&mut read).await?;
         if u64::from_be_bytes(read) != BYTES as u64 {
@@ -40,7 +42,7 @@ async fn hog(piece: &mut Piece) -> Result<(), Failed> {
     };
     let beside = async {
         let begun = Instant::now();
-        exchange(piece.open().await?, other, 1_000).await?;
+        exchange(beside, other, 1_000).await?;
         if piece.calm && begun.elapsed() >= unread {
             let text = format!("a request waited {:?} for a stream beside it that nobody reads", begun.elapsed());
             return Err(Broken::new("G16", text).into());

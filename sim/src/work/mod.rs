@@ -12,6 +12,7 @@ use rand_chacha::ChaCha8Rng;
 use crate::run::{Broken, Counters};
 
 mod aborts;
+mod both;
 mod cancelled;
 mod cut_short;
 mod deaf;
@@ -19,10 +20,12 @@ mod download;
 mod greeted;
 mod hog;
 mod moves_on;
+mod parked;
 pub mod protocol;
 mod request;
 mod short;
 mod trickle;
+mod unaccepted;
 mod upload;
 
 /// A kind of work.
@@ -43,6 +46,9 @@ pub type Doing<'a> = Pin<Box<dyn Future<Output = Result<(), Failed>> + 'a>>;
 /// The work that ends sessions.
 pub const ABORTS: &str = aborts::WORK.name;
 
+/// The work that holds up what is opened beside it.
+pub const UNACCEPTED: &str = unaccepted::WORK.name;
+
 /// Every kind of work.
 pub static ALL: &[Work] = &[
     request::WORK,
@@ -56,6 +62,9 @@ pub static ALL: &[Work] = &[
     cut_short::WORK,
     deaf::WORK,
     hog::WORK,
+    both::WORK,
+    parked::WORK,
+    unaccepted::WORK,
     aborts::WORK,
 ];
 
@@ -74,6 +83,8 @@ pub struct Piece {
     pub rng: ChaCha8Rng,
     /// How many bytes it moves.
     pub bytes: usize,
+    /// How many streams the other side lets wait until it accepts them.
+    pub backlog: usize,
     /// Whether nothing goes wrong in this run, so that nothing has an excuse.
     pub calm: bool,
     /// Whether the caller has learnt that the session is gone.

@@ -11,6 +11,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
 use super::Failed;
+use crate::net::{Condition, Conditions};
 use crate::run::{Broken, Counters};
 
 /// What who accepts says first, before it has read anything.
@@ -34,6 +35,12 @@ pub enum Wish {
     Deaf = b'g',
     /// To read nothing for that many milliseconds, then to read the rest and confirm it.
     Slow = b'z',
+    /// To send that many before it reads as many.
+    Both = b'b',
+    /// To say nothing before it reads a FIN.
+    Silent = b'q',
+    /// To accept no streams for that many milliseconds, and to say so when this begins.
+    Unaccepting = b'u',
 }
 
 /// The beginning of a stream.
@@ -46,6 +53,18 @@ pub struct Header {
     /// From what the bytes are drawn.
     pub seed: u64,
 }
+
+const WISHES: [Wish; 9] = [
+    Wish::Echo,
+    Wish::Sink,
+    Wish::Source,
+    Wish::CutShort,
+    Wish::Deaf,
+    Wish::Slow,
+    Wish::Both,
+    Wish::Silent,
+    Wish::Unaccepting,
+];
 
 impl Header {
     const LEN: usize = 13;
@@ -60,9 +79,7 @@ impl Header {
     }
 
     fn decode(bytes: [u8; Self::LEN]) -> Option<Self> {
-        let wish = [Wish::Echo, Wish::Sink, Wish::Source, Wish::CutShort, Wish::Deaf, Wish::Slow]
-            .into_iter()
-            .find(|wish| *wish as u8 == bytes[0])?;
+        let wish = WISHES.into_iter().find(|wish| *wish as u8 == bytes[0])?;
         let amount = u32::from_be_bytes(bytes[1..5].try_into().ok()?);
         let seed = u64::from_be_bytes(bytes[5..].try_into().ok()?);
         Some(Self { wish, amount, seed })
@@ -145,8 +162,8 @@ pub async fn expect_greeting(reader: &mut ReadHalf) -> Result<(), Failed> {
     }
 }
 
-/// Serves one inbound stream to its end.
-pub async fn serve(stream: MuxStream, counters: &Counters) -> Result<(), Failed> {
+/// Serves one inbound stream of a host to its end.
+pub async fn serve(stream: MuxStream, conditions: &Conditions, counters: &Counters) -> Result<(), Failed> {
     let (mut reader, mut writer) = stream.into_split();
     writer.write_all(&[GREETING]).await?;
     let mut header = [0; Header::LEN];
@@ -209,6 +226,24 @@ pub async fn serve(stream: MuxStream, counters: &Counters) -> Result<(), Failed>
             }
             let read = u64::try_from(rest.len()).unwrap_or(u64::MAX);
             writer.write_all(&read.to_be_bytes()).await?;
+            writer.shutdown().await?;
+        }
+        Wish::Both => {
+            Bytes::new(header.seed, amount).send(&mut writer).await?;
+            writer.shutdown().await?;
+            Bytes::new(header.seed, amount).expect(&mut reader).await?;
+            expect_end(&mut reader).await?;
+        }
+        Wish::Silent => {
+            expect_end(&mut reader).await?;
+            writer.shutdown().await?;
+        }
+        Wish::Unaccepting => {
+            let unaccepting = conditions.during(Condition::AcceptingStopped);
+            writer.write_all(&header.seed.to_be_bytes()).await?;
+            sleep(Duration::from_millis(header.amount.into())).await;
+            drop(unaccepting);
+            expect_end(&mut reader).await?;
             writer.shutdown().await?;
         }
     }

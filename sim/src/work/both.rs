@@ -1,0 +1,52 @@
+//! Two sides that both write first.
+
+use std::time::Duration;
+
+use futures_util::future::try_join_all;
+use rand::Rng;
+use tokio::io::AsyncWriteExt;
+use tokio::time::timeout;
+
+use super::protocol::{Bytes, Header, Wish, expect_end, expect_greeting};
+use super::{Failed, Piece, Work};
+use crate::run::Broken;
+
+pub(super) const WORK: Work = Work {
+    name: "both",
+    about: "Both sides write more than sockets hold, within the windows of two streams, before either reads",
+    drawn: true,
+    run: |piece| Box::pin(both(piece)),
+};
+
+const STREAMS: usize = 2;
+/// Below the first window of a stream, so that nobody waits for credit. The sockets of the lossy TCP hold half of what the
+/// streams have together.
+const BYTES: usize = 128 << 10;
+const WITHIN: Duration = Duration::from_secs(10);
+
+async fn both(piece: &mut Piece) -> Result<(), Failed> {
+    let seeds = [(); STREAMS].map(|()| piece.rng.next_u64());
+    let all = try_join_all(seeds.map(|seed| write_first(piece, seed)));
+    if !piece.calm {
+        all.await?;
+        return Ok(());
+    }
+    match timeout(WITHIN, all).await {
+        Ok(done) => done.map(|_| ()),
+        Err(_) => {
+            let text = format!("both sides write, and each has waited {WITHIN:?} for the other to read");
+            Err(Broken::new("G16", text).into())
+        }
+    }
+}
+
+async fn write_first(piece: &Piece, seed: u64) -> Result<(), Failed> {
+    let (mut reader, mut writer) = piece.open().await?.into_split();
+    let header = Header { wish: Wish::Both, amount: u32::try_from(BYTES).unwrap_or(u32::MAX), seed };
+    writer.write_all(&header.encode()).await?;
+    Bytes::new(seed, BYTES).send(&mut writer).await?;
+    writer.shutdown().await?;
+    expect_greeting(&mut reader).await?;
+    Bytes::new(seed, BYTES).expect(&mut reader).await?;
+    expect_end(&mut reader).await
+}
