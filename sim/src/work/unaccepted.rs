@@ -66,5 +66,8 @@ async fn unaccepted(piece: &mut Piece) -> Result<(), Failed> {
         }
     }
     writer.shutdown().await?;
-    expect_end(&mut reader).await
+    expect_end(&mut reader).await?;
+    // Others have their turn for longer than they were kept from it.
+    sleep(2 * unaccepting).await;
+    Ok(())
 }
