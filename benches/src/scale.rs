@@ -1,0 +1,73 @@
+//! How much work a sample is.
+
+use std::time::Duration;
+
+/// The sizes of all cases.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    pub(crate) name: &'static str,
+    pub(crate) rounds: usize,
+    /// For cases that take long to prepare.
+    pub(crate) slow_rounds: usize,
+    /// All streams together.
+    pub(crate) bulk_bytes: u64,
+    /// Passes before what is measured; its content is looked at.
+    pub(crate) warm_bytes: u64,
+    pub(crate) opens: usize,
+    pub(crate) round_trips: usize,
+    pub(crate) reading: Duration,
+    pub(crate) waiters: usize,
+    pub(crate) wakes: usize,
+    pub(crate) links: usize,
+    /// How long a session lives before it is cut. None: until it counts as stable.
+    pub(crate) settle: Option<Duration>,
+}
+
+impl Scale {
+    pub(crate) const FULL: Self = Self {
+        name: "full",
+        rounds: 25,
+        slow_rounds: 5,
+        bulk_bytes: 512 << 20,
+        warm_bytes: 32 << 20,
+        opens: 8_000,
+        round_trips: 20_000,
+        reading: Duration::from_millis(200),
+        waiters: 10_000,
+        wakes: 10,
+        links: 16,
+        settle: None,
+    };
+
+    /// The whole table within five minutes, on two quiet cores.
+    pub(crate) const QUICK: Self = Self {
+        name: "quick",
+        rounds: 9,
+        slow_rounds: 3,
+        bulk_bytes: 256 << 20,
+        warm_bytes: 16 << 20,
+        opens: 4_000,
+        round_trips: 10_000,
+        reading: Duration::from_millis(100),
+        waiters: 10_000,
+        wakes: 5,
+        links: 8,
+        settle: None,
+    };
+
+    /// To see that it works.
+    pub(crate) const SMOKE: Self = Self {
+        name: "smoke",
+        rounds: 1,
+        slow_rounds: 1,
+        bulk_bytes: 1 << 20,
+        warm_bytes: 1 << 20,
+        opens: 128,
+        round_trips: 64,
+        reading: Duration::from_millis(1),
+        waiters: 100,
+        wakes: 1,
+        links: 1,
+        settle: Some(Duration::ZERO),
+    };
+}
