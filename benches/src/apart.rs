@@ -6,6 +6,7 @@ use crate::{
     LIMIT,
     cases::{self, Setup},
     measure::Sample,
+    report,
     scale::Scale,
 };
 
@@ -49,7 +50,7 @@ pub(crate) fn here(case: &str, contestant: &str, setup: &Setup) -> Result<bool, 
     let _watch = Watch::start();
     match (case.run)(contestant, setup) {
         Ok(sample) => {
-            println!("{}", serde_json::to_string(&sample).map_err(|error| error.to_string())?);
+            report::say(None, &serde_json::to_string(&sample).map_err(|error| error.to_string())?);
             Ok(true)
         }
         Err(error) => {

@@ -326,7 +326,7 @@ impl Report {
     }
 }
 
-fn say(bar: Option<&ProgressBar>, text: &str) {
+pub(crate) fn say(bar: Option<&ProgressBar>, text: &str) {
     // Whoever reads may have seen enough.
     let print = || drop(writeln!(io::stdout(), "{text}"));
     match bar {
