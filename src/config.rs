@@ -11,6 +11,9 @@ use crate::error::ConfigError;
 const MAX_STREAMS: u32 = if usize::BITS >= 64 { 1 << 16 } else { 1 << 10 };
 const MAX_STREAMS_BOUND: &str = if usize::BITS >= 64 { "must be from 1 to 65,536" } else { "must be from 1 to 1,024" };
 
+/// How many streams one side can open on a session: half of the ids, less some for those that are opened meanwhile.
+const STREAM_IDS: u32 = (1 << 31) - (1 << 17);
+
 /// The settings of a manager and of its sessions.
 ///
 /// ```
@@ -40,12 +43,16 @@ pub struct Config {
     heartbeat_idle: Duration,
     heartbeat_timeout: Duration,
     write_timeout: Duration,
+    takeover_probe: Duration,
     handshakes_in_flight: usize,
     drain_timeout: Duration,
     open_timeout: Duration,
     accept_backlog: usize,
     max_streams: u32,
+    streams_per_session: u32,
+    early_go_away: bool,
     window_growth_budget: usize,
+    event_backlog: usize,
     seed: Option<u64>,
 }
 
@@ -66,12 +73,16 @@ impl Default for Config {
             heartbeat_idle: Duration::from_secs(10),
             heartbeat_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
+            takeover_probe: Duration::from_secs(2),
             handshakes_in_flight: 64,
             drain_timeout: Duration::from_secs(10),
             open_timeout: Duration::from_secs(75),
             accept_backlog: 128,
             max_streams: 256,
+            streams_per_session: STREAM_IDS,
+            early_go_away: false,
             window_growth_budget: 64 << 20,
+            event_backlog: 1024,
             seed: None,
         }
     }
@@ -124,6 +135,10 @@ settings! {
     heartbeat_timeout: Duration,
     /// How long a write to the socket may stay pending. Default: 10 s.
     write_timeout: Duration,
+    /// How long a live session may stay silent when another waits for its place at the receiver, before it loses the
+    /// place: a peer that comes back takes over from its own ghost so. They are asked for a sign of life no more often
+    /// than this. At most half of `handshake_timeout` counts. Default: 2 s.
+    takeover_probe: Duration,
     /// How many accepted connections may be in their handshake at once. Default: 64.
     handshakes_in_flight: usize,
     /// How long a session that closes may take for what is in flight. Default: 10 s.
@@ -134,9 +149,19 @@ settings! {
     accept_backlog: usize,
     /// How many streams may be open in one session, in each direction. Default: 256.
     max_streams: u32,
+    /// How many streams this side opens on one session. Then the session closes in good order, and the next one is made.
+    /// From 1 to 2,147,352,576, since ids are not used again. Default: the most.
+    streams_per_session: u32,
+    /// Whether a session that closes says so, with a GoAway, before its streams have ended. An evermux peer is always
+    /// told so; this is for other peers. hashicorp's yamux (Go) opens no more streams then, and keeps those that are
+    /// there. The yamux crate, tokio-yamux and libp2p's JavaScript drop them. Default: no.
+    early_go_away: bool,
     /// How many bytes the receive windows of one session may grow by, all together, on a path whose round trip is over
     /// one millisecond. Default: 64 MiB.
     window_growth_budget: usize,
+    /// How many events are kept for each reader of [`MuxManager::events`](crate::MuxManager::events) that is slow, from 1
+    /// to 65,536; rounded up to a power of two. Default: 1,024.
+    event_backlog: usize,
     /// From what all randomness of a manager is drawn. Default: drawn from the operating system at `start()`.
     seed: Option<u64>,
 }
@@ -169,6 +194,7 @@ impl ConfigBuilder {
             ("heartbeat_idle", config.heartbeat_idle),
             ("heartbeat_timeout", config.heartbeat_timeout),
             ("write_timeout", config.write_timeout),
+            ("takeover_probe", config.takeover_probe),
             ("drain_timeout", config.drain_timeout),
             ("open_timeout", config.open_timeout),
         ] {
@@ -182,7 +208,10 @@ impl ConfigBuilder {
         check("handshakes_in_flight", config.handshakes_in_flight > 0, "must be at least 1")?;
         check("accept_backlog", config.accept_backlog > 0, "must be at least 1")?;
         check("max_streams", (1..=MAX_STREAMS).contains(&config.max_streams), MAX_STREAMS_BOUND)?;
+        let streams = config.streams_per_session;
+        check("streams_per_session", (1..=STREAM_IDS).contains(&streams), "must be from 1 to 2,147,352,576")?;
         check("window_growth_budget", config.window_growth_budget <= 1 << 30, "must not be above 1 GiB")?;
+        check("event_backlog", (1..=1 << 16).contains(&config.event_backlog), "must be from 1 to 65,536")?;
         Ok(config)
     }
 }

@@ -6,7 +6,8 @@ use std::{error::Error, io, sync::Arc, time::Duration};
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseReason {
-    /// We closed it: [`Session::close`](crate::Session::close), a shutdown, or the last handle was dropped.
+    /// We closed it: [`Session::close`](crate::Session::close), a shutdown, or the last handle was dropped; or as many
+    /// streams were opened on it as [`Config::streams_per_session`](crate::Config::streams_per_session) allows.
     #[error("the session was closed on this side")]
     Closed,
     /// We ended it at once: [`Session::abort`](crate::Session::abort).
@@ -144,9 +145,9 @@ pub enum GaveUpCause {
     /// The provider panicked.
     #[error("the provider panicked")]
     Panicked,
-    /// The provider's task was aborted.
-    #[error("the provider's task was aborted")]
-    Aborted,
+    /// A provider of one's own returned before it was asked to.
+    #[error("the provider has ended by itself")]
+    Ended,
     /// The runtime ended.
     #[error("the runtime ended")]
     RuntimeEnded,
@@ -192,16 +193,35 @@ pub enum StartError {
         source: io::Error,
     },
     /// `start()` was called outside a tokio runtime.
-    #[error("there is no tokio runtime here: call start() within one")]
+    #[error("there is no tokio runtime here: call start() within one, or start_blocking()")]
     NoRuntime,
+    /// `start_on()` was given a runtime without threads of its own.
+    #[error(
+        "a current-thread runtime runs nothing between two calls of block_on: use a multi-thread one, or start_blocking()"
+    )]
+    CurrentThread,
+    /// The runtime of `start_blocking()` cannot be made.
+    #[error("cannot make a runtime: {source}")]
+    Runtime {
+        /// What the operating system said.
+        source: io::Error,
+    },
+    /// A manager cannot hold so many sessions.
+    #[error("a manager cannot hold {sessions} sessions: give from 1 to 1,024")]
+    Sessions {
+        /// What was given.
+        sessions: usize,
+    },
 }
 
 impl From<StartError> for io::Error {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Bind { source, .. } => source,
-            StartError::Address { .. } => io::Error::new(io::ErrorKind::InvalidInput, error),
-            StartError::NoRuntime => io::Error::other(error),
+            StartError::Bind { source, .. } | StartError::Runtime { source } => source,
+            StartError::Address { .. } | StartError::Sessions { .. } => {
+                io::Error::new(io::ErrorKind::InvalidInput, error)
+            }
+            StartError::NoRuntime | StartError::CurrentThread => io::Error::other(error),
         }
     }
 }

@@ -46,8 +46,12 @@
 //! | for | see |
 //! | --- | --- |
 //! | a connection that lives | [`MuxManager`] |
-//! | threads without async | [`MuxManager::session_blocking`], [`Session::open_stream_blocking`], [`MuxStream::into_blocking`] |
+//! | a server | [`MuxManager::incoming`] |
+//! | several sessions at once | [`Builder::sessions`](manager::Builder::sessions) |
+//! | what happens to it | [`MuxManager::status`], [`MuxManager::events`], [`Builder::on_session`](manager::Builder::on_session) |
+//! | threads without async | [`Builder::start_blocking`](manager::Builder::start_blocking), [`MuxManager::session_blocking`], [`Session::open_stream_blocking`], [`MuxStream::into_blocking`] |
 //! | another transport than TCP | [`Connect`] and [`Accept`], with [`MuxManager::establish_with`] and [`MuxManager::receive_with`] |
+//! | another way to come by sessions | [`Provide`], with [`MuxManager::provide_with`] |
 //! | one session without a manager | [`Session::client`] and [`Session::server`] |
 //! | settings | [`Config`] |
 //! | the synchronization core alone | [`sync`] |
@@ -62,6 +66,7 @@ mod blocking;
 pub mod config;
 mod deadline;
 pub mod error;
+pub mod events;
 pub mod manager;
 pub mod provider;
 mod random;
@@ -73,9 +78,11 @@ pub use config::{Config, ConfigBuilder};
 #[doc(inline)]
 pub use error::{CloseReason, ConfigError, OpenError, StartError, Stopped, WaitError};
 #[doc(inline)]
-pub use manager::MuxManager;
+pub use events::{Event, Events};
 #[doc(inline)]
-pub use provider::{Accept, Connect, Connected, TcpAcceptor, TcpConnector};
+pub use manager::{Incoming, MuxManager};
+#[doc(inline)]
+pub use provider::{Accept, Connect, Connected, Provide, TcpAcceptor, TcpConnector};
 #[doc(inline)]
 pub use session::{BlockingStream, MuxStream, ReadHalf, Session, WriteHalf};
 #[doc(inline)]

@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use evermux::{Connected, MuxManager, Stopped, WaitError, error::ConnectError};
-use support::{PATIENCE, echo, establisher, quick, receiver, soon};
+use evermux::{Connected, MuxManager, StartError, Stopped, WaitError, error::ConnectError};
+use support::{PATIENCE, echo, establisher, own_address, quick, receiver, soon, until};
 use tokio::{
     io::DuplexStream,
     runtime::Runtime,
@@ -125,4 +125,76 @@ async fn a_wait_is_fine_where_blocking_is() {
     });
     assert!(matches!(spawned.await.unwrap(), Err(WaitError::TimedOut(_))));
     soon(manager.shutdown()).await;
+}
+
+/// Whether a thread of a manager runs, by its name.
+fn a_runtime_runs() -> bool {
+    let Ok(threads) = std::fs::read_dir("/proc/self/task") else { return false };
+    threads
+        .flatten()
+        .any(|thread| std::fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim() == "evermux"))
+}
+
+fn until_no_runtime_runs() {
+    Runtime::new().unwrap().block_on(until(|| !a_runtime_runs()));
+}
+
+/// Managers on runtimes of their own: in one test, since it looks at the threads of the process.
+#[test]
+fn without_async_at_all() {
+    let config = || quick().build().unwrap();
+    let receiver = MuxManager::receive(own_address()).config(config()).start_blocking().unwrap();
+    let address = receiver.local_addr().unwrap().to_string();
+    assert!(a_runtime_runs() || !cfg!(target_os = "linux"));
+    let establisher = MuxManager::establish(&*address).config(config()).start_blocking().unwrap();
+    let serving = thread::spawn({
+        let receiver = receiver.clone();
+        move || {
+            let session = receiver.session_blocking().unwrap();
+            let mut stream = session.accept_stream_blocking().unwrap().into_blocking();
+            let mut text = String::new();
+            stream.read_to_string(&mut text).unwrap();
+            stream.write_all(text.to_uppercase().as_bytes()).unwrap();
+            stream.shutdown().unwrap();
+        }
+    });
+    let mut stream = establisher.session_blocking().unwrap().open_stream_blocking().unwrap().into_blocking();
+    stream.write_all(b"hello").unwrap();
+    stream.shutdown().unwrap();
+    let mut reply = String::new();
+    stream.read_to_string(&mut reply).unwrap();
+    assert_eq!(reply, "HELLO");
+    serving.join().unwrap();
+    drop(stream);
+
+    // What is wrong comes out here, not later.
+    let taken = MuxManager::receive(&*address).start_blocking().unwrap_err();
+    assert!(matches!(taken, StartError::Bind { .. }), "{taken}");
+    assert!(matches!(MuxManager::establish("nowhere").start_blocking(), Err(StartError::Address { .. })));
+
+    // One is shut down, the other is dropped: the thread of each ends.
+    receiver.shutdown_blocking();
+    assert!(matches!(receiver.session_blocking(), Err(Stopped::ShutDown)));
+    drop(establisher);
+    until_no_runtime_runs();
+
+    // A manager that is dropped within async code drops no runtime there.
+    let runtime = Runtime::new().unwrap();
+    let manager = MuxManager::establish(&*address).start_blocking().unwrap();
+    runtime.block_on(async move { drop(manager) });
+    until_no_runtime_runs();
+    runtime.block_on(async { assert!(panics(|| MuxManager::receive("127.0.0.1:0").start_blocking())) });
+    until_no_runtime_runs();
+}
+
+#[test]
+fn a_manager_can_be_started_on_a_runtime_that_is_there() {
+    let runtime = Runtime::new().unwrap();
+    let manager = MuxManager::receive(own_address()).start_on(runtime.handle()).unwrap();
+    assert!(manager.local_addr().is_some());
+    manager.shutdown_blocking();
+    let lonely = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let error = MuxManager::receive(own_address()).start_on(lonely.handle()).unwrap_err();
+    assert!(matches!(error, StartError::CurrentThread));
+    assert!(error.to_string().contains("multi-thread"), "{error}");
 }

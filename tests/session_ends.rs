@@ -13,7 +13,7 @@ use testkit::frames::{Flags, Header, Kind, Peer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 const NONE: Flags = Flags::NONE;
@@ -268,6 +268,31 @@ async fn goaway_looks_like_a_cut() {
     assert!(matches!(reason_of(Some(1)).await, CloseReason::PeerError(1)));
     assert!(matches!(reason_of(Some(2)).await, CloseReason::PeerError(2)));
     assert!(matches!(reason_of(None).await, CloseReason::Lost(_)));
+}
+
+/// A peer that keeps its streams after a GoAway can be told before they have ended, and is, although nothing else is said
+/// meanwhile. Others are told at the end.
+#[tokio::test]
+async fn early_go_away() {
+    for early in [false, true] {
+        let (session, mut peer) = server_against_peer(Config::builder().early_go_away(early)).await;
+        peer.send_data(1, Flags::SYN, b"ping").await.unwrap();
+        let mut stream = in_time(session.accept_stream()).await.unwrap();
+        let closing = tokio::spawn(async move { session.close().await });
+        let go_away = in_time(peer.recv_until(|header| header.kind == Kind::GoAway));
+        assert_eq!(timeout(Duration::from_millis(300), go_away).await.is_ok(), early);
+        peer.send_data(1, Flags::FIN, b"pong").await.unwrap();
+        assert_eq!(read_all(&mut stream).await.unwrap(), b"pingpong");
+        send_all(&mut stream, b"done").await.unwrap();
+        let (_, reply) =
+            in_time(peer.recv_until(|header| header.kind == Kind::Data && header.length > 0)).await.unwrap();
+        assert_eq!(reply, b"done");
+        if !early {
+            in_time(peer.recv_until(|header| header.kind == Kind::GoAway)).await.unwrap();
+        }
+        drop(peer);
+        assert!(matches!(in_time(closing).await.unwrap(), CloseReason::Closed));
+    }
 }
 
 #[tokio::test]

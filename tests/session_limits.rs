@@ -19,7 +19,7 @@ use evermux::{CloseReason, Config, OpenError, Session};
 use testkit::frames::{Flags, Header, Kind, Peer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
-    time::Instant,
+    time::{Instant, timeout},
 };
 
 const NONE: Flags = Flags::NONE;
@@ -120,6 +120,94 @@ async fn behind_256_streams_without_an_ack_an_open_waits_for_one() {
     assert!(!session.is_closed());
 }
 
+/// A half-close takes a stream out of those that the peer has not acknowledged. Nothing comes from the peer meanwhile.
+#[tokio::test]
+async fn a_half_close_of_a_stream_without_an_ack_lets_the_next_be_opened() {
+    let (session, peer) = client_against_peer(Config::builder().max_streams(1000)).await;
+    let mut streams = Vec::new();
+    for _ in 0..256 {
+        streams.push(session.open_stream().await.unwrap());
+    }
+    let mut more = Vec::new();
+    for stream in &mut streams {
+        let mut waiting = Box::pin(session.open_stream());
+        assert!(timeout(Duration::from_millis(1), waiting.as_mut()).await.is_err());
+        stream.shutdown().await.unwrap();
+        more.push(in_time(waiting).await.unwrap());
+    }
+    drop(peer);
+}
+
+/// Ids are not used again: before they end, the session makes way for the next one, as a session that is closed does.
+#[tokio::test]
+async fn ids_exhausted() {
+    let (near, far) = pair_with(4096, Config::builder().streams_per_session(3)).await;
+    let mut streams = Vec::new();
+    let mut inbound = Vec::new();
+    for _ in 0..3 {
+        streams.push(near.open_stream().await.unwrap());
+        inbound.push(in_time(far.accept_stream()).await.unwrap());
+    }
+    assert!(matches!(near.open_stream().await, Err(OpenError::Draining)));
+    assert!(matches!(in_time(far.open_stream()).await, Err(OpenError::Draining)), "the peer is told");
+    for (stream, inbound) in streams.iter_mut().zip(&mut inbound) {
+        send_all(inbound, b"still here").await.unwrap();
+        assert_eq!(read_all(stream).await.unwrap(), b"still here");
+        stream.shutdown().await.unwrap();
+        assert_eq!(read_all(inbound).await.unwrap(), b"");
+    }
+    assert!(matches!(in_time(near.closed()).await, CloseReason::Closed));
+    assert!(matches!(in_time(far.closed()).await, CloseReason::PeerClosed));
+}
+
+/// A byte in each frame takes far more memory than the window says: past the limit that stream is reset.
+#[tokio::test]
+async fn a_flood_of_tiny_frames_costs_its_stream_alone() {
+    const FRAMES: usize = 1 << 16;
+    let (session, mut peer) = server_against_peer(Config::builder()).await;
+    let mut flood = Vec::new();
+    for frame in 0..=FRAMES {
+        let flags = if frame == 0 { Flags::SYN } else { NONE };
+        flood.extend(Header::data(1, flags, 1).encode());
+        flood.push(b'x');
+    }
+    let sent = tokio::spawn(async move {
+        peer.send_raw(&flood).await.unwrap();
+        let reset = |header: &Header| header.stream_id == 1 && header.flags.contains(Flags::RST);
+        in_time(peer.recv_until(reset)).await.unwrap();
+        // Another stream is as good as before.
+        peer.send_data(3, Flags::SYN | Flags::FIN, b"fine").await.unwrap();
+        peer
+    });
+    let mut stream = in_time(session.accept_stream()).await.unwrap();
+    let _peer = in_time(sent).await.unwrap();
+    let mut other = in_time(session.accept_stream()).await.unwrap();
+    assert_eq!(read_all(&mut other).await.unwrap(), b"fine");
+    let mut read = Vec::new();
+    let error = in_time(stream.read_to_end(&mut read)).await.unwrap_err();
+    assert_eq!((read.len(), error.kind()), (FRAMES, ErrorKind::ConnectionReset));
+    assert!(error.to_string().contains("frames that were not read"), "{error}");
+    assert!(!session.is_closed());
+}
+
+/// As many frames are fine where they are read.
+#[tokio::test]
+async fn tiny_frames_that_are_read_are_no_flood() {
+    const FRAMES: usize = 3 << 16;
+    let (near, far) = pair(1 << 16).await;
+    let mut stream = near.open_stream().await.unwrap();
+    let mut inbound = in_time(far.accept_stream()).await.unwrap();
+    let writing = async {
+        for _ in 0..FRAMES {
+            stream.write_all(b"x").await.unwrap();
+        }
+        stream.shutdown().await.unwrap();
+    };
+    let mut read = Vec::new();
+    let ((), count) = in_time(async { tokio::join!(writing, inbound.read_to_end(&mut read)) }).await;
+    assert_eq!(count.unwrap(), FRAMES);
+}
+
 #[tokio::test]
 async fn cancelled_open_leaks_stream() {
     let (near, far) = pair_with(4096, Config::builder().max_streams(2)).await;
@@ -137,7 +225,8 @@ async fn cancelled_open_leaks_stream() {
     }
     let settled = async {
         while near.open_streams() + far.open_streams() > 0 {
-            drop(far.accept_stream().await);
+            // The last one may be taken while its end is still on the way.
+            drop(timeout(Duration::from_millis(1), far.accept_stream()).await);
         }
     };
     in_time(settled).await;

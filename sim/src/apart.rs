@@ -203,6 +203,7 @@ pub fn with_every_core_busy<R>(work: impl FnOnce() -> R) -> R {
 mod tests {
     use super::*;
 
+    #[expect(clippy::disallowed_methods, reason = "it waits for a process, which no simulated clock drives")]
     fn stuck(script: &str) -> String {
         let mut child =
             Command::new("sh").args(["-c", script]).stdout(Stdio::null()).spawn().expect("there is a shell");

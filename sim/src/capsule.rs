@@ -233,6 +233,9 @@ fn draw(entry: &Entry, plan: &Plan, open: &mut Open, timeline: &mut Timeline) {
         }
         What::Connecting => mark(Kind::Attempt, format!("{manager} begins an attempt")),
         What::AttemptFailed => mark(Kind::AttemptFailed, format!("an attempt of {manager} failed")),
+        What::Replaced(session) => {
+            mark(Kind::Note, format!("another session takes the place of session {session} of {manager}"));
+        }
         What::PauseCut => mark(Kind::Note, format!("the pause of {manager} is cut short")),
         What::Starts => mark(Kind::Note, format!("the manager {manager} starts")),
         What::GaveUp => mark(Kind::Shutdown, format!("{manager} gives up")),

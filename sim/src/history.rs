@@ -51,6 +51,8 @@ pub enum What {
     PauseCut,
     /// A session was installed.
     Live(String),
+    /// Another session takes the place of this one.
+    Replaced(String),
     /// A session takes no new streams any more.
     Draining(String),
     /// A session has ended, with this reason.
@@ -143,6 +145,7 @@ pub(crate) fn heap_bytes() -> usize {
         let texts = history.iter().map(|entry| {
             let what = match &entry.what {
                 What::Live(text)
+                | What::Replaced(text)
                 | What::Draining(text)
                 | What::Noted(text)
                 | What::Silent(text)
@@ -212,6 +215,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Listener {
             "the pause is cut short" => What::PauseCut,
             "shutting down" => What::Stops,
             "session live" => What::Live(session),
+            "session replaced" => What::Replaced(session),
             "session draining" => What::Draining(session),
             "session closed" => What::Closed(session, said.reason),
             _ => What::Noted(said.message),

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use evermux::{MuxManager, Session, Stopped};
+use evermux::{MuxManager, Stopped};
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -74,7 +74,7 @@ impl Node {
                 biased;
                 _ = end.wait_for(|end| *end) => true,
                 _ = restart.changed() => false,
-                () = gives_up(&manager) => {
+                () = gives_up(&manager, self.host) => {
                     self.may_give_up(&board, &manager)?;
                     note(self.host, What::GaveUp);
                     board.shutting_down.borrow_mut().insert(self.host);
@@ -116,11 +116,12 @@ impl Node {
         // Each manager of a host draws other jitter.
         let seed = board.seed.wrapping_add(host.starts.replace(host.starts.get() + 1) << 32);
         let config = board.plan.config(self.side, seed);
+        let sessions = board.plan.settings.sessions;
         let conditions = host.conditions.clone();
         Ok(match self.side {
             Side::Establisher => {
                 let connector = board.connector(self.host, Arc::clone(&board.target), conditions);
-                MuxManager::establish_with(connector).name(self.host).config(config).start().await?
+                MuxManager::establish_with(connector).name(self.host).config(config).sessions(sessions).start().await?
             }
             Side::Receiver => {
                 // Taken by the manager before this one, were its shutdown not complete.
@@ -129,7 +130,7 @@ impl Node {
                     .map_err(|error| {
                         Broken::new("G5", format!("the port of {} is not free after a shutdown: {error}", self.host))
                     })?;
-                MuxManager::receive_with(listener).name(self.host).config(config).start().await?
+                MuxManager::receive_with(listener).name(self.host).config(config).sessions(sessions).start().await?
             }
         })
     }
@@ -194,10 +195,14 @@ async fn run_errands(board: Rc<Board>, host: &'static str) {
     }
 }
 
-/// Waits until a manager has stopped by itself.
-async fn gives_up(manager: &MuxManager) {
+/// Waits until a manager has stopped by itself. Whoever learns of the end of a session does not find it in the slot (G3).
+async fn gives_up(manager: &MuxManager, host: &'static str) {
     while let Ok(session) = manager.session().await {
-        session.closed().await;
+        let closed = session.closed().await;
+        info!(session = %session.id(), reason = %closed, "its end was told");
+        if manager.try_session().is_some_and(|next| next.id() == session.id()) {
+            broken(host, "G3", format!("session {} is in the slot after its end was told", session.id()));
+        }
         // A slot that still has it would keep this loop from ever waiting.
         tokio::task::yield_now().await;
     }
@@ -208,37 +213,20 @@ async fn gives_up(manager: &MuxManager) {
 
 /// Serves the streams of every session of a manager.
 async fn serve(manager: MuxManager, board: Rc<Board>, host: &'static str) {
-    while let Ok(session) = manager.session().await {
-        let closed = accept_all(&session, &board, host).await;
-        board.conditions(host).until(Condition::AcceptingStopped, false).await;
-        info!(session = %session.id(), reason = %closed, "no more streams");
-        if manager.try_session().is_some_and(|next| next.id() == session.id()) {
-            broken(host, "G3", format!("session {} is in the slot after its end was told", session.id()));
-            return;
-        }
-    }
-}
-
-async fn accept_all(session: &Session, board: &Rc<Board>, host: &'static str) -> evermux::CloseReason {
+    let mut incoming = manager.incoming();
     loop {
         board.conditions(host).until(Condition::AcceptingStopped, false).await;
         let accepted = tokio::select! {
             biased;
             () = board.conditions(host).until(Condition::AcceptingStopped, true) => continue,
-            accepted = session.accept_stream() => accepted,
+            accepted = incoming.next() => accepted,
         };
-        match accepted {
-            Ok(stream) => {
-                let board = Rc::clone(board);
-                tokio::task::spawn_local(async move {
-                    if let Err(Failed::Broken(what)) =
-                        protocol::serve(stream, board.conditions(host), &board.counters).await
-                    {
-                        note(host, What::Broken(what));
-                    }
-                });
+        let Some(stream) = accepted else { return };
+        let board = Rc::clone(&board);
+        tokio::task::spawn_local(async move {
+            if let Err(Failed::Broken(what)) = protocol::serve(stream, board.conditions(host), &board.counters).await {
+                note(host, What::Broken(what));
             }
-            Err(closed) => return closed,
-        }
+        });
     }
 }

@@ -75,6 +75,9 @@ pub enum Transport {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Settings {
+    /// How many sessions each side holds at once.
+    #[serde(default = "one")]
+    pub sessions: usize,
     /// How many handshakes may be in flight on a receiver.
     pub handshakes: usize,
     /// How many inbound streams may wait to be accepted.
@@ -87,6 +90,11 @@ pub struct Settings {
     pub receiver_clock_percent: u32,
     /// The same of the establisher.
     pub establisher_clock_percent: u32,
+}
+
+/// What plans have that are older than the setting.
+fn one() -> usize {
+    1
 }
 
 /// Somebody who works.
@@ -202,6 +210,9 @@ impl Plan {
                 format!("there is no work {:?}; there are: {known}", caller.work)
             })?;
         }
+        if !(1..=1024).contains(&self.settings.sessions) {
+            return Err("sessions must be from 1 to 1,024".into());
+        }
         if self.network.tick_ms == 0 {
             return Err("tick_ms must be at least 1".into());
         }
@@ -224,6 +235,7 @@ fn scaled(builder: ConfigBuilder, percent: u32) -> ConfigBuilder {
         .backoff_max(scale(defaults.backoff_max()))
         .stable_after(scale(defaults.stable_after()))
         .write_timeout(scale(defaults.write_timeout()))
+        .takeover_probe(scale(defaults.takeover_probe()))
         .drain_timeout(scale(defaults.drain_timeout()))
         .open_timeout(scale(defaults.open_timeout()))
 }
@@ -246,6 +258,7 @@ impl Default for Settings {
     fn default() -> Self {
         let defaults = Config::default();
         Self {
+            sessions: 1,
             handshakes: defaults.handshakes_in_flight(),
             accept_backlog: defaults.accept_backlog(),
             max_streams: defaults.max_streams(),
@@ -300,9 +313,11 @@ pub fn any_settings() -> BoxedStrategy<Settings> {
     let handshakes = proptest::prop_oneof![Just(64), 4..=8_usize];
     let accept_backlog = proptest::prop_oneof![3 => Just(128), 1 => 2..=8_usize];
     let max_streams = proptest::prop_oneof![3 => Just(256), 1 => 8..=16_u32];
-    (handshakes, accept_backlog, max_streams, heartbeat, percent(), percent())
+    let sessions = proptest::prop_oneof![4 => Just(1), 1 => 2..=4_usize];
+    (sessions, handshakes, accept_backlog, max_streams, heartbeat, percent(), percent())
         .prop_map(
             |(
+                sessions,
                 handshakes,
                 accept_backlog,
                 max_streams,
@@ -311,6 +326,7 @@ pub fn any_settings() -> BoxedStrategy<Settings> {
                 establisher_clock_percent,
             )| {
                 Settings {
+                    sessions,
                     handshakes,
                     accept_backlog,
                     max_streams,

@@ -1,8 +1,11 @@
 //! How a manager is made.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, thread};
+use std::{fmt, future::Future, io, net::SocketAddr, ops::RangeInclusive, sync::Arc, thread};
 
-use tokio::{runtime::Handle, sync::Notify};
+use tokio::{
+    runtime::{self, Handle, RuntimeFlavor},
+    sync::{Notify, oneshot},
+};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, Span, info, info_span};
 
@@ -11,18 +14,23 @@ use super::{
     shutdown::{Finished, Shutdown, Supervisor},
 };
 use crate::{
+    blocking,
     config::Config,
     error::{GaveUp, GaveUpCause, StartError, Stopped},
     provider::{
-        Accept, Connect, TcpAcceptor, TcpConnector, establisher,
-        installer::{Installer, Slot, Tasks},
+        Accept, Connect, Provide, TcpAcceptor, TcpConnector, establisher,
+        installer::{Hooks, Installer, Parts, Slot},
         progress::{Activity, Progress},
         receiver,
+        tasks::Tasks,
     },
     random,
     session::Session,
     sync::StopGuard,
 };
+
+/// How many sessions a manager can hold at once.
+const SESSIONS: RangeInclusive<usize> = 1..=1024;
 
 /// Builds a [`MuxManager`]. `start()` consumes it, so that a manager cannot be started twice.
 ///
@@ -41,17 +49,19 @@ use crate::{
 /// # }
 /// ```
 #[must_use = "a builder does nothing until `start` is called"]
-#[derive(Debug)]
 pub struct Builder<S> {
     source: S,
     name: Option<Arc<str>>,
     config: Config,
+    sessions: usize,
+    hooks: Hooks,
     shutdown_on: Option<CancellationToken>,
 }
 
 impl<S> Builder<S> {
     pub(super) fn new(source: S) -> Self {
-        Self { source, name: None, config: Config::default(), shutdown_on: None }
+        let (config, hooks) = (Config::default(), Hooks::default());
+        Self { source, name: None, config, sessions: 1, hooks, shutdown_on: None }
     }
 
     /// Names the manager in its traces. Without it they have no name.
@@ -66,10 +76,67 @@ impl<S> Builder<S> {
         self
     }
 
+    /// Sets how many sessions the manager holds at once, from 1 to 1,024. Without it there is one.
+    ///
+    /// Each has a place of its own: an establisher makes, loses and re-makes each by itself, with its own pauses, and a
+    /// receiver takes so many peers. Callers are given the live session with the least open streams.
+    pub fn sessions(mut self, sessions: usize) -> Self {
+        self.sessions = sessions;
+        self
+    }
+
+    /// Calls a closure with each session that becomes live. What it returns runs as a task of the manager: it is dropped
+    /// when the session has ended, and the shutdown waits for it.
+    ///
+    /// A panic in it ends this task and nothing else. It does not keep the manager running, as long as it holds no
+    /// [`MuxManager`].
+    ///
+    /// ```
+    /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+    /// use evermux::MuxManager;
+    ///
+    /// let sessions = Arc::new(AtomicU64::new(0));
+    /// let builder = MuxManager::receive("127.0.0.1:0").on_session(move |session| {
+    ///     let sessions = Arc::clone(&sessions);
+    ///     async move {
+    ///         sessions.fetch_add(1, Ordering::Relaxed);
+    ///         println!("{:?} is here", session.peer_addr());
+    ///         println!("and gone: {}", session.closed().await);
+    ///     }
+    /// });
+    /// # drop(builder);
+    /// ```
+    pub fn on_session<F, Fut>(mut self, f: F) -> Self
+    where
+        F: Fn(Session) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        self.hooks.on_session = Some(Arc::new(move |session| Box::pin(f(session))));
+        self
+    }
+
     /// Shuts the manager down when the token is cancelled, as [`MuxManager::shutdown`] does. The manager never cancels
     /// the token.
     pub fn shutdown_on(mut self, token: CancellationToken) -> Self {
         self.shutdown_on = Some(token);
+        self
+    }
+}
+
+impl<S: Listens> Builder<S> {
+    /// Asks a closure about each connection that was accepted, before its handshake. With `false` it is closed.
+    ///
+    /// It is given the address of the peer, where the transport has one, and should not take long. A panic in it costs
+    /// that connection.
+    ///
+    /// ```
+    /// use evermux::MuxManager;
+    ///
+    /// let builder = MuxManager::receive("0.0.0.0:7233").admit(|peer| peer.is_some_and(|peer| peer.ip().is_loopback()));
+    /// # drop(builder);
+    /// ```
+    pub fn admit(mut self, f: impl Fn(Option<SocketAddr>) -> bool + Send + Sync + 'static) -> Self {
+        self.hooks.admit = Some(Arc::new(f));
         self
     }
 }
@@ -83,7 +150,8 @@ impl<S: Source> Builder<S> {
     /// # Errors
     ///
     /// [`StartError::Address`] and [`StartError::Bind`]: the address cannot be understood, or cannot be bound.
-    /// [`StartError::NoRuntime`] outside a tokio runtime.
+    /// [`StartError::Sessions`]: so many [`sessions`](Self::sessions) cannot be. [`StartError::NoRuntime`] outside a
+    /// tokio runtime.
     ///
     /// # Cancel safety
     ///
@@ -93,13 +161,17 @@ impl<S: Source> Builder<S> {
     ///
     /// When the runtime was built without time, or, for TCP, without I/O.
     pub async fn start(self) -> Result<MuxManager, StartError> {
-        let Self { source, name, config, shutdown_on } = self;
+        let Self { source, name, config, sessions, hooks, shutdown_on } = self;
+        if !SESSIONS.contains(&sessions) {
+            return Err(StartError::Sessions { sessions });
+        }
         let runtime = Handle::try_current().map_err(|_| StartError::NoRuntime)?;
         let source = source.prepare(&config).await?;
 
-        let slot = Arc::new(Slot::new(1));
-        let progress = Arc::new(Progress::new(source.activity()));
+        let slot = Arc::new(Slot::new(sessions));
+        let progress = Arc::new(Progress::new(source.activity(), config.event_backlog()));
         let reconnect_now = Arc::new(Notify::new());
+        let arrivals = Arc::new(Notify::new());
         let tasks = Tasks::default();
         let shutdown = Shutdown::new(tasks.clone(), shutdown_on);
         let local_addr = source.local_addr();
@@ -109,14 +181,16 @@ impl<S: Source> Builder<S> {
         let span = info_span!("manager", name = name.as_deref());
         span.in_scope(|| {
             info!(seed, local = local_addr.map(tracing::field::display), "the manager starts");
-            let installer = Installer::new(
-                Arc::clone(&slot),
+            let installer = Installer::new(Parts {
+                slot: Arc::clone(&slot),
                 config,
                 seed,
-                tasks.clone(),
-                Arc::clone(&progress),
-                Arc::clone(&reconnect_now),
-            );
+                tasks: tasks.clone(),
+                progress: Arc::clone(&progress),
+                reconnect_now: Arc::clone(&reconnect_now),
+                arrivals: Arc::clone(&arrivals),
+                hooks,
+            });
             let end = ProviderEnd::new(Arc::clone(&slot), Arc::clone(&progress));
             let span = source.span();
             let provider = tasks.spawn(provide(source.run(installer), end).instrument(span));
@@ -127,11 +201,99 @@ impl<S: Source> Builder<S> {
                 shutdown: shutdown.clone(),
                 drain_timeout,
             };
-            let finished = Finished::new(shutdown.clone(), Arc::clone(&progress));
+            let finished = Finished::new(shutdown.clone(), Arc::clone(&slot), Arc::clone(&progress));
             runtime.spawn(supervisor.run(provider, finished).in_current_span());
         });
-        Ok(MuxManager(Arc::new(Handles { name, slot, progress, reconnect_now, shutdown, drain_timeout, local_addr })))
+        Ok(MuxManager(Arc::new(Handles {
+            name,
+            slot,
+            progress,
+            reconnect_now,
+            arrivals,
+            shutdown,
+            drain_timeout,
+            local_addr,
+        })))
     }
+
+    /// [`start`](Self::start) for threads without async, on a runtime that is there. It waits as `start` does.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start). [`StartError::CurrentThread`] when the runtime has no threads of its own: the manager
+    /// would stand still whenever nobody waits in its `block_on`.
+    ///
+    /// # Panics
+    ///
+    /// As [`start`](Self::start), and inside an async context.
+    pub fn start_on(self, runtime: &Handle) -> Result<MuxManager, StartError> {
+        if runtime.runtime_flavor() == RuntimeFlavor::CurrentThread {
+            return Err(StartError::CurrentThread);
+        }
+        runtime.block_on(self.start())
+    }
+
+    /// [`start`](Self::start) for threads without async, on a runtime of its own: one thread, which ends when the manager
+    /// has shut down.
+    ///
+    /// ```
+    /// use evermux::MuxManager;
+    ///
+    /// let manager = MuxManager::receive("127.0.0.1:0").start_blocking()?;
+    /// assert!(manager.local_addr().is_some());
+    /// manager.shutdown_blocking();
+    /// # Ok::<(), evermux::StartError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start). [`StartError::Runtime`] when the thread or its runtime cannot be made.
+    ///
+    /// # Panics
+    ///
+    /// Inside an async context.
+    pub fn start_blocking(self) -> Result<MuxManager, StartError>
+    where
+        S: Send + 'static,
+    {
+        blocking::assert_may_wait();
+        let (reply, started) = oneshot::channel();
+        let run = || match runtime::Builder::new_current_thread().enable_all().build() {
+            Ok(runtime) => run_on(runtime, self, reply),
+            Err(source) => drop(reply.send(Err(StartError::Runtime { source }))),
+        };
+        thread::Builder::new()
+            .name("evermux".to_owned())
+            .spawn(run)
+            .map_err(|source| StartError::Runtime { source })?;
+        let ended = || StartError::Runtime { source: io::Error::other("the thread of the runtime has panicked") };
+        started.blocking_recv().unwrap_or_else(|_| Err(ended()))
+    }
+}
+
+impl<S: fmt::Debug> fmt::Debug for Builder<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Builder").field("source", &self.source).field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// Starts a manager on a runtime, and runs that until the manager has shut down.
+fn run_on<S: Source>(
+    runtime: runtime::Runtime,
+    builder: Builder<S>,
+    reply: oneshot::Sender<Result<MuxManager, StartError>>,
+) {
+    match runtime.block_on(builder.start()) {
+        Ok(manager) => {
+            let shutdown = manager.0.shutdown.clone();
+            // If nobody takes it, its drop is its shutdown.
+            drop(reply.send(Ok(manager)));
+            runtime.block_on(shutdown.finished());
+        }
+        Err(error) => drop(reply.send(Err(error))),
+    }
+    // A lookup of a name may still run: nobody waits for it.
+    runtime.shutdown_background();
 }
 
 /// Runs a provider to its end.
@@ -179,12 +341,19 @@ pub trait Source: sealed::Prepare {}
 
 impl<S: sealed::Prepare> Source for S {}
 
+/// A [`Source`] that listens. Sealed.
+pub trait Listens: Source {}
+
+impl Listens for ReceiveTcp {}
+
+impl<A: Accept> Listens for ReceiveWith<A> {}
+
 mod sealed {
-    use super::{Config, Future, Provide, StartError};
+    use super::{Config, Future, Provider, StartError};
 
     pub trait Prepare: Sized {
         #[allow(private_bounds, reason = "sealed")]
-        type Provider: Provide;
+        type Provider: Provider;
 
         /// Finds what is wrong before anything runs.
         fn prepare(self, config: &Config) -> impl Future<Output = Result<Self::Provider, StartError>> + Send;
@@ -192,7 +361,7 @@ mod sealed {
 }
 
 /// A provider that can run.
-trait Provide {
+trait Provider {
     fn activity(&self) -> Activity;
 
     fn local_addr(&self) -> Option<SocketAddr>;
@@ -219,6 +388,10 @@ pub struct EstablishWith<C>(C);
 #[derive(Debug)]
 pub struct ReceiveWith<A>(A);
 
+/// Has a provider of one's own: [`MuxManager::provide_with`].
+#[derive(Debug)]
+pub struct ProvideWith<P>(P);
+
 impl EstablishTcp {
     pub(super) fn new(address: String) -> Self {
         Self(address)
@@ -240,6 +413,12 @@ impl<C> EstablishWith<C> {
 impl<A> ReceiveWith<A> {
     pub(super) fn new(acceptor: A) -> Self {
         Self(acceptor)
+    }
+}
+
+impl<P> ProvideWith<P> {
+    pub(super) fn new(provider: P) -> Self {
+        Self(provider)
     }
 }
 
@@ -275,7 +454,15 @@ impl<A: Accept> sealed::Prepare for ReceiveWith<A> {
     }
 }
 
-impl<C: Connect> Provide for EstablishWith<C> {
+impl<P: Provide> sealed::Prepare for ProvideWith<P> {
+    type Provider = Self;
+
+    async fn prepare(self, _: &Config) -> Result<Self, StartError> {
+        Ok(self)
+    }
+}
+
+impl<C: Connect> Provider for EstablishWith<C> {
     fn activity(&self) -> Activity {
         Activity::Connecting
     }
@@ -293,7 +480,7 @@ impl<C: Connect> Provide for EstablishWith<C> {
     }
 }
 
-impl<A: Accept> Provide for ReceiveWith<A> {
+impl<A: Accept> Provider for ReceiveWith<A> {
     fn activity(&self) -> Activity {
         Activity::Listening
     }
@@ -308,5 +495,31 @@ impl<A: Accept> Provide for ReceiveWith<A> {
 
     fn run(self, installer: Installer) -> impl Future<Output = Result<(), GaveUp>> + Send + 'static {
         receiver::receive(self.0, installer)
+    }
+}
+
+impl<P: Provide> Provider for ProvideWith<P> {
+    fn activity(&self) -> Activity {
+        Activity::Connecting
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+
+    fn span(&self) -> Span {
+        info_span!("provider")
+    }
+
+    async fn run(self, installer: Installer) -> Result<(), GaveUp> {
+        let ended = self.0.provide(installer.clone()).await;
+        if installer.is_stopped() {
+            return Ok(());
+        }
+        let (cause, last_error) = match ended {
+            Ok(()) => (GaveUpCause::Ended, None),
+            Err(error) => (GaveUpCause::Fatal, Some(error.into())),
+        };
+        Err(GaveUp { cause, attempts: 0, last_error })
     }
 }

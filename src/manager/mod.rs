@@ -1,6 +1,7 @@
 //! The manager: a slot, a provider, and the shutdown. It is the only place that knows all of them.
 
 mod builder;
+mod incoming;
 mod shutdown;
 mod status;
 
@@ -15,14 +16,16 @@ use tokio::sync::Notify;
 
 use self::shutdown::Shutdown;
 pub use self::{
-    builder::{Builder, EstablishTcp, EstablishWith, ReceiveTcp, ReceiveWith, Source},
+    builder::{Builder, EstablishTcp, EstablishWith, Listens, ProvideWith, ReceiveTcp, ReceiveWith, Source},
+    incoming::Incoming,
     status::{SessionStatus, Status},
 };
 pub use crate::provider::progress::Activity;
 use crate::{
     blocking,
     error::{OpenError, Stopped, WaitError},
-    provider::{Accept, Connect, installer::Slot, progress::Progress},
+    events::Events,
+    provider::{Accept, Connect, Provide, installer::Slot, progress::Progress},
     session::{MuxStream, Session},
     sync::{SlotReader, WaitUntilError},
 };
@@ -69,6 +72,7 @@ struct Handles {
     slot: Arc<Slot>,
     progress: Arc<Progress>,
     reconnect_now: Arc<Notify>,
+    arrivals: Arc<Notify>,
     shutdown: Shutdown,
     drain_timeout: Duration,
     local_addr: Option<SocketAddr>,
@@ -102,6 +106,11 @@ impl MuxManager {
     /// A manager that listens with an acceptor of your own.
     pub fn receive_with<A: Accept>(acceptor: A) -> Builder<ReceiveWith<A>> {
         Builder::new(ReceiveWith::new(acceptor))
+    }
+
+    /// A manager whose sessions come from a provider of your own.
+    pub fn provide_with<P: Provide>(provider: P) -> Builder<ProvideWith<P>> {
+        Builder::new(ProvideWith::new(provider))
     }
 
     /// The live session, once there is one. Waits as long as there is none: through losses, pauses and attempts.
@@ -266,6 +275,53 @@ impl MuxManager {
         self.0.slot.stopped().map(Err).or_else(|| self.try_session().map(Ok))
     }
 
+    /// The streams that the peers open, across all sessions: for servers.
+    ///
+    /// Each stream goes to one taker, here or in [`Session::accept_stream`]. The sessions take turns.
+    ///
+    /// ```
+    /// use evermux::MuxManager;
+    /// use tokio::io::AsyncWriteExt;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = MuxManager::receive("127.0.0.1:0").start().await?;
+    /// let client = MuxManager::establish(server.local_addr().unwrap().to_string()).start().await?;
+    /// let serving = tokio::spawn({
+    ///     let mut incoming = server.incoming();
+    ///     async move {
+    ///         while let Some(mut stream) = incoming.next().await {
+    ///             tokio::spawn(async move {
+    ///                 let _ = stream.write_all(b"hello").await;
+    ///                 let _ = stream.shutdown().await;
+    ///             });
+    ///         }
+    ///     }
+    /// });
+    ///
+    /// let mut stream = client.open_stream().await?;
+    /// let mut text = String::new();
+    /// tokio::io::AsyncReadExt::read_to_string(&mut stream, &mut text).await?;
+    /// assert_eq!(text, "hello");
+    /// # drop(stream);
+    /// client.shutdown().await;
+    /// server.shutdown().await;
+    /// serving.await?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn incoming(&self) -> Incoming {
+        Incoming::new(self.0.shutdown.tasks(), Arc::clone(&self.0.arrivals))
+    }
+
+    /// What happens to the manager, from now on.
+    ///
+    /// [`Config::event_backlog`](crate::Config::event_backlog) events are kept for a reader that is slow; then it is
+    /// told how many it has missed. Nothing waits for a reader.
+    pub fn events(&self) -> Events {
+        self.0.progress.events()
+    }
+
     /// Ends the pause before the next attempt, if there is one now: when a network has come back, for example.
     ///
     /// It changes nothing else: an attempt that is under way goes on, the pauses after it are as long as they would
@@ -314,6 +370,15 @@ impl MuxManager {
     pub async fn shutdown_within(&self, within: Duration) {
         self.0.shutdown.request(within);
         self.0.shutdown.finished().await;
+    }
+
+    /// [`shutdown`](Self::shutdown) for threads.
+    ///
+    /// # Panics
+    ///
+    /// Where it would have to wait inside an async context.
+    pub fn shutdown_blocking(&self) {
+        blocking::block_on(self.shutdown());
     }
 
     /// Whether a shutdown was asked for, by a call or by the token of [`shutdown_on`](Builder::shutdown_on). A manager

@@ -16,8 +16,9 @@ use crate::{
     deadline,
     error::{GaveUp, Stopped},
     provider::{
-        installer::{Slot, Tasks},
+        installer::Slot,
         progress::{Activity, Progress},
+        tasks::Tasks,
     },
 };
 
@@ -52,6 +53,10 @@ impl Shutdown {
         });
     }
 
+    pub(super) fn tasks(&self) -> Tasks {
+        self.tasks.clone()
+    }
+
     pub(super) fn is_requested(&self) -> bool {
         self.deadline.borrow().is_some() || self.external.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
@@ -75,12 +80,13 @@ impl Shutdown {
 /// Says that the supervisor has ended. Made before its task, so that no end of the runtime is too early for it.
 pub(super) struct Finished {
     shutdown: Shutdown,
+    slot: Arc<Slot>,
     progress: Arc<Progress>,
 }
 
 impl Finished {
-    pub(super) fn new(shutdown: Shutdown, progress: Arc<Progress>) -> Self {
-        Self { shutdown, progress }
+    pub(super) fn new(shutdown: Shutdown, slot: Arc<Slot>, progress: Arc<Progress>) -> Self {
+        Self { shutdown, slot, progress }
     }
 }
 
@@ -92,7 +98,10 @@ impl Drop for Finished {
         // Nothing is left of a shutdown that came to its end.
         self.shutdown.tasks.stop();
         self.shutdown.tasks.kill();
-        self.progress.set(Activity::Stopped);
+        if let Some(reason) = self.slot.stopped() {
+            self.progress.stopped(reason);
+        }
+        self.progress.ended();
         info!("the manager has stopped");
         self.shutdown.finished.cancel();
     }
@@ -138,6 +147,9 @@ impl Supervisor {
         self.progress.set(Activity::ShuttingDown);
         // No session is installed after this, and whoever waits is freed. What it returns is among the sessions below.
         drop(self.slot.stop(Stopped::ShutDown));
+        if let Some(reason) = self.slot.stopped() {
+            self.progress.stopped(reason);
+        }
         self.tasks.stop();
         loop {
             let until = deadline

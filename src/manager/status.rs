@@ -6,7 +6,11 @@ use super::{Activity, Handles};
 use crate::{error::Stopped, sync::SessionId};
 
 /// What a manager is doing, at one moment.
+///
+/// With the feature `serde` it can be serialised: errors and reasons as their text, times in seconds, under names that say
+/// so.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Status {
     /// What it is doing.
@@ -18,22 +22,31 @@ pub struct Status {
     /// How many attempts have failed in a row, since the start or the last session. A receiver makes none: always 0.
     pub attempts: u32,
     /// The error of the last attempt, or the last `accept`, that failed; kept when a later one succeeds.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialize::text"))]
     pub last_error: Option<Arc<dyn Error + Send + Sync>>,
     /// How long it has paused between attempts since the start, all together, with the pause that is going on.
+    #[cfg_attr(feature = "serde", serde(rename = "backoff_slept_seconds", serialize_with = "serialize::seconds"))]
     pub backoff_slept: Duration,
     /// Why there will be no session any more.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialize::text"))]
     pub stopped: Option<Stopped>,
 }
 
 /// What is known of one live session.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct SessionStatus {
     /// What names it.
+    #[cfg_attr(feature = "serde", serde(serialize_with = "serialize::id"))]
     pub id: SessionId,
     /// The address of the other side, where the transport has one.
     pub peer: Option<SocketAddr>,
     /// The round trip that proved it.
+    #[cfg_attr(
+        feature = "serde",
+        serde(rename = "round_trip_seconds", serialize_with = "serialize::optional_seconds")
+    )]
     pub round_trip: Option<Duration>,
     /// Streams that are open, both ways, with the calls that wait to open one.
     pub open_streams: usize,
@@ -69,5 +82,31 @@ impl Status {
             last_error: notes.last_error,
             stopped,
         }
+    }
+}
+
+#[cfg(feature = "serde")]
+#[allow(clippy::trivially_copy_pass_by_ref, clippy::ref_option, reason = "serde gives references to the fields")]
+mod serialize {
+    use std::{fmt::Display, time::Duration};
+
+    use serde::{Serialize, Serializer};
+
+    use crate::sync::SessionId;
+
+    pub(super) fn text<S: Serializer>(value: &Option<impl Display>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.as_ref().map(ToString::to_string).serialize(serializer)
+    }
+
+    pub(super) fn seconds<S: Serializer>(value: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+        value.as_secs_f64().serialize(serializer)
+    }
+
+    pub(super) fn optional_seconds<S: Serializer>(value: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+        value.map(|value| value.as_secs_f64()).serialize(serializer)
+    }
+
+    pub(super) fn id<S: Serializer>(id: &SessionId, serializer: S) -> Result<S::Ok, S::Error> {
+        id.as_u64().serialize(serializer)
     }
 }

@@ -2,22 +2,20 @@
 
 use std::{error::Error, fmt, sync::Arc, time::Duration};
 
-use tokio::{
-    sync::OwnedSemaphorePermit,
-    time::{Instant, sleep, timeout},
-};
+use futures_util::future::try_join_all;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::{
     Connect,
     backoff::{Backoff, Retry},
-    installer::{InstallError, Installer},
+    installer::{InstallError, Installer, Place},
     progress::Activity,
 };
 use crate::{
     error::{GaveUp, GaveUpCause},
     random,
-    session::{Session, wire::Role},
+    session::Session,
 };
 
 /// Where an establisher is.
@@ -51,19 +49,30 @@ impl fmt::Display for ConnectTimedOut {
 
 impl Error for ConnectTimedOut {}
 
-/// Dials, proves, installs, and dials again after each loss. Returns when it is asked to end, or why it gave up.
+/// Keeps a session in each place. Returns when it is asked to end, or why it gave up: for one place, and so for all.
 pub(crate) async fn establish<C: Connect>(connector: C, installer: Installer) -> Result<(), GaveUp> {
+    let places = (0..installer.places()).map(|place| keep(&connector, &installer, place));
+    try_join_all(places).await.map(drop)
+}
+
+/// Dials, proves, installs, and dials again after each loss.
+async fn keep<C: Connect>(connector: &C, installer: &Installer, place: usize) -> Result<(), GaveUp> {
     let config = installer.config();
-    let mut backoff = Backoff::new(config, random::derive(installer.seed(), "backoff"), Instant::now());
+    let rng = match place {
+        0 => random::derive(installer.seed(), "backoff"),
+        place => random::derive(installer.seed(), &format!("backoff of place {place}")),
+    };
+    let mut backoff = Backoff::new(config, rng, Instant::now());
     let mut phase = Phase::Connecting;
     loop {
         phase = match phase {
             Phase::Connecting => {
-                installer.progress().set(Activity::Connecting);
-                info!(attempt = u64::from(backoff.attempts()) + 1, "connecting");
+                let attempt_number = backoff.attempts().saturating_add(1);
+                installer.progress().connecting(attempt_number);
+                info!(attempt = attempt_number, "connecting");
                 let attempt = async {
                     let place = installer.place().await;
-                    attempt(&connector, &installer, place).await
+                    attempt(connector, installer, place).await
                 };
                 let outcome = tokio::select! {
                     biased;
@@ -74,7 +83,7 @@ pub(crate) async fn establish<C: Connect>(connector: C, installer: Installer) ->
                     Ok(Some(session)) => Phase::Live(session, Instant::now()),
                     // The slot has stopped; so will this provider, at once.
                     Ok(None) => return Ok(()),
-                    Err(failure) => Phase::BackingOff(after_failure(&mut backoff, &installer, failure)?),
+                    Err(failure) => Phase::BackingOff(after_failure(&mut backoff, installer, failure)?),
                 }
             }
             Phase::Live(session, since) => {
@@ -98,7 +107,7 @@ pub(crate) async fn establish<C: Connect>(connector: C, installer: Installer) ->
             Phase::BackingOff(pause) => {
                 // Before anyone can see the pause, and so want its end.
                 let reconnect_now = installer.reconnect_now();
-                installer.progress().set(Activity::BackingOff);
+                let _pause = installer.progress().pause();
                 tokio::select! {
                     biased;
                     () = installer.stopped() => return Ok(()),
@@ -112,11 +121,7 @@ pub(crate) async fn establish<C: Connect>(connector: C, installer: Installer) ->
 }
 
 /// One attempt, to the live session. `None` when the manager has stopped.
-async fn attempt<C: Connect>(
-    connector: &C,
-    installer: &Installer,
-    place: OwnedSemaphorePermit,
-) -> Result<Option<Session>, Failure> {
+async fn attempt<C: Connect>(connector: &C, installer: &Installer, place: Place) -> Result<Option<Session>, Failure> {
     let config = installer.config();
     // A connector should bound itself; one that does not is bounded here, its handshake included.
     let within = [config.connect_timeout(), config.handshake_timeout()]
@@ -127,27 +132,33 @@ async fn attempt<C: Connect>(
         Ok(Err(error)) => return Err(Failure { fatal: error.is_fatal(), error: error.into_source() }),
         Err(_) => return Err(Failure::transient(ConnectTimedOut(within))),
     };
-    let proven = installer.prove(connected, Role::Client, config.handshake_timeout()).await;
-    match proven.map_err(Failure::transient)?.install(place) {
+    match installer.client_in(place, connected).install().await {
         Ok(session) => Ok(Some(session)),
-        Err(InstallError::Stopped) => Ok(None),
-        Err(InstallError::Dead(reason)) => Err(Failure::transient(reason)),
+        Err(InstallError::NotProven(reason)) => Err(Failure::transient(reason)),
+        Err(InstallError::Stopped | InstallError::Full) => Ok(None),
     }
 }
 
 /// Books a failed attempt: gives the pause before the next one, or gives up.
 fn after_failure(backoff: &mut Backoff, installer: &Installer, failure: Failure) -> Result<Duration, GaveUp> {
     let Failure { error, fatal } = failure;
-    let retry = backoff.after_failure(Instant::now());
+    let now = Instant::now();
+    // The limits count only while there is no session at all.
+    let retry = if installer.is_empty() {
+        backoff.after_failure(now)
+    } else {
+        Retry::After(backoff.after_failure_beside_live(now))
+    };
     let attempts = backoff.attempts();
-    installer.progress().failed(attempts, Arc::clone(&error));
     let cause = match retry {
         _ if fatal => GaveUpCause::Fatal,
         Retry::GiveUp => GaveUpCause::Exhausted,
         Retry::After(pause) => {
+            installer.progress().attempt_failed(attempts, &error, Some(pause));
             warn!(attempt = attempts, %error, next_delay = ?pause, "attempt failed");
             return Ok(pause);
         }
     };
+    installer.progress().attempt_failed(attempts, &error, None);
     Err(GaveUp { cause, attempts, last_error: Some(error) })
 }

@@ -1,29 +1,33 @@
 //! How a connection becomes a session in the slot.
 //!
-//! Whoever installs holds a permit for a place from before the install until the session has left the slot. So an
-//! install finds its place free, and who waits for one is served in the order of asking.
+//! Whoever installs has the permit for a place, and the session holds it until it has left the slot. So an install finds
+//! its place free, and who waits for one is served in the order of asking. A session that takes another's place takes
+//! its permit with it.
 
 use std::{
+    error::Error,
+    fmt,
     future::Future,
+    io,
+    net::SocketAddr,
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 
-use futures_util::FutureExt;
+use futures_util::future::join_all;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, OwnedSemaphorePermit, Semaphore, futures::Notified},
-    task::JoinHandle,
+    time::{Instant, timeout},
 };
-use tokio_util::{
-    sync::CancellationToken,
-    task::{TaskTracker, task_tracker::TrackedFuture},
-};
-use tracing::{Instrument, info};
+use tokio_util::task::task_tracker::TrackedFuture;
+use tracing::info;
 
-use super::{net::Connected, progress::Progress};
+use super::{net::Connected, progress::Progress, tasks::Tasks};
 use crate::{
     config::Config,
+    deadline,
     error::{CloseReason, Stopped},
     session::{Identity, Session, wire::Role},
     sync::{Refused, Reservation, SessionId, SessionSlot},
@@ -32,9 +36,24 @@ use crate::{
 /// The slot of a manager.
 pub(crate) type Slot = SessionSlot<Session, Stopped>;
 
-/// What a provider is given by its manager.
+/// What a user has to say to what a provider does.
+#[derive(Clone, Default)]
+pub(crate) struct Hooks {
+    /// What is to be done with each session that becomes live.
+    pub(crate) on_session: Option<OnSession>,
+    /// Whether a connection from this address is welcome.
+    pub(crate) admit: Option<Admit>,
+}
+
+type OnSession = Arc<dyn Fn(Session) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
+type Admit = Arc<dyn Fn(Option<SocketAddr>) -> bool + Send + Sync>;
+
+/// Makes sessions of connections, and puts them where callers find them. A provider is given one: see
+/// [`Provide`](super::Provide).
+///
+/// Cheap to clone; clones speak of the same manager. It does not keep the manager running.
 #[derive(Clone)]
-pub(crate) struct Installer(Arc<Inner>);
+pub struct Installer(Arc<Inner>);
 
 struct Inner {
     slot: Arc<Slot>,
@@ -44,109 +63,182 @@ struct Inner {
     tasks: Tasks,
     progress: Arc<Progress>,
     reconnect_now: Arc<Notify>,
+    arrivals: Arc<Notify>,
+    hooks: Hooks,
 }
 
-/// The tasks of a manager: each is joined by its shutdown (G5).
-#[derive(Clone, Default)]
-pub(crate) struct Tasks {
-    tracker: TaskTracker,
-    stop: CancellationToken,
-    kill: CancellationToken,
-    /// Every session that is driven: candidates, those in the slot, and those that drain. One for each driver's task.
-    sessions: Arc<Mutex<Vec<Session>>>,
+/// What an [`Installer`] is made of.
+pub(crate) struct Parts {
+    pub(crate) slot: Arc<Slot>,
+    pub(crate) config: Config,
+    pub(crate) seed: u64,
+    pub(crate) tasks: Tasks,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) reconnect_now: Arc<Notify>,
+    pub(crate) arrivals: Arc<Notify>,
+    pub(crate) hooks: Hooks,
 }
 
-/// Takes a session out of the list when its driver ends, in whatever way.
-struct Listed {
-    tasks: Tasks,
-    id: SessionId,
+/// The permit for a place, as a session holds it.
+#[derive(Debug, Default)]
+pub(crate) struct Hold(Mutex<Held>);
+
+#[derive(Debug, Default)]
+enum Held {
+    /// The session is not in the slot yet, or another is about to take its place.
+    #[default]
+    Nothing,
+    Place(OwnedSemaphorePermit),
+    /// The session has left the slot, and will never be in it again.
+    Left,
 }
 
-impl Drop for Listed {
-    fn drop(&mut self) {
-        let mut sessions = self.tasks.sessions();
-        let index = sessions.iter().position(|session| session.id() == self.id);
-        let gone = index.map(|index| sessions.swap_remove(index));
-        drop(sessions);
-        drop(gone);
-    }
-}
-
-impl Tasks {
-    /// Runs a future until it is ready, or dropped because the time for that is over.
-    pub(crate) fn spawn<F>(&self, future: F) -> JoinHandle<Option<F::Output>>
-    where
-        F: Future<Output: Send> + Send + 'static,
-    {
-        let kill = self.kill.clone();
-        self.tracker.spawn(async move { kill.run_until_cancelled(future).await }.in_current_span())
+impl Hold {
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes [`join`](Self::join) wait for a future that is spawned elsewhere: for its end, or its drop.
-    pub(crate) fn track<F: Future>(&self, future: F) -> TrackedFuture<F> {
-        self.tracker.track_future(future)
+    /// Holds a place, unless the session has left the slot: then the place is free.
+    fn put(&self, permit: OwnedSemaphorePermit) {
+        let mut held = self.held();
+        let free = match *held {
+            Held::Left => Some(permit),
+            _ => {
+                *held = Held::Place(permit);
+                None
+            }
+        };
+        drop(held);
+        drop(free);
     }
 
-    /// Spawns the driver of a session.
-    fn drive(&self, session: &Session, driver: impl Future<Output = ()> + Send + 'static) {
-        self.sessions().push(session.clone());
-        let listed = Listed { tasks: self.clone(), id: session.id() };
-        drop(self.spawn(async move {
-            driver.await;
-            drop(listed);
-        }));
-    }
-
-    /// Makes every session close within this time: those that drain already as well.
-    pub(crate) fn close_sessions(&self, within: Duration) {
-        let sessions = self.sessions().clone();
-        for session in sessions {
-            // One poll begins it, and `join` waits for its end.
-            let _ = session.close_within(within).now_or_never();
+    /// Takes the place away from the session that has it.
+    fn take(&self) -> Option<OwnedSemaphorePermit> {
+        let mut held = self.held();
+        match std::mem::take(&mut *held) {
+            Held::Place(permit) => Some(permit),
+            other => {
+                *held = other;
+                None
+            }
         }
     }
 
-    fn sessions(&self) -> MutexGuard<'_, Vec<Session>> {
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Asks providers to end.
-    pub(crate) fn stop(&self) {
-        self.stop.cancel();
-        self.tracker.close();
-    }
-
-    /// Drops what still runs.
-    pub(crate) fn kill(&self) {
-        self.kill.cancel();
-    }
-
-    /// Waits until no task runs. Only after [`stop`](Self::stop).
-    pub(crate) async fn join(&self) {
-        self.tracker.wait().await;
-    }
-
-    /// Waits until providers are asked to end.
-    pub(crate) async fn stopped(&self) {
-        self.stop.cancelled().await;
+    /// The session has left the slot: its place is free.
+    fn leave(&self) {
+        let held = std::mem::replace(&mut *self.held(), Held::Left);
+        drop(held);
     }
 }
 
 impl Installer {
-    pub(crate) fn new(
-        slot: Arc<Slot>,
-        config: Config,
-        seed: u64,
-        tasks: Tasks,
-        progress: Arc<Progress>,
-        reconnect_now: Arc<Notify>,
-    ) -> Self {
+    pub(crate) fn new(parts: Parts) -> Self {
+        let Parts { slot, config, seed, tasks, progress, reconnect_now, arrivals, hooks } = parts;
         let places = Arc::new(Semaphore::new(slot.places()));
-        Self(Arc::new(Inner { slot, config, seed, places, tasks, progress, reconnect_now }))
+        Self(Arc::new(Inner { slot, config, seed, places, tasks, progress, reconnect_now, arrivals, hooks }))
     }
 
-    pub(crate) fn config(&self) -> &Config {
+    /// The settings of the manager.
+    pub fn config(&self) -> &Config {
         &self.0.config
+    }
+
+    /// How many sessions the manager holds at once: [`Builder::sessions`](crate::manager::Builder::sessions).
+    pub fn places(&self) -> usize {
+        self.0.slot.places()
+    }
+
+    /// The live sessions, in the order of their places.
+    pub fn sessions(&self) -> Vec<Session> {
+        self.0.slot.live().into_iter().map(|(_, session)| session).collect()
+    }
+
+    /// Waits until the manager shuts down. A provider waits for it beside everything else, and then returns.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn stopped(&self) {
+        self.0.tasks.stopped().await;
+    }
+
+    /// Whether the manager shuts down.
+    pub fn is_stopped(&self) -> bool {
+        self.0.tasks.is_stopped()
+    }
+
+    /// Runs a task of the manager. Its shutdown waits for it, and drops it when the time for that is over.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
+        drop(self.0.tasks.spawn(future));
+    }
+
+    /// Makes a session of a connection that this side has made, once there is a free place for it.
+    ///
+    /// Waits for the place, in the order of asking. The candidate holds it until it is installed or dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection, and gives the turn to the next.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn client<Io>(&self, connected: Connected<Io>) -> Candidate
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let place = self.place().await;
+        self.client_in(place, connected)
+    }
+
+    /// Makes a session of a connection that the peer has made. It has no place yet, so the peer, if it is evermux, does
+    /// not publish it yet (G14).
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn server<Io>(&self, connected: Connected<Io>) -> Candidate
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.launch(connected, Role::Server, None)
+    }
+
+    /// A session of a connection that this side has made, in a place that is free.
+    pub(crate) fn client_in<Io>(&self, place: Place, connected: Connected<Io>) -> Candidate
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.launch(connected, Role::Client, Some(place))
+    }
+
+    fn launch<Io>(&self, connected: Connected<Io>, role: Role, place: Option<Place>) -> Candidate
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Connected { io, local, peer } = connected;
+        let reservation = self.0.slot.reserve();
+        let hold = Arc::new(Hold::default());
+        let load = Arc::new(AtomicUsize::new(0));
+        let clear = {
+            let (hook, hold) = (reservation.clear_hook(), Arc::clone(&hold));
+            Box::new(move || {
+                hook.clear();
+                // The place is free before anyone is told so.
+                hold.leave();
+            })
+        };
+        let arrivals = Arc::clone(&self.0.arrivals);
+        let identity = Identity { id: reservation.id(), clear, load: Arc::clone(&load), arrivals };
+        let (session, driver) =
+            Session::launch(io, role, role == Role::Server, (local, peer), identity, &self.0.config);
+        self.0.tasks.drive(&session, &hold, driver);
+        let deadline = deadline::after(Instant::now(), self.0.config.handshake_timeout());
+        Candidate { installer: self.clone(), session: Some(session), reservation, hold, load, place, deadline }
     }
 
     /// From what the provider draws.
@@ -156,11 +248,6 @@ impl Installer {
 
     pub(crate) fn progress(&self) -> &Progress {
         &self.0.progress
-    }
-
-    /// Waits until the provider is asked to end. Everything a provider waits for, it waits for beside this.
-    pub(crate) async fn stopped(&self) {
-        self.0.tasks.stopped().await;
     }
 
     /// Becomes ready when somebody wants the current pause to end; counts from this call on, polled or not.
@@ -173,101 +260,291 @@ impl Installer {
         self.0.tasks.track(future)
     }
 
-    /// Waits for a free place, in the order of asking. Cancel-safe: a dropped future gives its turn to the next.
-    pub(crate) async fn place(&self) -> OwnedSemaphorePermit {
-        let permit = Arc::clone(&self.0.places).acquire_owned().await;
-        permit.unwrap_or_else(|_| unreachable!("the places of a manager are never closed"))
+    /// Whether a connection from this address is welcome.
+    pub(crate) fn admits(&self, peer: Option<SocketAddr>) -> bool {
+        self.0.hooks.admit.as_ref().is_none_or(|admit| admit(peer))
     }
 
-    /// Starts a session, and waits at most `within` for its proof (G15).
-    ///
-    /// With [`Role::Server`] it is half-proven: the peer's pings are answered when it is installed (G14). Dropping the
-    /// future ends the session.
-    pub(crate) async fn prove<Io>(
-        &self,
-        connected: Connected<Io>,
-        role: Role,
-        within: Duration,
-    ) -> Result<Candidate, CloseReason>
-    where
-        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let Connected { io, local, peer } = connected;
-        let reservation = self.0.slot.reserve();
-        let held = Arc::new(Mutex::new(None::<OwnedSemaphorePermit>));
-        let load = Arc::new(AtomicUsize::new(0));
-        let clear = {
-            let (hook, held) = (reservation.clear_hook(), Arc::clone(&held));
-            Box::new(move || {
-                hook.clear();
-                // The place is free before anyone is told so.
-                let permit = held.lock().unwrap_or_else(PoisonError::into_inner).take();
-                drop(permit);
-            })
-        };
-        let identity = Identity { id: reservation.id(), clear, load: Arc::clone(&load) };
-        let (session, driver) =
-            Session::launch(io, role, role == Role::Server, (local, peer), identity, &self.0.config);
-        self.0.tasks.drive(&session, driver);
-        let candidate = Candidate { installer: self.clone(), session: Some(session), reservation, held, load };
-        candidate.session().prove(within).await?;
-        Ok(candidate)
+    /// Whether no session is live.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.slot.peek().is_none()
+    }
+
+    /// Waits for a free place, in the order of asking. Cancel-safe: a dropped future gives its turn to the next.
+    pub(crate) async fn place(&self) -> Place {
+        let permit = Arc::clone(&self.0.places).acquire_owned().await;
+        Place(permit.unwrap_or_else(|_| unreachable!("the places of a manager are never closed")))
+    }
+
+    /// Asks every live session for a sign of life, all at once, and waits until each has given one, at most `within`.
+    /// Gives the first that has not, in the order of places.
+    pub(crate) async fn silent_session(&self, within: Duration) -> Option<SessionId> {
+        let sessions = self.0.slot.live();
+        let heard = join_all(sessions.iter().map(|(_, session)| timeout(within, session.heard()))).await;
+        sessions.iter().zip(heard).find(|(_, heard)| heard.is_err()).map(|((id, _), _)| *id)
+    }
+
+    fn on_live(&self, session: &Session) {
+        self.0.progress.session_live(session);
+        info!(
+            session = %session.id(),
+            peer = session.peer_addr().map(tracing::field::display),
+            round_trip = session.round_trip().map(tracing::field::debug),
+            "session live"
+        );
+        // Only now, so that an evermux peer publishes nothing that has no place (G14).
+        session.publish();
+        let end = SessionEnd { installer: self.clone(), session: session.clone() };
+        self.spawn(async move {
+            let _ = end.session.closed().await;
+            drop(end);
+        });
+        if let Some(on_session) = &self.0.hooks.on_session {
+            let (on_session, session) = (Arc::clone(on_session), session.clone());
+            self.spawn(async move {
+                let closed = session.clone();
+                tokio::select! {
+                    biased;
+                    _ = closed.closed() => {}
+                    () = async move { on_session(session).await } => {}
+                }
+            });
+        }
     }
 }
 
-/// A session that is proven and not in the slot. Dropping it ends it.
-pub(crate) struct Candidate {
+impl fmt::Debug for Installer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Installer").field("places", &self.places()).finish_non_exhaustive()
+    }
+}
+
+/// The end of a session that was live. Its drop is told to whoever reads the events.
+struct SessionEnd {
+    installer: Installer,
+    session: Session,
+}
+
+impl Drop for SessionEnd {
+    fn drop(&mut self) {
+        // Without a reason it is dropped with its driver, which may come later.
+        let dropped = if self.installer.is_stopped() { CloseReason::Closed } else { CloseReason::RuntimeEnded };
+        let reason = self.session.close_reason().unwrap_or(dropped);
+        self.installer.0.progress.session_closed(self.session.id(), reason);
+    }
+}
+
+/// A free place, until it is dropped.
+#[derive(Debug)]
+pub(crate) struct Place(OwnedSemaphorePermit);
+
+/// A session that is not in the slot yet: nobody but the provider knows of it.
+///
+/// Dropping it ends it.
+#[must_use = "dropping a candidate ends its session"]
+pub struct Candidate {
     installer: Installer,
     /// None once installed.
     session: Option<Session>,
     reservation: Reservation<Session, Stopped>,
-    held: Arc<Mutex<Option<OwnedSemaphorePermit>>>,
+    hold: Arc<Hold>,
     load: Arc<AtomicUsize>,
+    place: Option<Place>,
+    /// Until then it must be proven.
+    deadline: Instant,
 }
 
-/// Why a candidate was not installed. It has been ended.
-#[derive(Debug)]
-pub(crate) enum InstallError {
-    /// It died before.
-    Dead(CloseReason),
+/// Why a candidate was not installed.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum InstallError {
+    /// No place is free, or the session that was to be replaced has left its place to another. The candidate lives, and
+    /// can be installed later.
+    Full,
+    /// It has ended: it was not proven in time, or lost before it was installed.
+    NotProven(CloseReason),
     /// The manager has stopped.
     Stopped,
 }
 
+impl fmt::Display for InstallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => f.write_str("no place is free for the session"),
+            Self::NotProven(reason) => write!(f, "the session ended before it was installed: {reason}"),
+            Self::Stopped => f.write_str("the manager has stopped"),
+        }
+    }
+}
+
+impl Error for InstallError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::NotProven(reason) => Some(reason),
+            Self::Full | Self::Stopped => None,
+        }
+    }
+}
+
+impl From<InstallError> for io::Error {
+    fn from(error: InstallError) -> Self {
+        let kind = match &error {
+            InstallError::Full => io::ErrorKind::ResourceBusy,
+            InstallError::NotProven(reason) => reason.kind(),
+            InstallError::Stopped => io::ErrorKind::NotConnected,
+        };
+        io::Error::new(kind, error)
+    }
+}
+
 impl Candidate {
-    pub(crate) fn session(&self) -> &Session {
-        self.session.as_ref().unwrap_or_else(|| unreachable!("install consumes the candidate"))
+    /// What names the session, from now on and when it is installed.
+    pub fn id(&self) -> SessionId {
+        self.reservation.id()
     }
 
-    /// Publishes the session in the place that the permit stands for.
+    /// Waits for a round trip that proves the session (G15), until [`Config::handshake_timeout`] after its begin.
     ///
-    /// Waits only for the reason why a session that died before the install has ended.
-    pub(crate) fn install(mut self, permit: OwnedSemaphorePermit) -> Result<Session, InstallError> {
+    /// [`install`](Self::install) and [`replace`](Self::replace) do it as well.
+    ///
+    /// # Errors
+    ///
+    /// Why it has ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn proven(&self) -> Result<(), CloseReason> {
+        let Some(session) = &self.session else { return Ok(()) };
+        let within = self.deadline.saturating_duration_since(Instant::now());
+        session.prove(within).await.map(drop)
+    }
+
+    /// Waits for a free place, in the order of asking, and holds it. One that holds a place already has it at once.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives the turn to the next.
+    pub async fn place(&mut self) {
+        if self.place.is_none() {
+            let place = self.installer.place().await;
+            self.hold(place);
+        }
+    }
+
+    pub(crate) fn hold(&mut self, place: Place) {
+        self.place = Some(place);
+    }
+
+    /// Waits until the session can no more be installed, because it ends.
+    pub(crate) async fn lost(&self) -> CloseReason {
+        let session = self.session();
+        session.retired().await;
+        // It may still be closing.
+        session.close_reason().unwrap_or(CloseReason::PeerClosed)
+    }
+
+    /// Puts the session into a free place, where callers find it. Waits for its [proof](Self::proven), and not for the
+    /// place: with [`place`](Self::place) before it there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`InstallError`]. After [`InstallError::Full`] it may be tried again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future installs nothing.
+    ///
+    /// # Panics
+    ///
+    /// When it was installed before.
+    pub async fn install(&mut self) -> Result<Session, InstallError> {
+        self.proven().await.map_err(InstallError::NotProven)?;
+        if self.place.is_none() {
+            self.place = Arc::clone(&self.installer.0.places).try_acquire_owned().ok().map(Place);
+        }
+        let Some(Place(permit)) = self.place.take() else {
+            return Err(if self.installer.is_stopped() { InstallError::Stopped } else { InstallError::Full });
+        };
+        self.install_in(permit)
+    }
+
+    /// Puts the session into the place of another one, which ends with [`CloseReason::Replaced`]. Waits for its
+    /// [proof](Self::proven).
+    ///
+    /// # Errors
+    ///
+    /// [`InstallError`]. [`InstallError::Full`] when `old` is in no place; it may be tried again.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future replaces nothing.
+    ///
+    /// # Panics
+    ///
+    /// When it was installed before.
+    pub async fn replace(&mut self, old: SessionId) -> Result<Session, InstallError> {
+        self.proven().await.map_err(InstallError::NotProven)?;
+        let ghost = self.installer.0.tasks.hold_of(old);
+        let taken = ghost.and_then(|hold| Some((hold.take()?, hold)));
+        let Some((permit, ghost)) = taken else { return Err(InstallError::Full) };
         let session = self.session().clone();
-        // Held before the install: a session that dies right after it gives its place back.
-        *self.held.lock().unwrap_or_else(PoisonError::into_inner) = Some(permit);
         let slot = &self.installer.0.slot;
-        match slot.install(&mut self.reservation, session.clone(), Arc::clone(&self.load)) {
-            Ok(()) => {
-                self.session = None;
-                self.installer.0.progress.installed();
-                info!(
-                    session = %session.id(),
-                    peer = session.peer_addr().map(tracing::field::display),
-                    round_trip = session.round_trip().map(tracing::field::debug),
-                    "session live"
-                );
-                // Only now, so that an evermux peer publishes nothing that has no place (G14).
-                session.publish();
+        match slot.replace(old, &mut self.reservation, session, Arc::clone(&self.load)) {
+            Ok(old) => {
+                info!(session = %old.id(), by = %self.id(), "session replaced");
+                let session = self.installed(permit);
+                // By whoever replaced it, and after the lock (G6).
+                old.end(CloseReason::Replaced);
                 Ok(session)
             }
-            Err(Refused::Stopped(..)) => Err(InstallError::Stopped),
-            // It may still be closing: its place is not held meanwhile.
-            Err(Refused::Dead(session)) => {
-                Err(InstallError::Dead(session.close_reason().unwrap_or(CloseReason::PeerClosed)))
+            // It has left by itself since its permit was taken: this is the permit of a free place.
+            Err(Refused::Gone(_) | Refused::Full(_)) => self.install_in(permit),
+            Err(refused) => {
+                // It keeps its place.
+                ghost.put(permit);
+                Err(not_installed(&refused))
             }
-            Err(Refused::Full(_) | Refused::Gone(_)) => unreachable!("a permit stands for a free place"),
         }
+    }
+
+    /// Publishes the session in the free place that the permit is for.
+    fn install_in(&mut self, permit: OwnedSemaphorePermit) -> Result<Session, InstallError> {
+        let session = self.session().clone();
+        let slot = &self.installer.0.slot;
+        match slot.install(&mut self.reservation, session, Arc::clone(&self.load)) {
+            Ok(()) => Ok(self.installed(permit)),
+            Err(refused) => Err(not_installed(&refused)),
+        }
+    }
+
+    fn session(&self) -> &Session {
+        self.session.as_ref().unwrap_or_else(|| panic!("a candidate is installed once"))
+    }
+
+    fn installed(&mut self, permit: OwnedSemaphorePermit) -> Session {
+        // If the session has died since, it has left the place already.
+        self.hold.put(permit);
+        let session = self.session().clone();
+        self.session = None;
+        self.installer.on_live(&session);
+        session
+    }
+}
+
+/// Why a candidate that had a place was not installed.
+fn not_installed(refused: &Refused<Session, Stopped>) -> InstallError {
+    match refused {
+        Refused::Stopped(..) => InstallError::Stopped,
+        // It may still be closing.
+        Refused::Dead(session) => InstallError::NotProven(session.close_reason().unwrap_or(CloseReason::PeerClosed)),
+        Refused::Full(_) | Refused::Gone(_) => unreachable!("a permit stands for a free place"),
+    }
+}
+
+impl fmt::Debug for Candidate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Candidate").field("id", &self.id()).finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,11 @@
 //!
 //! [`net`] says what a network is: [`Connect`] dials, [`Accept`] listens, and TCP is one of each. [`backoff`] says how
 //! long to pause between attempts. Both stand alone: a provider of one's own may use either.
+//!
+//! Two providers are built in, one that dials and one that listens. A [`Provide`] is another way to come by sessions: it
+//! is given an [`Installer`], and puts sessions where callers find them.
+
+use std::{error::Error, future::Future};
 
 pub mod backoff;
 pub(crate) mod establisher;
@@ -9,6 +14,59 @@ pub(crate) mod installer;
 pub mod net;
 pub(crate) mod progress;
 pub(crate) mod receiver;
+pub(crate) mod tasks;
 
 pub use backoff::{Backoff, Retry};
+pub use installer::{Candidate, InstallError, Installer};
 pub use net::{Accept, Connect, Connected, TcpAcceptor, TcpConnector};
+
+/// Makes sessions for a manager: see [`MuxManager::provide_with`](crate::MuxManager::provide_with).
+///
+/// ```
+/// use std::error::Error;
+/// use evermux::{Connected, MuxManager, Provide, provider::Installer};
+/// use tokio::{io::DuplexStream, sync::mpsc};
+///
+/// /// Takes its connections from a channel.
+/// struct FromChannel(mpsc::Receiver<DuplexStream>);
+///
+/// impl Provide for FromChannel {
+///     async fn provide(mut self, installer: Installer) -> Result<(), Box<dyn Error + Send + Sync>> {
+///         loop {
+///             let pipe = tokio::select! {
+///                 () = installer.stopped() => return Ok(()),
+///                 pipe = self.0.recv() => pipe.ok_or("nobody makes connections any more")?,
+///             };
+///             let mut candidate = installer.client(Connected::anonymous(pipe)).await;
+///             match candidate.install().await {
+///                 Ok(session) => drop(session.closed().await),
+///                 Err(error) => eprintln!("a connection came to nothing: {error}"),
+///             }
+///         }
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn Error>> {
+/// let (sender, receiver) = mpsc::channel(1);
+/// let manager = MuxManager::provide_with(FromChannel(receiver)).start().await?;
+/// let (near, far) = tokio::io::duplex(4096);
+/// sender.send(near).await?;
+/// let peer = evermux::Session::server(far, &evermux::Config::default()).await?;
+/// let session = manager.session().await?;
+/// # drop(peer);
+/// # manager.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
+pub trait Provide: Send + 'static {
+    /// Makes sessions until [`Installer::stopped`], and then returns.
+    ///
+    /// It is one task of the manager. The shutdown waits for it, and drops it when the time for that is over.
+    ///
+    /// # Errors
+    ///
+    /// When it can make no more sessions. The manager then gives up with this error; as it does when this returns
+    /// without one before it was asked to.
+    fn provide(self, installer: Installer) -> impl Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send;
+}

@@ -6,22 +6,22 @@
 use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
 
 use tokio::{
-    sync::Semaphore,
+    sync::{Mutex, Semaphore},
     task::{AbortHandle, JoinError, JoinSet},
     time::{Instant, sleep_until, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, debug, error, info_span, warn};
+use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use super::{
     Accept,
-    installer::{InstallError, Installer},
+    installer::{Candidate, InstallError, Installer},
     progress::Activity,
 };
 use crate::{
     deadline,
-    error::{AcceptError, GaveUp, GaveUpCause},
-    session::wire::Role,
+    error::{AcceptError, CloseReason, GaveUp, GaveUpCause},
+    sync::SessionId,
 };
 
 /// The pause after a failed accept: long enough that file descriptors may be freed, short enough to go unnoticed.
@@ -32,7 +32,7 @@ const MAX_CANDIDATES: usize = 64;
 /// Accepts, proves and installs. Returns when it is asked to end, or why it gave up.
 pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Result<(), GaveUp> {
     let acceptor = Arc::new(acceptor);
-    let candidates = Arc::new(Semaphore::new(MAX_CANDIDATES));
+    let waiting = Arc::new(Waiting::new());
     let mut connections = Connections::new(installer.config().handshakes_in_flight());
     let mut resume_at = None;
     installer.progress().set(Activity::Listening);
@@ -48,7 +48,7 @@ pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Res
                     let connection = Connection {
                         acceptor: Arc::clone(&acceptor),
                         installer: installer.clone(),
-                        candidates: Arc::clone(&candidates),
+                        waiting: Arc::clone(&waiting),
                         deadline: deadline::after(Instant::now(), installer.config().handshake_timeout()),
                     };
                     connections.add(|passed| installer.track(connection.run(pending, passed).instrument(span)));
@@ -56,7 +56,7 @@ pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Res
                 Err(error) if error.is_fatal() => break Some(error),
                 Err(error) => {
                     warn!(%error, next_delay = ?ACCEPT_PAUSE, "accept failed");
-                    installer.progress().failed(0, error.into_source());
+                    installer.progress().accept_failed(&error.into_source());
                     resume_at = Some(Instant::now() + ACCEPT_PAUSE);
                 }
             },
@@ -126,50 +126,97 @@ fn ended_badly(ended: Result<Result<(), AcceptError>, JoinError>) -> Option<Acce
     None
 }
 
+/// What candidates share that have no place yet.
+struct Waiting {
+    candidates: Semaphore,
+    /// Whoever has it looks for a ghost; in the order of asking. In it: when that was last begun.
+    round: Mutex<Option<Instant>>,
+}
+
+impl Waiting {
+    fn new() -> Self {
+        Self { candidates: Semaphore::new(MAX_CANDIDATES), round: Mutex::new(None) }
+    }
+
+    /// Looks for a session whose peer is gone without a word, again and again, and gives the first one found (G14).
+    ///
+    /// A peer that comes back finds its own ghost so. Whoever is alive answers, and keeps its place.
+    async fn ghost(&self, installer: &Installer) -> SessionId {
+        let config = installer.config();
+        let probe = config.takeover_probe().min(config.handshake_timeout() / 2);
+        let mut last = self.round.lock().await;
+        loop {
+            if let Some(last) = *last {
+                sleep_until(deadline::after(last, probe)).await;
+            }
+            *last = Some(Instant::now());
+            if let Some(ghost) = installer.silent_session(probe).await {
+                return ghost;
+            }
+        }
+    }
+}
+
 /// What one connection needs on its way into the slot.
 struct Connection<A> {
     acceptor: Arc<A>,
     installer: Installer,
-    candidates: Arc<Semaphore>,
+    waiting: Arc<Waiting>,
     deadline: Instant,
 }
 
 impl<A: Accept> Connection<A> {
     /// From the accepted socket to the live session, or to its end at the deadline.
     async fn run(self, pending: A::Pending, passed: CancellationToken) -> Result<(), AcceptError> {
+        if !self.installer.admits(A::peer_addr(&pending)) {
+            debug!("not admitted");
+            return Ok(());
+        }
         let Ok(finished) = timeout_at(self.deadline, self.acceptor.finish(pending)).await else {
             debug!("handshake timed out");
             return Ok(());
         };
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let candidate = match self.installer.prove(finished?, Role::Server, left).await {
-            Ok(candidate) => candidate,
-            Err(reason) => {
+        let mut candidate = self.installer.server(finished?);
+        match timeout_at(self.deadline, candidate.proven()).await {
+            Ok(Ok(())) => passed.cancel(),
+            Ok(Err(reason)) => {
                 debug!(%reason, "candidate not proven");
                 return Ok(());
             }
-        };
-        passed.cancel();
-        let Ok(_candidate) = self.candidates.try_acquire() else {
+            Err(_) => {
+                debug!(reason = %CloseReason::NotProven, "candidate not proven");
+                return Ok(());
+            }
+        }
+        let Ok(_waits) = self.waiting.candidates.try_acquire() else {
             debug!(limit = MAX_CANDIDATES, "too many candidates wait for a place");
             return Ok(());
         };
-        let place = tokio::select! {
-            biased;
-            () = candidate.session().retired() => {
-                debug!("candidate lost while it waited for a place");
-                return Ok(());
-            }
-            place = timeout_at(self.deadline, self.installer.place()) => place,
-        };
-        let Ok(place) = place else {
-            debug!("no place became free for the candidate");
-            return Ok(());
-        };
-        match candidate.install(place) {
-            Ok(_) | Err(InstallError::Stopped) => {}
-            Err(InstallError::Dead(reason)) => debug!(%reason, "candidate died before it was installed"),
+        match timeout_at(self.deadline, self.install(&mut candidate)).await {
+            Ok(Ok(()) | Err(InstallError::Stopped | InstallError::Full)) => {}
+            Ok(Err(InstallError::NotProven(reason))) => debug!(%reason, "candidate lost while it waited for a place"),
+            Err(_) => debug!("no place became free for the candidate"),
         }
         Ok(())
+    }
+
+    /// Waits for a place, or for a ghost that has one, whichever comes first.
+    async fn install(&self, candidate: &mut Candidate) -> Result<(), InstallError> {
+        loop {
+            let ghost = tokio::select! {
+                biased;
+                reason = candidate.lost() => return Err(InstallError::NotProven(reason)),
+                place = self.installer.place() => {
+                    candidate.hold(place);
+                    return candidate.install().await.map(drop);
+                }
+                ghost = self.waiting.ghost(&self.installer) => ghost,
+            };
+            info!(session = %ghost, "a session stays silent while another waits for its place");
+            match candidate.replace(ghost).await {
+                Err(InstallError::Full) => {}
+                outcome => return outcome.map(drop),
+            }
+        }
     }
 }

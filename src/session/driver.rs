@@ -50,10 +50,14 @@ pub(crate) enum Command {
     Open(Place, oneshot::Sender<MuxStream>),
     /// One for each call that waits.
     Ping(oneshot::Sender<Duration>),
+    /// Say when the peer sends anything. One for each candidate that looks for a place.
+    Probe(oneshot::Sender<()>),
     /// A stream was dropped after its FIN, and the peer has not finished. One for each stream.
     Linger(yamux::Stream, Arc<Entry>),
     /// A stream was reset after its FIN. One for each stream.
     GiveUp(u32),
+    /// A stream was half-closed while somebody waits to open one.
+    Look,
     /// The session is in its place.
     Publish,
     /// Close in good order, within this time.
@@ -155,7 +159,12 @@ where
         let Some(Life { machine: Some(machine), .. }) = life.as_mut().map(SessionEnd::get_mut) else {
             return Poll::Ready(());
         };
-        let reason = ready!(turns.poll(cx, |cx| machine.turn(cx)));
+        machine.wire.core().begin_round();
+        let polled = turns.poll(cx, |cx| machine.turn(cx));
+        if polled.is_pending() && machine.wire.core().has_put_off() {
+            cx.waker().wake_by_ref();
+        }
+        let reason = ready!(polled);
         if let Some(life) = life.take() {
             life.end(&reason);
         }
@@ -179,9 +188,14 @@ struct Machine<Io> {
     opens: VecDeque<(Place, oneshot::Sender<MuxStream>)>,
     pings: Vec<oneshot::Sender<Duration>>,
     pinging: bool,
+    /// Who waits for the peer to send anything, with the reads before that.
+    probes: Vec<(u64, oneshot::Sender<()>)>,
     lingers: Vec<Linger>,
     drain: Option<Drain>,
     drain_timeout: Duration,
+    early_go_away: bool,
+    /// How many streams this side may still open.
+    streams_left: u32,
     timer: Pin<Box<Sleep>>,
     timer_set: Option<Instant>,
 }
@@ -221,9 +235,12 @@ where
             opens: VecDeque::new(),
             pings: Vec::new(),
             pinging: false,
+            probes: Vec::new(),
             lingers: Vec::new(),
             drain: None,
             drain_timeout: config.drain_timeout(),
+            early_go_away: config.early_go_away(),
+            streams_left: config.streams_per_session(),
             timer: Box::pin(sleep_until(Instant::now())),
             timer_set: None,
         }
@@ -261,7 +278,9 @@ where
             }
             self.poll_lingers(now, cx);
             self.poll_pings();
-            let _ = self.wire.core().poll_flush(cx);
+            if !again {
+                self.wire.core().flush_soon(cx);
+            }
             if is_whole {
                 self.judge(now, cx);
             }
@@ -288,10 +307,12 @@ where
                 Some(Command::Open(..)) if self.drain.is_some() => {}
                 Some(Command::Open(place, reply)) => self.opens.push_back((place, reply)),
                 Some(Command::Ping(reply)) => self.pings.push(reply),
+                Some(Command::Probe(reply)) => self.probes.push((self.wire.core().reads(), reply)),
                 Some(Command::Linger(stream, entry)) => {
                     self.lingers.push(Linger { stream, entry, left: LINGER_BYTES, until: Instant::now() + LINGER });
                 }
                 Some(Command::GiveUp(id)) => self.wire.core().give_up(id),
+                Some(Command::Look) => {}
                 Some(Command::Publish) => self.publish(cx),
                 Some(Command::Close(within)) => self.drain(CloseReason::Closed, within),
                 Some(Command::Abort(reason)) => return Some(reason),
@@ -339,6 +360,7 @@ where
         if let Ok(place) = self.inbound.try_reserve() {
             inbound.acknowledge(cx);
             place.send(inbound);
+            self.session.arrivals.notify_waiters();
         }
     }
 
@@ -347,6 +369,8 @@ where
         let mut opened = false;
         // Whoever is gone by now opens nothing.
         self.opens.retain_mut(|(_, reply)| reply.poll_closed(cx).is_pending());
+        // Before the crate is asked: what changes after that is reported.
+        self.session.set_opens_wait(!self.opens.is_empty());
         while !self.opens.is_empty()
             && let Some(commands) = self.handles.upgrade()
             // Pending behind 256 streams that the peer has not acknowledged. Only an ACK wakes, so ask in every turn.
@@ -358,8 +382,12 @@ where
             let entry = self.wire.core().open(stream.id().val(), place);
             announce(&mut stream, cx);
             opened = true;
+            self.streams_left -= 1;
             // If the caller is gone by now, the drop of the stream resets it (G9).
             let _ = reply.send(MuxStream::new(StreamCore::new(stream, entry, Arc::clone(&self.session), commands)));
+            if self.streams_left == 0 {
+                self.drain(CloseReason::Closed, self.drain_timeout);
+            }
         }
         opened
     }
@@ -386,11 +414,11 @@ where
         });
     }
 
-    /// Sends and answers the pings of users, and tells of the proof.
+    /// Sends and answers the pings of users and probes, and tells of the proof.
     fn poll_pings(&mut self) {
-        let (proven, pong) = {
+        let (proven, pong, reads) = {
             let mut wire = self.wire.core();
-            (wire.proven(), wire.take_pong())
+            (wire.proven(), wire.take_pong(), wire.reads())
         };
         if let Some(round_trip) = proven
             && self.session.round_trip().is_none()
@@ -405,7 +433,12 @@ where
             }
         }
         self.pings.retain(|reply| !reply.is_closed());
-        if !self.pinging && !self.pings.is_empty() {
+        for (_, reply) in self.probes.extract_if(.., |(since, _)| *since < reads) {
+            let _ = reply.send(());
+        }
+        self.probes.retain(|(_, reply)| !reply.is_closed());
+        let asked = !self.pings.is_empty() || !self.probes.is_empty();
+        if !self.pinging && asked {
             self.pinging = true;
             self.wire.core().send_ping();
         }
@@ -432,9 +465,10 @@ where
     fn poll_drain(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<CloseReason> {
         let drain = self.drain.as_mut()?;
         let mut wire = self.wire.core();
-        // An evermux peer keeps its streams after a GoAway; others end the session at once.
-        if wire.peer_is_evermux() && wire.is_announced() {
+        // An evermux peer keeps its streams after a GoAway; some others end the session at once.
+        if (wire.peer_is_evermux() || self.early_go_away) && wire.is_announced() {
             wire.send_go_away();
+            let _ = wire.poll_flush(cx);
         }
         if !drain.finishing && (wire.is_idle() || now >= drain.streams_until) {
             drain.finishing = true;

@@ -25,12 +25,20 @@ const RST_IN: u8 = 2;
 const GONE: u8 = 4;
 /// The user's FIN stands in the queue.
 const FIN_QUEUED: u8 = 8;
+/// The peer has sent too many frames that nobody reads.
+const FLOODED: u8 = 16;
+
+/// Data frames that a stream may hold unread. The window bounds their bytes, and this what the memory for each frame
+/// adds to them: some 4 MiB, where a peer sends a byte in each. One more resets the stream.
+pub(crate) const MAX_UNREAD_FRAMES: u32 = 1 << 16;
 
 /// What wire and handle know of one stream.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
     facts: AtomicU8,
     carried: AtomicU64,
+    /// How much of it the user has read.
+    read: AtomicU64,
     /// Who waits for bytes, and who for credit. The crate wakes them, but not when it is lost to a panic.
     pub(crate) reader: AtomicWaker,
     pub(crate) writer: AtomicWaker,
@@ -44,6 +52,15 @@ impl Entry {
 
     pub(crate) fn is_reset_by_peer(&self) -> bool {
         self.is(RST_IN)
+    }
+
+    pub(crate) fn is_flooded(&self) -> bool {
+        self.is(FLOODED)
+    }
+
+    /// The user has read so many bytes by now.
+    pub(crate) fn set_read(&self, bytes: u64) {
+        self.read.store(bytes, Ordering::Relaxed);
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -111,6 +128,8 @@ struct Record {
     fin_out: bool,
     /// An RST goes out right after our FIN.
     reset_after_fin: bool,
+    /// Data frames since the user had last read everything.
+    unread_frames: u32,
     _permit: Option<OwnedSemaphorePermit>,
     _load: LoadGuard,
 }
@@ -128,6 +147,8 @@ pub(crate) enum Ruling {
     Drop,
     /// Drop it, and answer with an RST.
     Refuse,
+    /// Let an RST take its place, and answer with one.
+    Flood,
 }
 
 /// The records of one session.
@@ -184,6 +205,7 @@ impl Ledger {
             announced: false,
             fin_out: false,
             reset_after_fin: false,
+            unread_frames: 0,
             _permit: Some(place.permit),
             _load: place.load,
         };
@@ -194,7 +216,7 @@ impl Ledger {
     /// Rules on a frame of a stream that came in, from its header.
     pub(crate) fn rule_in(&mut self, header: &Header) -> Ruling {
         let id = header.stream_id;
-        let known = self.records.get(&id);
+        let known = self.records.get_mut(&id);
         if header.has(flags::SYN) && !header.has(flags::RST) && known.is_none() {
             if self.refuse_all || self.inbound >= self.max_inbound {
                 return Ruling::Refuse;
@@ -206,6 +228,7 @@ impl Ledger {
                 announced: true,
                 fin_out: false,
                 reset_after_fin: false,
+                unread_frames: u32::from(header.body_len() > 0),
                 _permit: None,
                 _load: LoadGuard::new(&self.load),
             };
@@ -214,8 +237,25 @@ impl Ledger {
         }
         let Some(record) = known else { return Ruling::Drop };
         // What follows a FIN would be handed to the reader by the crate. Credit and RST still count.
-        let data = header.kind == Kind::Data && !header.has(flags::RST);
-        if data && record.entry.is(FIN_IN) { Ruling::Drop } else { Ruling::Pass }
+        if header.kind != Kind::Data || header.has(flags::RST) {
+            return Ruling::Pass;
+        }
+        if record.entry.is(FIN_IN) {
+            return Ruling::Drop;
+        }
+        if header.body_len() == 0 {
+            return Ruling::Pass;
+        }
+        let carried = record.entry.carried.load(Ordering::Relaxed);
+        if record.entry.read.load(Ordering::Relaxed) == carried {
+            record.unread_frames = 0;
+        }
+        record.unread_frames += 1;
+        if record.unread_frames > MAX_UNREAD_FRAMES {
+            record.entry.set(FLOODED);
+            return Ruling::Flood;
+        }
+        Ruling::Pass
     }
 
     /// Books a frame that [`rule_in`](Self::rule_in) passed. Called before the crate is given its last byte.

@@ -18,22 +18,23 @@ pub(crate) mod wire;
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, atomic::AtomicUsize},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Mutex, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 use tracing::{Instrument, debug, info_span};
 
+pub(crate) use self::state::Identity;
 pub use self::stream::{BlockingStream, MuxStream, ReadHalf, WriteHalf};
 use self::{
     driver::{Command, Driver},
     ledger::{LoadGuard, Place},
-    state::{ClearHook, SessionState},
+    state::SessionState,
     stream::Inbound,
     wire::{Role, WireCore},
 };
@@ -80,19 +81,6 @@ struct Handle {
     inbound: Mutex<mpsc::Receiver<Inbound>>,
     open_timeout: Duration,
     drain_timeout: Duration,
-}
-
-/// What a session that belongs to a manager is given by it.
-pub(crate) struct Identity {
-    pub(crate) id: SessionId,
-    pub(crate) clear: ClearHook,
-    pub(crate) load: Arc<AtomicUsize>,
-}
-
-impl Identity {
-    fn alone() -> Self {
-        Self { id: SessionId::ALONE, clear: Box::new(|| ()), load: Arc::default() }
-    }
 }
 
 impl Session {
@@ -156,9 +144,9 @@ impl Session {
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let Identity { id, clear, load } = identity;
-        let core = WireCore::new(io, role, withhold, config, Arc::clone(&load));
-        let state = Arc::new(SessionState::new(id, addresses, config.max_streams(), load, clear));
+        let id = identity.id;
+        let core = WireCore::new(io, role, withhold, config, Arc::clone(&identity.load));
+        let state = Arc::new(SessionState::new(identity, addresses, config.max_streams()));
         let (commands, receiver) = mpsc::unbounded_channel();
         let (inbound_sender, inbound) = mpsc::channel(config.accept_backlog());
         let channel = (commands.downgrade(), receiver);
@@ -244,12 +232,29 @@ impl Session {
     ///
     /// Dropping the future takes no stream.
     pub async fn accept_stream(&self) -> Result<MuxStream, CloseReason> {
-        let next = self.0.inbound.lock().await.recv().await;
-        let accept = |inbound: Inbound| inbound.accept(Arc::clone(&self.0.state), self.0.commands.clone());
-        match next.and_then(accept) {
-            Some(stream) => Ok(stream),
-            None => Err(self.closed().await),
+        let state = &self.0.state;
+        loop {
+            // Both before the look: what comes after it is noticed.
+            let arrived = state.arrivals.notified();
+            let reason = state.close_reason();
+            if let Some(stream) = self.take_inbound() {
+                return Ok(stream);
+            }
+            if let Some(reason) = reason {
+                return Err(reason);
+            }
+            tokio::select! {
+                biased;
+                _ = state.closed() => {}
+                () = arrived => {}
+            }
         }
+    }
+
+    /// Takes an inbound stream, if one is there.
+    pub(crate) fn take_inbound(&self) -> Option<MuxStream> {
+        let next = self.0.inbound.lock().unwrap_or_else(PoisonError::into_inner).try_recv().ok()?;
+        next.accept(Arc::clone(&self.0.state), self.0.commands.clone())
     }
 
     /// [`accept_stream`](Self::accept_stream) for threads.
@@ -283,6 +288,14 @@ impl Session {
             Ok(round_trip) => Ok(round_trip),
             Err(_) => Err(self.closed().await),
         }
+    }
+
+    /// Asks the peer for a sign of life, and waits for a byte of any kind from now on, or for the end of the session.
+    pub(crate) async fn heard(&self) {
+        let (reply, heard) = oneshot::channel();
+        self.command(Command::Probe(reply));
+        // Refused by a session that has ended.
+        let _ = heard.await;
     }
 
     /// Waits for the end of the session, and gives its reason.

@@ -2,11 +2,14 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock, atomic::AtomicUsize},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
+use tokio::sync::{Notify, Semaphore};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
@@ -16,6 +19,21 @@ use crate::{
 
 /// Takes the session out of its slot. It must not wait.
 pub(crate) type ClearHook = Box<dyn Fn() + Send + Sync>;
+
+/// What a session is given by whom it belongs to.
+pub(crate) struct Identity {
+    pub(crate) id: SessionId,
+    pub(crate) clear: ClearHook,
+    pub(crate) load: Arc<AtomicUsize>,
+    pub(crate) arrivals: Arc<Notify>,
+}
+
+impl Identity {
+    /// Of a session that belongs to no manager.
+    pub(crate) fn alone() -> Self {
+        Self { id: SessionId::ALONE, clear: Box::new(|| ()), load: Arc::default(), arrivals: Arc::default() }
+    }
+}
 
 /// A value that is set once, and that tasks can wait for.
 #[derive(Debug, Default)]
@@ -57,6 +75,10 @@ pub(crate) struct SessionState {
     pub(crate) load: Arc<AtomicUsize>,
     /// Places for outbound streams.
     pub(crate) permits: Arc<Semaphore>,
+    /// Notified when an inbound stream can be taken: on any session of the manager.
+    pub(crate) arrivals: Arc<Notify>,
+    /// Whether somebody may wait for the peer to acknowledge streams.
+    opens_wait: AtomicBool,
     clear: ClearHook,
     retired: CancellationToken,
     proven: Told<Duration>,
@@ -65,12 +87,11 @@ pub(crate) struct SessionState {
 
 impl SessionState {
     pub(crate) fn new(
-        id: SessionId,
+        identity: Identity,
         addresses: (Option<SocketAddr>, Option<SocketAddr>),
         max_streams: u32,
-        load: Arc<AtomicUsize>,
-        clear: ClearHook,
     ) -> Self {
+        let Identity { id, clear, load, arrivals } = identity;
         let (local, peer) = addresses;
         Self {
             id,
@@ -78,6 +99,8 @@ impl SessionState {
             peer,
             load,
             permits: Arc::new(Semaphore::new(max_streams as usize)),
+            arrivals,
+            opens_wait: AtomicBool::new(false),
             clear,
             retired: CancellationToken::new(),
             proven: Told::new(),
@@ -95,6 +118,14 @@ impl SessionState {
     /// Waits until the session is out of its slot.
     pub(crate) async fn retired(&self) {
         self.retired.cancelled().await;
+    }
+
+    pub(crate) fn set_opens_wait(&self, wait: bool) {
+        self.opens_wait.store(wait, Ordering::SeqCst);
+    }
+
+    pub(crate) fn opens_wait(&self) -> bool {
+        self.opens_wait.load(Ordering::SeqCst)
     }
 
     pub(crate) fn set_proven(&self, round_trip: Duration) {

@@ -18,7 +18,11 @@ use tokio::{
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{driver::Command, ledger::Entry, state::SessionState};
+use super::{
+    driver::Command,
+    ledger::{Entry, MAX_UNREAD_FRAMES},
+    state::SessionState,
+};
 use crate::{blocking, error::CloseReason, sync::SessionId};
 
 /// A stream of the peer's that nobody has accepted yet. Its drop resets it.
@@ -152,6 +156,11 @@ fn reset_here() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, "the stream was reset on this side")
 }
 
+fn flooded() -> io::Error {
+    let text = format!("the stream was reset: the peer sent more than {MAX_UNREAD_FRAMES} frames that were not read");
+    io::Error::new(io::ErrorKind::ConnectionReset, text)
+}
+
 fn reset_by_peer() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionReset, "the stream was reset by the peer")
 }
@@ -193,12 +202,16 @@ impl AsyncRead for ReadHalf {
         if let Ok(n @ 1..) = read {
             buf.advance(n);
             this.read += n as u64;
+            this.core.entry.set_read(this.read);
             return Poll::Ready(Ok(()));
         }
         // The crate says the same of a FIN, an RST and a lost session: the ledger knows which (G17).
         // Of FIN and RST the first decides: after an RST the ledger takes no FIN.
         if this.core.entry.finished_at() == Some(this.read) {
             return Poll::Ready(Ok(()));
+        }
+        if this.core.entry.is_flooded() {
+            return Poll::Ready(Err(flooded()));
         }
         if this.core.entry.is_reset_by_peer() {
             return Poll::Ready(Err(reset_by_peer()));
@@ -267,7 +280,13 @@ impl AsyncWrite for WriteHalf {
             Some(inner) => ready!(Pin::new(inner).poll_close(cx)).inspect(|()| entry.set_fin_queued()),
         };
         match closed {
-            Ok(()) => Poll::Ready(Ok(())),
+            Ok(()) => {
+                // The crate counts it no more among those that the peer has not acknowledged, and wakes nobody.
+                if this.core.session.opens_wait() {
+                    let _ = this.core.commands.send(Command::Look);
+                }
+                Poll::Ready(Ok(()))
+            }
             Err(_) => this.poll_end(cx).map(Err),
         }
     }

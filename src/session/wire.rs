@@ -31,8 +31,13 @@ use crate::{config::Config, error::CloseReason};
 
 const READ_AHEAD: usize = 64 << 10;
 const WRITE_BUFFER: usize = 64 << 10;
-/// Bodies from this size on go to the socket together with what is buffered, without being copied.
+/// Bodies from this size on may go to the socket together with what is buffered, without being copied.
 const VECTORED_FROM: usize = 4 << 10;
+/// They do when it comes to this much. Below, a system call costs more than the copy.
+const GATHERED: usize = 32 << 10;
+/// When so many small frames have come in since the last flush, the next is put off by one round of the scheduler: whoever
+/// was woken by them answers meanwhile, and the answers travel together.
+const PUT_OFF_FROM: u32 = 4;
 /// How much the crate may write before it must read: its loop prefers writing.
 const WRITE_BEFORE_READ: usize = 1 << 20;
 /// Answers that may wait for the peer to read them; one more is [`CloseReason::PingFlood`].
@@ -120,12 +125,19 @@ struct Passing {
     bytes: [u8; HEADER_LEN],
     header_handed: usize,
     body_left: usize,
+    /// So much of another frame's body is to be thrown away then.
+    then_drop: usize,
 }
 
 impl Passing {
     fn new(header: Header) -> Self {
         let body_left = header.body_len() as usize;
-        Self { header, bytes: header.encode(), header_handed: 0, body_left }
+        Self { header, bytes: header.encode(), header_handed: 0, body_left, then_drop: 0 }
+    }
+
+    /// In the place of a frame with so long a body.
+    fn instead(header: Header, body: usize) -> Self {
+        Self { then_drop: body, ..Self::new(header) }
     }
 
     fn is_complete(&self) -> bool {
@@ -189,11 +201,18 @@ pub(crate) struct WireCore<Io> {
     sealed: bool,
     written_since_read: usize,
     write_paused: bool,
+    /// Reads that gave bytes.
+    reads: u64,
     /// Bytes that were put into the output, and that the socket took.
     queued: u64,
     taken: u64,
     /// The socket took bytes that it has not flushed.
     unflushed: bool,
+    /// Frames since the last flush that somebody may answer.
+    small_frames: u32,
+    /// A flush may be put off in this round of the scheduler, and was.
+    may_put_off: bool,
+    put_off: bool,
 
     /// Answers to the peer's pings wait until the session is published.
     withhold: bool,
@@ -267,9 +286,13 @@ where
             sealed: false,
             written_since_read: 0,
             write_paused: false,
+            reads: 0,
             queued: 0,
             taken: 0,
             unflushed: false,
+            small_frames: 0,
+            may_put_off: false,
+            put_off: false,
             withhold,
             next_ping: 0,
             proof: Some(Asked { value: PROOF, at: now }),
@@ -364,6 +387,11 @@ where
         self.ping = Some(asked);
     }
 
+    /// How often bytes of any kind have come from the peer.
+    pub(crate) fn reads(&self) -> u64 {
+        self.reads
+    }
+
     /// Takes the round trip of the user's ping when it has been answered.
     pub(crate) fn take_pong(&mut self) -> Option<Duration> {
         self.pong.take()
@@ -392,6 +420,27 @@ where
             }
         }
         false
+    }
+
+    /// The driver is polled. A flush is put off once.
+    pub(crate) fn begin_round(&mut self) {
+        self.may_put_off = !std::mem::take(&mut self.put_off);
+    }
+
+    /// Whether the driver is to be polled in the next round of the scheduler.
+    pub(crate) fn has_put_off(&self) -> bool {
+        self.put_off
+    }
+
+    /// Writes out what is buffered, now or in the next round of the scheduler.
+    pub(crate) fn flush_soon(&mut self, cx: &mut Context<'_>) {
+        let is_live = self.proven.is_some() && !self.sealed;
+        if self.small_frames >= PUT_OFF_FROM && self.may_put_off && is_live {
+            self.put_off = true;
+        } else {
+            self.small_frames = 0;
+            let _ = self.poll_flush(cx);
+        }
     }
 
     /// Writes out what is buffered.
@@ -589,9 +638,18 @@ where
                 Incoming::Boundary
             }
             Kind::Data | Kind::WindowUpdate => {
+                let is_small = header.kind == Kind::Data && body < VECTORED_FROM;
+                if is_small || header.has(flags::SYN) || header.has(flags::FIN) {
+                    self.small_frames = self.small_frames.saturating_add(1);
+                }
                 self.check_stream(&header);
                 match self.ledger.rule_in(&header) {
                     Ruling::Pass => Incoming::Passing(Passing::new(header)),
+                    Ruling::Flood => {
+                        let reset = Header::reset(header.stream_id);
+                        self.push_control(reset);
+                        Incoming::Passing(Passing::instead(reset, body))
+                    }
                     ruling => {
                         if ruling == Ruling::Refuse {
                             self.push_control(Header::reset(header.stream_id));
@@ -650,7 +708,7 @@ where
 
     /// Reads from the socket into `direct`, or into the read-ahead where there is none.
     fn poll_fill(&mut self, cx: &mut Context<'_>, direct: Option<&mut [u8]>) -> Poll<io::Result<usize>> {
-        let _ = self.poll_flush(cx);
+        self.flush_soon(cx);
         let into_input = direct.is_none();
         let space = match direct {
             Some(buffer) => buffer,
@@ -675,6 +733,7 @@ where
                         "the peer closed the connection without a word",
                     ));
                 } else {
+                    self.reads += 1;
                     self.heartbeat.on_read(Instant::now());
                     if into_input {
                         self.input.end += n;
@@ -778,7 +837,10 @@ where
             if passing.header.kind != Kind::Ping {
                 self.ledger.book_in(&passing.header);
             }
-            self.incoming = Incoming::Boundary;
+            self.incoming = match passing.then_drop {
+                0 => Incoming::Boundary,
+                left => Incoming::Dropping(left),
+            };
         }
     }
 
@@ -834,7 +896,7 @@ where
                 self.push_frame(header);
                 self.push_control(Header::reset(header.stream_id));
             }
-            Ruling::Reset | Ruling::Refuse => self.push_frame(Header::reset(header.stream_id)),
+            Ruling::Reset | Ruling::Refuse | Ruling::Flood => self.push_frame(Header::reset(header.stream_id)),
             Ruling::Drop => {}
         }
     }
@@ -853,7 +915,8 @@ where
 
     /// Puts bytes of a body into the output, or straight into the socket behind what is there.
     fn poll_put(&mut self, cx: &mut Context<'_>, body: &[u8]) -> Poll<usize> {
-        if body.len() >= VECTORED_FROM && self.io.is_write_vectored() {
+        let gathered = self.output.len() + body.len() >= GATHERED;
+        if gathered && body.len() >= VECTORED_FROM && self.io.is_write_vectored() {
             let parts = [IoSlice::new(self.output.as_slice()), IoSlice::new(body)];
             match Pin::new(&mut self.io).poll_write_vectored(cx, &parts) {
                 Poll::Ready(Ok(n)) if n > 0 => {

@@ -1,43 +1,60 @@
-//! Accepting never stalls: while only others are in trouble, every attempt of the establisher comes to a session (G13).
+//! Accepting never stalls, and no ghost keeps a peer out: while only others are in trouble, every attempt of the establisher
+//! comes to a session, and soon (G13, G14).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Check;
 use crate::board::{ESTABLISHER, RECEIVER};
-use crate::faults::{self, Bars};
+use crate::faults::{self, Bars, Concerns};
 use crate::history::{Entry, What};
-use crate::plan::{Fault, Plan};
+use crate::plan::{Fault, Plan, Side};
 use crate::run::Broken;
 
 /// The attempts of the establisher.
 pub(super) struct Accepting {
     /// What no fault of the run bars must succeed; not so when somebody was told to shut down.
     applies: bool,
-    /// For each fault of the plan, what it bars.
-    bars: Vec<Bars>,
+    /// For each fault of the plan, what it bars, and whether it is the establisher's own: over when that dials again.
+    bars: Vec<(Bars, bool)>,
     /// The faults that bar now.
     barred: BTreeSet<usize>,
     /// A listener that was away is back by then.
     open_from: Duration,
     grain: Duration,
+    /// When faults ended that may have left a ghost behind. Each waits for the place as long as a candidate may.
+    ends: Vec<Duration>,
+    ghost_waits: Duration,
+    /// How long an attempt takes at the most: a ghost that has the place is found in two probes.
+    soon: Duration,
     receiver_runs: bool,
-    /// An attempt is under way that nothing has disturbed.
-    must_succeed: bool,
+    /// An attempt is under way that nothing has disturbed; since when.
+    must_succeed: Option<Duration>,
 }
 
 impl Accepting {
     pub(super) fn new(plan: &Plan) -> Self {
-        let bars = |fault: &Fault| faults::find(&fault.kind).map_or(Bars::Longer, |kind| kind.bars);
+        let bars = |fault: &Fault| {
+            faults::find(&fault.kind).map_or((Bars::Longer, false), |kind| {
+                (kind.bars, kind.concerns == Concerns::Side && fault.side == Side::Establisher)
+            })
+        };
         let bars = plan.faults.iter().map(bars).collect::<Vec<_>>();
+        let receiver = plan.config(Side::Receiver, 0);
+        let round_trips = Duration::from_millis(16 * (plan.network.latency_ms + plan.network.tick_ms));
         Self {
-            applies: plan.is_lossless() && !bars.contains(&Bars::Longer),
+            applies: plan.is_lossless()
+                && !bars.iter().any(|(bars, _)| *bars == Bars::Longer)
+                && plan.settings.sessions == 1,
             bars,
             barred: BTreeSet::new(),
             open_from: Duration::ZERO,
             grain: Duration::from_millis(plan.network.tick_ms * 4),
+            ends: Vec::new(),
+            ghost_waits: receiver.handshake_timeout(),
+            soon: 2 * receiver.takeover_probe() + round_trips + Duration::from_secs(1),
             receiver_runs: false,
-            must_succeed: false,
+            must_succeed: None,
         }
     }
 }
@@ -47,17 +64,33 @@ impl Check for Accepting {
         match &entry.what {
             What::ShutsDown => self.applies = false,
             What::Starts if entry.who == RECEIVER => self.receiver_runs = true,
-            What::FaultBegins(fault) if self.bars.get(*fault) == Some(&Bars::Meanwhile) => {
+            What::Down if entry.who == RECEIVER => self.receiver_runs = false,
+            What::FaultBegins(fault) if self.bars.get(*fault).is_some_and(|(bars, _)| *bars == Bars::Meanwhile) => {
                 self.barred.insert(*fault);
-                self.must_succeed = false;
+                self.must_succeed = None;
             }
-            What::FaultEnds(fault) if self.barred.remove(fault) => self.open_from = entry.at + self.grain,
+            What::FaultEnds(fault) if self.barred.remove(fault) => {
+                if !self.bars[*fault].1 {
+                    self.open_from = entry.at + self.grain;
+                }
+                self.ends.push(entry.at);
+            }
             // Past the limit of handshakes the oldest is dropped, and that may be the establisher's.
-            What::Noted(text) if entry.who == RECEIVER && text.starts_with("too many") => self.must_succeed = false,
+            What::Noted(text) if entry.who == RECEIVER && text.starts_with("too many") => self.must_succeed = None,
             What::Connecting if entry.who == ESTABLISHER => {
-                self.must_succeed = self.receiver_runs && self.barred.is_empty() && entry.at >= self.open_from;
+                self.ends.retain(|end| *end + self.ghost_waits > entry.at);
+                // With several, ghosts may wait for the place as well, each before it.
+                let free = self.barred.is_empty() && self.ends.len() <= 1;
+                self.must_succeed = (self.receiver_runs && free && entry.at >= self.open_from).then_some(entry.at);
             }
-            What::AttemptFailed if entry.who == ESTABLISHER && self.applies && self.must_succeed => {
+            What::Live(_) if entry.who == ESTABLISHER => {
+                let took = self.must_succeed.take().map(|begun| entry.at.saturating_sub(begun));
+                if let Some(took) = took.filter(|took| self.applies && *took > self.soon) {
+                    let text = format!("an attempt took {took:?}, although nothing but a ghost was in its way");
+                    return Err(Broken::new("G14", text));
+                }
+            }
+            What::AttemptFailed if entry.who == ESTABLISHER && self.applies && self.must_succeed.is_some() => {
                 let text = "an attempt failed, although the receiver ran and no fault kept the establisher out";
                 return Err(Broken::new("G13", text));
             }

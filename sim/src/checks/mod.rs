@@ -39,7 +39,7 @@ pub trait Check {
 /// Every check.
 pub fn all(board: &Rc<Board>) -> Vec<Box<dyn Check>> {
     vec![
-        Box::new(slot::Slots::default()),
+        Box::new(slot::Slots::new(&board.plan)),
         Box::new(life::Lives::default()),
         Box::new(waiting::Waiting::new(board)),
         Box::new(pauses::Pauses::new(&board.plan)),

@@ -4,17 +4,17 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::Check;
-use crate::board::ESTABLISHER;
 use crate::faults::{self, Harm};
 use crate::history::{Entry, What};
 use crate::plan::{Plan, Side};
 use crate::run::Broken;
 use crate::work;
 
-/// The establisher's sessions, in a run in which none of them should end.
+/// The sessions of who dials, rivals among them, in a run in which none of them should end.
 pub(super) struct Needless {
     applies: bool,
-    live: BTreeSet<String>,
+    dials: BTreeSet<String>,
+    live: BTreeSet<(String, String)>,
     /// Some manager was told to shut down.
     stops: bool,
 }
@@ -44,7 +44,7 @@ impl Needless {
         known &= plan.callers.iter().all(|caller| caller.work != work::ABORTS);
         let slack = Duration::from_millis(4 * plan.network.latency_ms + 500);
         let applies = known && disturbed + slack < timeout[0].min(timeout[1]);
-        Self { applies, live: BTreeSet::new(), stops: false }
+        Self { applies, dials: BTreeSet::new(), live: BTreeSet::new(), stops: false }
     }
 }
 
@@ -54,11 +54,14 @@ impl Check for Needless {
             What::ShutsDown => {
                 self.stops = true;
             }
-            What::Live(session) if entry.who == ESTABLISHER => {
-                self.live.insert(session.clone());
+            What::Connecting => {
+                self.dials.insert(entry.who.clone());
+            }
+            What::Live(session) if self.dials.contains(&entry.who) => {
+                self.live.insert((entry.who.clone(), session.clone()));
             }
             What::Closed(session, reason)
-                if self.applies && entry.who == ESTABLISHER && !self.stops && self.live.contains(session) =>
+                if self.applies && !self.stops && self.live.contains(&(entry.who.clone(), session.clone())) =>
             {
                 let text = format!(
                     "session {session} ended, although nothing went wrong that it should not outlive: {reason}"

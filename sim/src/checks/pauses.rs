@@ -10,8 +10,9 @@ use crate::history::{Entry, What};
 use crate::plan::{Plan, Side};
 use crate::run::Broken;
 
-/// The attempts of every establisher.
+/// The attempts of every establisher that has one place: with more, each has attempts of its own.
 pub(super) struct Pauses {
+    applies: bool,
     config: Config,
     /// How exact the times are.
     grain: Duration,
@@ -40,7 +41,8 @@ struct Establisher {
 impl Pauses {
     pub(super) fn new(plan: &Plan) -> Self {
         let grain = Duration::from_millis(plan.network.tick_ms * 4);
-        Self { config: plan.config(Side::Establisher, 0), grain, establishers: BTreeMap::new() }
+        let (applies, config) = (plan.settings.sessions == 1, plan.config(Side::Establisher, 0));
+        Self { applies, config, grain, establishers: BTreeMap::new() }
     }
 
     /// The pause after so many failures, before jitter.
@@ -55,7 +57,9 @@ impl Pauses {
 impl Check for Pauses {
     fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
         let who = &entry.who;
-        if let What::Starts | What::Down = entry.what {
+        if let What::Starts | What::Down = entry.what
+            && self.applies
+        {
             self.establishers.insert(who.clone(), Establisher::default());
             return Ok(());
         }

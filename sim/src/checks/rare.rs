@@ -5,7 +5,7 @@ use crate::history::{Entry, Still, What};
 use crate::plan::{Plan, Transport};
 
 /// How an ending of a session begins, as it is traced, and its counter.
-const ENDINGS: [(&str, &str); 8] = [
+const ENDINGS: [(&str, &str); 9] = [
     ("the session was closed by the peer", "a session ended: closed by the peer"),
     ("the session was closed on this side", "a session ended: closed on this side"),
     ("the connection was lost", "a session ended: connection lost"),
@@ -13,6 +13,7 @@ const ENDINGS: [(&str, &str); 8] = [
     ("a write to the socket stayed pending", "a session ended: write stalled"),
     ("the peer did not answer in time", "a session ended: not proven"),
     ("the peer broke the yamux protocol", "a session ended: not yamux"),
+    ("the session was replaced by another one", "a session ended: replaced"),
     ("the runtime that drives", "a session ended: its runtime ended"),
 ];
 
@@ -28,7 +29,7 @@ const NOTES: [(&str, &str); 7] = [
 ];
 
 /// What hosts and workloads count themselves.
-const COUNTED: [&str; 24] = [
+const COUNTED: [&str; 25] = [
     "a caller was freed by a shutdown",
     "a piece of work was interrupted",
     "a piece of work took three sessions",
@@ -44,6 +45,7 @@ const COUNTED: [&str; 24] = [
     "runs with a clock that is scaled",
     "runs with an eager heartbeat",
     "runs with few places for streams",
+    "runs with several sessions",
     "runs with short reads and writes",
     "runs with a handshake of the transport",
     "challenge ACKs",
@@ -56,12 +58,13 @@ const COUNTED: [&str; 24] = [
 ];
 
 /// What is rare in a plan as a whole, and whether this one has it.
-pub fn of_plan(plan: &Plan) -> [(&'static str, bool); 6] {
+pub fn of_plan(plan: &Plan) -> [(&'static str, bool); 7] {
     let (network, settings) = (&plan.network, &plan.settings);
     [
         ("runs over the lossy TCP", matches!(network.transport, Transport::Lossy { .. })),
         ("runs with a clock that is scaled", settings.receiver_clock_percent != settings.establisher_clock_percent),
         ("runs with an eager heartbeat", settings.heartbeat_percent < 100),
+        ("runs with several sessions", settings.sessions > 1),
         ("runs with few places for streams", settings.max_streams < 100),
         ("runs with short reads and writes", network.chunk > 0),
         ("runs with a handshake of the transport", network.handshake),

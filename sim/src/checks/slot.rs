@@ -8,12 +8,20 @@ use proptests::Model;
 
 use super::Check;
 use crate::history::{Entry, What};
+use crate::plan::Plan;
 use crate::run::Broken;
 
 /// The slots of all managers, each beside its model.
-#[derive(Default)]
 pub(super) struct Slots {
+    /// How many places a slot has on the two sides.
+    places: usize,
     slots: BTreeMap<String, Beside>,
+}
+
+impl Slots {
+    pub(super) fn new(plan: &Plan) -> Self {
+        Self { places: plan.settings.sessions, slots: BTreeMap::new() }
+    }
 }
 
 /// A slot beside its model.
@@ -31,7 +39,8 @@ impl Check for Slots {
     fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
         let who = &entry.who;
         if let What::Starts = entry.what {
-            let beside = Beside { model: Model::new(1), numbers: BTreeMap::new(), held: None, changed: false };
+            let beside =
+                Beside { model: Model::new(self.places), numbers: BTreeMap::new(), held: None, changed: false };
             self.slots.insert(who.clone(), beside);
             return Ok(());
         }
@@ -42,7 +51,7 @@ impl Check for Slots {
         let Some(slot) = self.slots.get_mut(who) else { return Ok(()) };
         match &entry.what {
             What::Live(session) => slot.install(who, session)?,
-            What::Draining(session) | What::Closed(session, _) => {
+            What::Replaced(session) | What::Draining(session) | What::Closed(session, _) => {
                 if let Some(number) = slot.numbers.get(session) {
                     slot.model.clear(*number);
                 }

@@ -9,7 +9,7 @@ pub(super) const CRASH: Kind = Kind {
     about: "A process ends, and its host says so for it; another one is started",
     concerns: Concerns::Side,
     harm: Harm::Any,
-    bars: Bars::Longer,
+    bars: Bars::Meanwhile,
     begin: |world, fault| {
         let host = world.host_of(fault.side);
         world.crash(host);
@@ -23,7 +23,7 @@ pub(super) const POWER_LOSS: Kind = Kind {
     about: "A host is gone without a word, and comes back knowing nothing: the other side is half open",
     concerns: Concerns::Side,
     harm: Harm::Any,
-    bars: Bars::Longer,
+    bars: Bars::Meanwhile,
     begin: |world, fault| {
         let (host, target) = (world.host_of(fault.side), world.target());
         // What the dying host would still say is lost.

@@ -67,7 +67,7 @@ pub enum Bars {
     Never,
     /// Those that are under way while it lasts.
     Meanwhile,
-    /// Later ones too: a ghost may have the only place.
+    /// Later ones too.
     Longer,
 }
 

@@ -17,7 +17,7 @@ pub(super) const BOTH_WAYS: Kind = Kind {
     about: "What both sides send each other is lost, and nobody is told",
     concerns: Concerns::Both,
     harm: Harm::Any,
-    bars: Bars::Longer,
+    bars: Bars::Meanwhile,
     begin: |world, _| {
         let target = world.target();
         world.lose(ESTABLISHER, target);
@@ -37,7 +37,7 @@ pub(super) const ONE_WAY: Kind = Kind {
     about: "What one side sends is lost; what the other side sends arrives",
     concerns: Concerns::Both,
     harm: Harm::Any,
-    bars: Bars::Longer,
+    bars: Bars::Meanwhile,
     begin: |world, fault| {
         let target = world.target();
         let (from, to) = match fault.side {
@@ -59,7 +59,7 @@ pub(super) const FREEZE: Kind = Kind {
     about: "What both sides send each other is held back, and arrives afterwards",
     concerns: Concerns::Both,
     harm: Harm::Delay,
-    bars: Bars::Longer,
+    bars: Bars::Meanwhile,
     begin: |world, _| {
         let target = world.target();
         world.hold(ESTABLISHER, target);

@@ -8,7 +8,7 @@ pub(super) const BLACK_HOLE: Kind = Kind {
     about: "One side's connections swallow what is written and carry nothing; what it dials is never answered",
     concerns: Concerns::Side,
     harm: Harm::Any,
-    bars: Bars::Longer,
+    bars: Bars::Meanwhile,
     begin: |world, fault| begin_on(world, fault.side, Condition::BlackHole),
     end: |world, _, kept| end_on(world, kept, Condition::BlackHole),
 };
@@ -18,7 +18,7 @@ pub(super) const STOPS_READING: Kind = Kind {
     about: "One side reads nothing from its sockets, while it goes on writing",
     concerns: Concerns::Side,
     harm: Harm::Delay,
-    bars: Bars::Longer,
+    bars: Bars::Meanwhile,
     begin: |world, fault| begin_on(world, fault.side, Condition::ReadingStopped),
     end: |world, _, kept| end_on(world, kept, Condition::ReadingStopped),
 };

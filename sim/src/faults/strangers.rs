@@ -21,7 +21,7 @@ pub(super) const RIVAL: Kind = Kind {
     about: "A second client of the same receiver, which wants the only place too",
     concerns: Concerns::Others,
     harm: Harm::None,
-    bars: Bars::Longer,
+    bars: Bars::Meanwhile,
     begin: |world, fault| {
         let board = Rc::clone(&world.board);
         let (fault_begin, ends) = (fault.begin(), fault.end());
@@ -32,6 +32,7 @@ pub(super) const RIVAL: Kind = Kind {
             let manager = MuxManager::establish_with(connector).name(name.as_str()).config(config).start().await;
             let Ok(manager) = manager else { return };
             note(&name, What::Starts);
+            let _rival = Rival(name.clone());
             sleep(ends.saturating_sub(elapsed())).await;
             note(&name, What::ShutsDown);
             manager.shutdown().await;
@@ -41,6 +42,15 @@ pub(super) const RIVAL: Kind = Kind {
     },
     end: nothing,
 };
+
+/// A rival that runs. It may end with its host, and without a word.
+struct Rival(String);
+
+impl Drop for Rival {
+    fn drop(&mut self) {
+        note(&self.0, What::Down);
+    }
+}
 
 /// How many come, at the most: turmoil's listener takes 64 that are not accepted.
 const STRANGERS_MAX: u64 = 24;

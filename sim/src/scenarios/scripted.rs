@@ -69,6 +69,18 @@ scripted! {
         plan().callers("request", 1).ours_for("black hole", 0, 30_000);
     half_open_forever: "The receiver's host loses power and comes back: the old connection is half open",
         plan().callers("trickle", 1).callers("request", 1).theirs_for("power loss", 5_000, 1_000);
+    ghost_locks_out_peer: "The establisher's host loses power and comes back, while silent clients hold the receiver's backlog",
+        plan().callers("request", 2).fault("strangers", 1_000, 40_000).ours_for("power loss", 5_000, 1_500)
+            .ours_for("power loss", 22_000, 3_000);
+    takeover_ping_pong: "A second client wants the only place for a minute, and both are alive",
+        plan().callers("request", 2).fault("rival", 0, 60_000).calm(60_000);
+    health_check_evicts_stalled_session: "Connections that prove nothing come while the live session stalls",
+        plan().callers("trickle", 2).fault("strangers", 4_500, 4_000).fault("freeze", 6_000, 3_500);
+    doomed_newcomer_published: "A second client comes to the only place, and goes, and comes again",
+        plan().callers("request", 2).every_for("rival", 1_000, 20_000, 3, 15_000).calm(60_000);
+    one_of_several_is_lost: "Four sessions, which are reset and drained again and again: each is a life of its own",
+        plan().sessions(4).callers("request", 4).callers("trickle", 2).their_callers("request", 2)
+            .every("reset", 3_000, 7_000, 4).theirs("shutdown", 20_000).ours_for("power loss", 30_000, 1_000);
     keepalive_kills_busy_link: "Bulk over a link that is slow: pings wait behind it, and the session lives",
         plan().callers("upload", 2).ours_for("slow link", 2_000, 40_000);
     write_timeout_leaves_session: "The receiver reads nothing for long: the session ends, and the next one works",
@@ -212,6 +224,11 @@ impl Plan {
 
     fn backlog(mut self, limit: usize) -> Self {
         self.settings.accept_backlog = limit;
+        self
+    }
+
+    fn sessions(mut self, sessions: usize) -> Self {
+        self.settings.sessions = sessions;
         self
     }
 

@@ -1,0 +1,115 @@
+//! What happens to a manager, one thing after the other.
+
+use std::{
+    error::Error,
+    fmt,
+    net::SocketAddr,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures_util::{Stream, StreamExt};
+use tokio::sync::broadcast::{Receiver, Sender, channel, error::RecvError};
+use tokio_util::sync::ReusableBoxFuture;
+
+use crate::{
+    error::{CloseReason, Stopped},
+    sync::SessionId,
+};
+
+/// Something that happened to a manager.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// An establisher dials.
+    Connecting {
+        /// How many attempts there have been in a row for this place, with this one.
+        attempt: u32,
+    },
+    /// An attempt has failed.
+    AttemptFailed {
+        /// How many have failed in a row for this place, with this one.
+        attempt: u32,
+        /// Why.
+        error: Arc<dyn Error + Send + Sync>,
+        /// The pause before the next attempt; `None` when there will be none.
+        next_delay: Option<Duration>,
+    },
+    /// A receiver could not accept a connection. It goes on after a pause.
+    AcceptFailed {
+        /// Why.
+        error: Arc<dyn Error + Send + Sync>,
+    },
+    /// A session is live: callers are given it.
+    SessionLive {
+        /// What names it.
+        session: SessionId,
+        /// The address of the other side, where the transport has one.
+        peer: Option<SocketAddr>,
+        /// The round trip that proved it.
+        round_trip: Option<Duration>,
+    },
+    /// A session that was live has ended.
+    SessionClosed {
+        /// What names it.
+        session: SessionId,
+        /// Why.
+        reason: CloseReason,
+    },
+    /// There will be no session any more. Those that are there are closed.
+    Stopped(Stopped),
+    /// The reader was too slow: so many events before the next one are lost to it.
+    Missed(u64),
+}
+
+/// The events of a manager: see [`MuxManager::events`](crate::MuxManager::events).
+///
+/// A [`Stream`] that ends when the manager has shut down. It does not keep the manager running.
+pub struct Events(ReusableBoxFuture<'static, (Result<Event, RecvError>, Receiver<Event>)>);
+
+impl Events {
+    pub(crate) fn new(receiver: Receiver<Event>) -> Self {
+        Self(ReusableBoxFuture::new(receive(receiver)))
+    }
+
+    /// Those of a manager that has ended: none.
+    pub(crate) fn none() -> Self {
+        let (_, receiver): (Sender<Event>, _) = channel(1);
+        Self::new(receiver)
+    }
+
+    /// Waits for the next event. `None` when the manager has shut down.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future takes no event.
+    pub async fn next(&mut self) -> Option<Event> {
+        StreamExt::next(self).await
+    }
+}
+
+async fn receive(mut receiver: Receiver<Event>) -> (Result<Event, RecvError>, Receiver<Event>) {
+    (receiver.recv().await, receiver)
+}
+
+impl Stream for Events {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        let (outcome, receiver) = ready!(self.0.poll(cx));
+        self.0.set(receive(receiver));
+        Poll::Ready(match outcome {
+            Ok(event) => Some(event),
+            Err(RecvError::Lagged(missed)) => Some(Event::Missed(missed)),
+            Err(RecvError::Closed) => None,
+        })
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Events").finish_non_exhaustive()
+    }
+}

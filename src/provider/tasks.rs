@@ -1,0 +1,131 @@
+//! What runs for a manager, so that its shutdown ends all of it (G5).
+
+use std::{
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::FutureExt;
+use tokio::task::JoinHandle;
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
+    task::{TaskTracker, task_tracker::TrackedFuture},
+};
+use tracing::Instrument;
+
+use super::installer::Hold;
+use crate::{session::Session, sync::SessionId};
+
+/// The tasks of a manager: each is joined by its shutdown.
+#[derive(Clone, Default)]
+pub(crate) struct Tasks {
+    tracker: TaskTracker,
+    stop: CancellationToken,
+    kill: CancellationToken,
+    /// Every session that is driven: candidates, those in the slot, and those that drain. One for each driver's task.
+    driven: Arc<Mutex<Vec<Driven>>>,
+}
+
+/// A session that is driven, and what it holds of its place.
+#[derive(Clone)]
+struct Driven {
+    session: Session,
+    hold: Arc<Hold>,
+}
+
+/// Takes a session out of the list when its driver ends, in whatever way.
+struct Listed {
+    tasks: Tasks,
+    id: SessionId,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut driven = self.tasks.driven();
+        let index = driven.iter().position(|driven| driven.session.id() == self.id);
+        let gone = index.map(|index| driven.swap_remove(index));
+        drop(driven);
+        drop(gone);
+    }
+}
+
+impl Tasks {
+    /// Runs a future until it is ready, or dropped because the time for that is over.
+    pub(crate) fn spawn<F>(&self, future: F) -> JoinHandle<Option<F::Output>>
+    where
+        F: Future<Output: Send> + Send + 'static,
+    {
+        let kill = self.kill.clone();
+        self.tracker.spawn(async move { kill.run_until_cancelled(future).await }.in_current_span())
+    }
+
+    /// Makes [`join`](Self::join) wait for a future that is spawned elsewhere: for its end, or its drop.
+    pub(crate) fn track<F: Future>(&self, future: F) -> TrackedFuture<F> {
+        self.tracker.track_future(future)
+    }
+
+    /// Spawns the driver of a session.
+    pub(crate) fn drive(&self, session: &Session, hold: &Arc<Hold>, driver: impl Future<Output = ()> + Send + 'static) {
+        self.driven().push(Driven { session: session.clone(), hold: Arc::clone(hold) });
+        let listed = Listed { tasks: self.clone(), id: session.id() };
+        drop(self.spawn(async move {
+            driver.await;
+            drop(listed);
+        }));
+    }
+
+    /// What a session that is driven holds of its place.
+    pub(crate) fn hold_of(&self, id: SessionId) -> Option<Arc<Hold>> {
+        let driven = self.driven();
+        driven.iter().find(|driven| driven.session.id() == id).map(|driven| Arc::clone(&driven.hold))
+    }
+
+    /// Every session that is driven.
+    pub(crate) fn sessions(&self) -> Vec<Session> {
+        self.driven().iter().map(|driven| driven.session.clone()).collect()
+    }
+
+    /// Makes every session close within this time: those that drain already as well.
+    pub(crate) fn close_sessions(&self, within: Duration) {
+        for session in self.sessions() {
+            // One poll begins it, and `join` waits for its end.
+            let _ = session.close_within(within).now_or_never();
+        }
+    }
+
+    fn driven(&self) -> MutexGuard<'_, Vec<Driven>> {
+        self.driven.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Asks providers to end.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+        self.tracker.close();
+    }
+
+    /// Whether providers are asked to end.
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stop.is_cancelled()
+    }
+
+    /// Drops what still runs.
+    pub(crate) fn kill(&self) {
+        self.kill.cancel();
+    }
+
+    /// Waits until no task runs. Only after [`stop`](Self::stop).
+    pub(crate) async fn join(&self) {
+        self.tracker.wait().await;
+    }
+
+    /// Waits until providers are asked to end.
+    pub(crate) async fn stopped(&self) {
+        self.stop.cancelled().await;
+    }
+
+    /// As [`stopped`](Self::stopped).
+    pub(crate) fn stopped_owned(&self) -> WaitForCancellationFutureOwned {
+        self.stop.clone().cancelled_owned()
+    }
+}

@@ -1,0 +1,200 @@
+//! The streams of the peers across all sessions, and what happens to a manager.
+#![allow(missing_docs, reason = "test names say it")]
+
+mod support;
+
+use std::{collections::BTreeSet, time::Duration};
+
+use evermux::{CloseReason, Event, MuxManager, Stopped};
+use futures_util::{FutureExt, StreamExt};
+use support::{establisher, own_address, quick, receiver, session_after, soon, until};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    time::timeout,
+};
+
+async fn say(manager: &MuxManager, text: &str) {
+    let mut stream = soon(manager.open_stream()).await.unwrap();
+    stream.write_all(text.as_bytes()).await.unwrap();
+    stream.shutdown().await.unwrap();
+    soon(stream.read_to_end(&mut Vec::new())).await.unwrap();
+}
+
+#[tokio::test]
+async fn streams_come_from_one_session_after_the_other() {
+    let (receiver, address) = receiver(quick()).await;
+    let mut incoming = receiver.incoming();
+    assert!(incoming.next().now_or_never().is_none(), "nobody is there");
+    let served = tokio::spawn(async move {
+        let mut texts = Vec::new();
+        while let Some(mut stream) = incoming.next().await {
+            let mut text = String::new();
+            stream.read_to_string(&mut text).await.unwrap();
+            stream.shutdown().await.unwrap();
+            texts.push((stream.session_id(), text));
+        }
+        texts
+    });
+    let establisher = establisher(address, quick()).await;
+    for text in ["one", "two"] {
+        say(&establisher, text).await;
+        let old = soon(establisher.session()).await.unwrap();
+        old.abort();
+        session_after(&establisher, &old).await;
+    }
+    say(&establisher, "three").await;
+    soon(establisher.shutdown()).await;
+    soon(receiver.shutdown()).await;
+    let texts = soon(served).await.unwrap();
+    assert_eq!(texts.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), ["one", "two", "three"]);
+    assert_eq!(texts.iter().map(|(session, _)| session.as_u64()).collect::<BTreeSet<_>>().len(), 3);
+}
+
+/// Each stream goes to one taker, whoever it is; a taker that is not polled is in nobody's way.
+#[tokio::test]
+async fn every_stream_goes_to_one_taker() {
+    let (receiver, address) = receiver(quick()).await;
+    let establisher = establisher(address, quick()).await;
+    let session = soon(receiver.session()).await.unwrap();
+    let mut idle = receiver.incoming();
+    let mut abandoned = Box::pin(session.accept_stream());
+    assert!(idle.next().now_or_never().is_none());
+    assert!(abandoned.as_mut().now_or_never().is_none());
+    let mut incoming = receiver.incoming();
+    let mut streams = Vec::new();
+    let mut ids = BTreeSet::new();
+    for round in 0..20 {
+        streams.push(soon(establisher.open_stream()).await.unwrap());
+        let taken = match round % 2 {
+            0 => soon(session.accept_stream()).await.unwrap(),
+            _ => soon(incoming.next()).await.unwrap(),
+        };
+        assert!(ids.insert(taken.id()), "a stream was given out twice");
+    }
+    assert!(idle.next().now_or_never().is_none(), "nothing is left");
+    drop(abandoned);
+    soon(establisher.shutdown()).await;
+    soon(receiver.shutdown()).await;
+}
+
+/// A busy session does not keep the streams of another one waiting.
+#[tokio::test]
+async fn sessions_take_turns() {
+    let config = || quick().build().unwrap();
+    let receiver = MuxManager::receive(own_address()).config(config()).sessions(2).start().await.unwrap();
+    let address = receiver.local_addr().unwrap();
+    let busy = establisher(address, quick()).await;
+    let quiet = establisher(address, quick()).await;
+    let mut streams = Vec::new();
+    for _ in 0..50 {
+        streams.push(soon(busy.open_stream()).await.unwrap());
+    }
+    streams.push(soon(quiet.open_stream()).await.unwrap());
+    until(|| receiver.status().sessions.iter().map(|session| session.open_streams).sum::<usize>() == 51).await;
+    let mut incoming = receiver.incoming();
+    let first: BTreeSet<_> = [soon(incoming.next()).await.unwrap(), soon(incoming.next()).await.unwrap()]
+        .map(|s| s.session_id().as_u64())
+        .into();
+    assert_eq!(first.len(), 2);
+    drop(streams);
+    soon(busy.shutdown()).await;
+    soon(quiet.shutdown()).await;
+    soon(receiver.shutdown()).await;
+}
+
+/// Streams that came before the stop are given out; then it is the end.
+#[tokio::test]
+async fn what_came_before_the_stop_is_given_out() {
+    let (receiver, address) = receiver(quick().drain_timeout(Duration::from_millis(500))).await;
+    let establisher = establisher(address, quick()).await;
+    let _outbound = soon(establisher.open_stream()).await.unwrap();
+    until(|| receiver.try_session().is_some_and(|session| session.open_streams() == 1)).await;
+    let mut incoming = receiver.incoming();
+    let stopping = tokio::spawn({
+        let receiver = receiver.clone();
+        async move { receiver.shutdown().await }
+    });
+    until(|| receiver.is_shutting_down()).await;
+    assert!(soon(incoming.next()).await.is_some());
+    assert!(soon(incoming.next()).await.is_none());
+    assert!(soon(incoming.next()).await.is_none(), "and stays so");
+    soon(stopping).await.unwrap();
+    soon(establisher.shutdown()).await;
+}
+
+#[tokio::test]
+async fn neither_incoming_nor_events_keep_the_manager_running() {
+    let (receiver, _) = receiver(quick()).await;
+    let (mut incoming, mut events) = (receiver.incoming(), receiver.events());
+    drop(receiver);
+    assert!(soon(incoming.next()).await.is_none());
+    assert!(matches!(soon(events.next()).await, Some(Event::Stopped(Stopped::ShutDown))));
+    assert!(soon(events.next()).await.is_none());
+}
+
+#[tokio::test]
+async fn events_tell_what_happens_in_order() {
+    let address = {
+        let (gone, address) = receiver(quick()).await;
+        soon(gone.shutdown()).await;
+        address
+    };
+    let establisher = establisher(address, quick()).await;
+    let mut events = establisher.events();
+    let error = loop {
+        match soon(StreamExt::next(&mut events)).await.unwrap() {
+            Event::AttemptFailed { error, next_delay, attempt } => {
+                assert!(attempt >= 1 && next_delay.is_some());
+                break error;
+            }
+            Event::Connecting { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    assert!(error.to_string().contains("refused"), "{error}");
+    let receiver = MuxManager::receive(address.to_string()).config(quick().build().unwrap()).start().await.unwrap();
+    let live = loop {
+        match soon(events.next()).await.unwrap() {
+            Event::SessionLive { session, peer, round_trip } => {
+                assert!(peer == Some(address) && round_trip.is_some());
+                break session;
+            }
+            Event::Connecting { .. } | Event::AttemptFailed { .. } => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    soon(establisher.shutdown()).await;
+    assert!(matches!(soon(events.next()).await, Some(Event::Stopped(Stopped::ShutDown))));
+    match soon(events.next()).await {
+        Some(Event::SessionClosed { session, reason: CloseReason::Closed }) => assert_eq!(session, live),
+        other => panic!("{other:?}"),
+    }
+    assert!(soon(events.next()).await.is_none());
+    assert!(soon(establisher.events().next()).await.is_none(), "it has ended");
+    soon(receiver.shutdown()).await;
+}
+
+#[tokio::test]
+async fn a_slow_reader_is_told_what_it_missed() {
+    let (receiver, address) = receiver(quick()).await;
+    let establisher = establisher(address, quick().event_backlog(4)).await;
+    let mut events = establisher.events();
+    for _ in 0..4 {
+        let session = soon(establisher.session()).await.unwrap();
+        session.abort();
+        session_after(&establisher, &session).await;
+    }
+    let missed = match soon(events.next()).await.unwrap() {
+        Event::Missed(missed) => missed,
+        other => panic!("{other:?}"),
+    };
+    let mut kept = 0;
+    while let Ok(Some(_)) = timeout(Duration::from_millis(100), events.next()).await {
+        kept += 1;
+    }
+    // Three for each session, Connecting to Closed, and those of the first and the last one.
+    assert_eq!(kept, 4);
+    assert!((8..=12).contains(&missed), "{missed}");
+    soon(establisher.shutdown()).await;
+    soon(receiver.shutdown()).await;
+}
