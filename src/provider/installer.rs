@@ -267,7 +267,7 @@ impl Installer {
 
     /// Whether no session is live.
     pub(crate) fn is_empty(&self) -> bool {
-        self.0.slot.peek().is_none()
+        self.0.slot.live().is_empty()
     }
 
     /// Waits for a free place, in the order of asking. Cancel-safe: a dropped future gives its turn to the next.

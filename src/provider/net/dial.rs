@@ -144,8 +144,13 @@ impl Display for Failures {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
         write!(f, "cannot connect to {}", self.host)?;
         let mut separator = ": ";
+        let host = self.host.to_string();
         for (address, error) in &self.answers {
-            write!(f, "{separator}{address}: {error}")?;
+            f.write_str(separator)?;
+            if address.to_string() != host {
+                write!(f, "{address}: ")?;
+            }
+            write!(f, "{error}")?;
             separator = "; ";
         }
         if let Some(timeout) = self.timeout {

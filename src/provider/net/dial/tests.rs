@@ -197,6 +197,10 @@ async fn every_answer_is_in_the_error() {
         "cannot connect to example.com:7233: 10.0.0.1:7233: connection refused; no connection within 5s"
     );
 
+    let refused: fn(SocketAddr) -> Answer = |_| Answer::Fails(MS(0), io::ErrorKind::ConnectionRefused);
+    let error = Script::new([vec![v4(1)]], refused).dialler("10.0.0.1:7233").dial().await.unwrap_err();
+    assert_eq!(error.to_string(), "cannot connect to 10.0.0.1:7233: connection refused", "the address stands once");
+
     let nobody = Script::new([vec![]], |_| Answer::Silent);
     let error = nobody.dialler("example.com:7233").dial().await.unwrap_err();
     assert_eq!(error.to_string(), "cannot resolve \"example.com\": the name has no addresses");
