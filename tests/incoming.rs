@@ -3,7 +3,15 @@
 
 mod support;
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
 
 use evermux::{CloseReason, Event, MuxManager, Stopped};
 use futures_util::{FutureExt, StreamExt};
@@ -195,6 +203,42 @@ async fn a_slow_reader_is_told_what_it_missed() {
     // Three for each session, Connecting to Closed, and those of the first and the last one.
     assert_eq!(kept, 4);
     assert!((8..=12).contains(&missed), "{missed}");
+    soon(establisher.shutdown()).await;
+    soon(receiver.shutdown()).await;
+}
+
+/// Asks the manager for everything in the moment in which it is woken.
+struct Asks(MuxManager, AtomicUsize);
+
+impl Wake for Asks {
+    fn wake(self: Arc<Self>) {
+        let _ = (self.0.status(), self.0.try_session(), self.0.events());
+        self.1.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+/// Whoever listens may ask the manager for anything: nothing is locked meanwhile.
+#[tokio::test]
+async fn observer_under_lock() {
+    let (receiver, address) = receiver(quick()).await;
+    let establisher = establisher(address, quick()).await;
+    let asks = Arc::new(Asks(establisher.clone(), AtomicUsize::new(0)));
+    let waker = Waker::from(Arc::clone(&asks));
+    let mut events = establisher.events();
+    let mut live = 0;
+    while live < 5 {
+        match events.poll_next_unpin(&mut Context::from_waker(&waker)) {
+            Poll::Ready(Some(Event::SessionLive { .. })) => {
+                live += 1;
+                soon(establisher.session()).await.unwrap().abort();
+            }
+            Poll::Ready(event) => assert!(event.is_some()),
+            Poll::Pending => {
+                let before = asks.1.load(Ordering::SeqCst);
+                until(|| asks.1.load(Ordering::SeqCst) > before).await;
+            }
+        }
+    }
     soon(establisher.shutdown()).await;
     soon(receiver.shutdown()).await;
 }

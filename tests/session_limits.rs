@@ -79,6 +79,90 @@ async fn stream_limit_kills_session() {
     assert_eq!(shape(&next(&mut peer).await.0), (Kind::Data, Flags::ACK, 601));
 }
 
+/// Far more opens than places: each has its turn, and the session lives.
+#[tokio::test]
+async fn ten_thousand_streams_against_the_limit_all_succeed() {
+    // As many may wait to be accepted: one more would be reset.
+    let (near, far) = pair_with(1 << 16, Config::builder().accept_backlog(256)).await;
+    let serving = tokio::spawn({
+        let far = far.clone();
+        async move {
+            while let Ok(mut stream) = far.accept_stream().await {
+                tokio::spawn(async move {
+                    let text = read_all(&mut stream).await.unwrap();
+                    send_all(&mut stream, &text).await.unwrap();
+                });
+            }
+        }
+    });
+    let opens: Vec<_> = (0..10_000_u32)
+        .map(|number| {
+            let near = near.clone();
+            tokio::spawn(async move {
+                let mut stream = near.open_stream().await.unwrap();
+                send_all(&mut stream, &number.to_be_bytes()).await.unwrap();
+                assert_eq!(read_all(&mut stream).await.unwrap(), number.to_be_bytes());
+            })
+        })
+        .collect();
+    for open in opens {
+        in_time(open).await.unwrap();
+    }
+    assert!(!near.is_closed() && !far.is_closed());
+    drop(near);
+    in_time(serving).await.unwrap();
+}
+
+/// Where no place comes free, each of them is told so at its deadline.
+#[tokio::test(start_paused = true)]
+async fn ten_thousand_streams_against_the_limit_all_get_their_error() {
+    let (near, far) = pair_with(1 << 16, Config::builder().open_timeout(Duration::from_secs(3))).await;
+    let mut held = Vec::new();
+    for _ in 0..256 {
+        held.push((near.open_stream().await.unwrap(), far.accept_stream().await.unwrap()));
+    }
+    let begun = Instant::now();
+    let opens = futures_util::future::join_all((0..10_000).map(|_| near.open_stream())).await;
+    assert!(opens.iter().all(|open| matches!(open, Err(OpenError::TimedOut))));
+    assert!((3.0..4.0).contains(&begun.elapsed().as_secs_f64()));
+    drop(held);
+    in_time(near.open_stream()).await.unwrap();
+    assert!(!near.is_closed() && !far.is_closed());
+}
+
+/// A peer that ignores limits hurts its own streams: those within the limit live, the rest are refused one by one.
+#[tokio::test]
+async fn a_peer_that_opens_ten_thousand_streams_hurts_its_own_alone() {
+    let settings = Config::builder().max_streams(256).accept_backlog(256);
+    let (session, mut peer) = server_against_peer(settings).await;
+    let mut ours = session.open_stream().await.unwrap();
+    let mut refused = 0;
+    for first in (0..10_000_u32).step_by(100) {
+        let mut burst = Vec::new();
+        for number in first..first + 100 {
+            burst.extend(Header::window_update(2 * number + 1, Flags::SYN, 0).encode());
+        }
+        peer.send_raw(&burst).await.unwrap();
+        let mut answered = 0;
+        while answered < 100 {
+            let (header, _) = next(&mut peer).await;
+            // The SYN of our own stream is in between.
+            if header.stream_id % 2 == 1 {
+                answered += 1;
+                refused += u32::from(header.flags.contains(Flags::RST));
+            }
+        }
+    }
+    assert_eq!(refused, 10_000 - 256);
+    for _ in 0..256 {
+        in_time(session.accept_stream()).await.unwrap();
+    }
+    // Ours is none of them.
+    peer.send_data(2, Flags::ACK | Flags::FIN, b"fine").await.unwrap();
+    assert_eq!(read_all(&mut ours).await.unwrap(), b"fine");
+    assert!(!session.is_closed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn past_our_own_limit_an_open_waits_and_then_says_so() {
     let settings = Config::builder().max_streams(2).open_timeout(Duration::from_secs(3));
