@@ -41,6 +41,21 @@
 //! - After [`MuxManager::shutdown`] no task runs, every socket is closed, and the port can be bound again.
 //! - Every future can be dropped at any time. Put deadlines on them with [`tokio::time::timeout`].
 //!
+//! # What a drop does
+//!
+//! | dropped | then |
+//! | --- | --- |
+//! | the last [`MuxManager`] | it shuts down in the background, within [`Config::drain_timeout`] |
+//! | [`manager::Reader`], [`Incoming`], [`Events`] | nothing: they keep no manager running |
+//! | the last handle of a session that a manager has | nothing: the manager keeps it |
+//! | the last handle of a session alone, its streams among them | it closes in good order |
+//! | a [`MuxStream`] before `shutdown()` | it is reset: the peer sees an error, after the bytes that were written |
+//! | a [`MuxStream`] after `shutdown()` | the peer has 10 s and 1 MiB to finish; then it is reset |
+//! | a [`WriteHalf`] before `shutdown()` | the stream is reset, both directions |
+//! | a [`ReadHalf`] beside its other half | nothing: the peer stops when its window of 256 KiB is full |
+//! | a [`provider::Candidate`] | its session ends |
+//! | any future | nothing is left behind, no wake-up and no stream is lost |
+//!
 //! # Where to look
 //!
 //! | for | see |

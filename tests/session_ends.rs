@@ -120,6 +120,21 @@ async fn a_stream_dropped_before_its_end_is_reset_after_what_was_written() {
     assert_eq!(session.open_streams(), 0);
 }
 
+/// The reading half alone keeps nobody from writing, until the window is full; the stream goes on the other way.
+#[tokio::test]
+async fn a_read_half_that_is_dropped_alone_changes_nothing_for_the_writer() {
+    let (near, far) = pair(4096).await;
+    let (read, mut write) = near.open_stream().await.unwrap().into_split();
+    let mut inbound = in_time(far.accept_stream()).await.unwrap();
+    drop(read);
+    in_time(inbound.write_all(&vec![0; 256 << 10])).await.unwrap();
+    let more = timeout(Duration::from_millis(100), inbound.write_all(&[0])).await;
+    assert!(more.is_err(), "nobody reads, so there is no credit for more");
+    send_all(&mut write, b"still here").await.unwrap();
+    assert_eq!(read_all(&mut inbound).await.unwrap(), b"still here");
+    assert!(!near.is_closed() && !far.is_closed());
+}
+
 #[tokio::test]
 async fn double_fin_kills_session() {
     let (session, mut peer) = client_against_peer(Config::builder()).await;

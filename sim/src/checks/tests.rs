@@ -230,6 +230,7 @@ fn reconnect_now_excuses_an_attempt_that_comes_soon() {
 fn a_session_that_ends_without_a_reason_is_found() {
     let history = [
         (0, What::Starts),
+        (1, What::Connecting),
         (5, live("1")),
         (99, What::Closed("1".into(), "the peer stayed silent after a ping".into())),
     ];
@@ -306,9 +307,29 @@ fn an_attempt_that_fails_for_others_is_found() {
     for excuse in [&reset[..], &refused, &full, &over] {
         assert_eq!(verdict(&others, excuse), None, "{excuse:?}");
     }
-    for excuse in ["rival", "partition", "latency spike"] {
-        assert_eq!(verdict(&[(excuse, 60_000)], &[]), None, "{excuse}");
+    for excuse in ["rival", "partition"] {
+        assert_eq!(verdict(&[(excuse, 60_000)], &strangers), None, "{excuse}");
+        assert_eq!(verdict(&[(excuse, 60_000)], &[]).as_deref(), Some("G13"), "{excuse} has not begun");
     }
+    assert_eq!(verdict(&[("latency spike", 60_000)], &[]), None, "what was sent at its end is late");
+}
+
+/// A ghost that has the place is found in two probes of two seconds.
+#[test]
+fn an_attempt_that_a_ghost_keeps_waiting_is_found() {
+    let took = |ms: u64| {
+        let history = [
+            (0, RECEIVER, What::Starts),
+            (0, ESTABLISHER, What::Starts),
+            (10, "", What::FaultBegins(0)),
+            (400, "", What::FaultEnds(0)),
+            (500, ESTABLISHER, What::Connecting),
+            (500 + ms, ESTABLISHER, live("2")),
+        ];
+        verdict_of_all(plan(&[("power loss", 390)]), &history)
+    };
+    assert_eq!(took(4_000), None);
+    assert_eq!(took(6_000).as_deref(), Some("G14"));
 }
 
 #[test]
