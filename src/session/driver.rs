@@ -50,7 +50,7 @@ pub(crate) enum Command {
     Open(Place, oneshot::Sender<MuxStream>),
     /// One for each call that waits.
     Ping(oneshot::Sender<Duration>),
-    /// Say when the peer sends anything. One for each candidate that looks for a place.
+    /// Say when there is a sign of life. One for each candidate that looks for a place.
     Probe(oneshot::Sender<()>),
     /// A stream was dropped after its FIN, and the peer has not finished. One for each stream.
     Linger(yamux::Stream, Arc<Entry>),
@@ -188,7 +188,7 @@ struct Machine<Io> {
     opens: VecDeque<(Place, oneshot::Sender<MuxStream>)>,
     pings: Vec<oneshot::Sender<Duration>>,
     pinging: bool,
-    /// Who waits for the peer to send anything, with the reads before that.
+    /// Who waits for a sign of life, with how many there were before.
     probes: Vec<(u64, oneshot::Sender<()>)>,
     lingers: Vec<Linger>,
     drain: Option<Drain>,
@@ -307,7 +307,7 @@ where
                 Some(Command::Open(..)) if self.drain.is_some() => {}
                 Some(Command::Open(place, reply)) => self.opens.push_back((place, reply)),
                 Some(Command::Ping(reply)) => self.pings.push(reply),
-                Some(Command::Probe(reply)) => self.probes.push((self.wire.core().reads(), reply)),
+                Some(Command::Probe(reply)) => self.probes.push((self.wire.core().signs_of_life(), reply)),
                 Some(Command::Linger(stream, entry)) => {
                     self.lingers.push(Linger { stream, entry, left: LINGER_BYTES, until: Instant::now() + LINGER });
                 }
@@ -416,9 +416,9 @@ where
 
     /// Sends and answers the pings of users and probes, and tells of the proof.
     fn poll_pings(&mut self) {
-        let (proven, pong, reads) = {
+        let (proven, pong, signs) = {
             let mut wire = self.wire.core();
-            (wire.proven(), wire.take_pong(), wire.reads())
+            (wire.proven(), wire.take_pong(), wire.signs_of_life())
         };
         if let Some(round_trip) = proven
             && self.session.round_trip().is_none()
@@ -433,7 +433,7 @@ where
             }
         }
         self.pings.retain(|reply| !reply.is_closed());
-        for (_, reply) in self.probes.extract_if(.., |(since, _)| *since < reads) {
+        for (_, reply) in self.probes.extract_if(.., |(since, _)| *since < signs) {
             let _ = reply.send(());
         }
         self.probes.retain(|(_, reply)| !reply.is_closed());

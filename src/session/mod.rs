@@ -290,7 +290,8 @@ impl Session {
         }
     }
 
-    /// Asks the peer for a sign of life, and waits for a byte of any kind from now on, or for the end of the session.
+    /// Asks the peer for a sign of life, and waits for one from now on, or for the end of the session: a byte of any kind,
+    /// or room for bytes of ours where there was none.
     pub(crate) async fn heard(&self) {
         let (reply, heard) = oneshot::channel();
         self.command(Command::Probe(reply));

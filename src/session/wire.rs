@@ -201,8 +201,10 @@ pub(crate) struct WireCore<Io> {
     sealed: bool,
     written_since_read: usize,
     write_paused: bool,
-    /// Reads that gave bytes.
-    reads: u64,
+    /// Reads that gave bytes, and writes that the socket took after it had refused.
+    signs: u64,
+    /// The socket has refused a write since it took one.
+    refused: bool,
     /// Bytes that were put into the output, and that the socket took.
     queued: u64,
     taken: u64,
@@ -286,7 +288,8 @@ where
             sealed: false,
             written_since_read: 0,
             write_paused: false,
-            reads: 0,
+            signs: 0,
+            refused: false,
             queued: 0,
             taken: 0,
             unflushed: false,
@@ -387,9 +390,12 @@ where
         self.ping = Some(asked);
     }
 
-    /// How often bytes of any kind have come from the peer.
-    pub(crate) fn reads(&self) -> u64 {
-        self.reads
+    /// How often there was a sign of life: bytes of any kind came from the peer, or it made room for ours.
+    ///
+    /// A path that is slow holds a ping of ours back behind what was written before it, and takes bytes meanwhile; one that
+    /// is dead takes none once its buffers are full.
+    pub(crate) fn signs_of_life(&self) -> u64 {
+        self.signs
     }
 
     /// Takes the round trip of the user's ping when it has been answered.
@@ -462,7 +468,7 @@ where
             };
             match progress {
                 Poll::Pending => {
-                    self.heartbeat.on_write_pending(Instant::now());
+                    self.on_refused();
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(Some(0))) => self.on_write_error(io::ErrorKind::WriteZero.into()),
@@ -599,9 +605,18 @@ where
         }
     }
 
+    /// The socket has no room, or did not flush.
+    fn on_refused(&mut self) {
+        self.refused = true;
+        self.heartbeat.on_write_pending(Instant::now());
+    }
+
     /// The socket took `n` bytes. The heartbeat's time begins when its ping is among them (G10).
     fn on_taken(&mut self, n: usize) {
         self.taken += n as u64;
+        if std::mem::take(&mut self.refused) {
+            self.signs += 1;
+        }
         self.unflushed = true;
         self.heartbeat.on_write_progress();
         if self.beat_end.is_some_and(|end| self.taken >= end) {
@@ -733,7 +748,7 @@ where
                         "the peer closed the connection without a word",
                     ));
                 } else {
-                    self.reads += 1;
+                    self.signs += 1;
                     self.heartbeat.on_read(Instant::now());
                     if into_input {
                         self.input.end += n;
@@ -930,7 +945,7 @@ where
                 }
                 Poll::Ready(Ok(_)) => self.on_write_error(io::ErrorKind::WriteZero.into()),
                 Poll::Ready(Err(error)) => self.on_write_error(error),
-                Poll::Pending => self.heartbeat.on_write_pending(Instant::now()),
+                Poll::Pending => self.on_refused(),
             }
         }
         if self.output.room() == 0 {

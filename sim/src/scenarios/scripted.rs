@@ -78,6 +78,9 @@ scripted! {
         plan().callers("trickle", 2).fault("strangers", 4_500, 4_000).fault("freeze", 6_000, 3_500);
     doomed_newcomer_published: "A second client comes to the only place, and goes, and comes again",
         plan().callers("request", 2).every_for("rival", 1_000, 20_000, 3, 15_000).calm(60_000);
+    probe_stuck_behind_a_slow_upload: "The receiver sends much over a slow link, and a second client wants the only place",
+        plan().callers("request", 1).their_callers("upload", 2).theirs_for("slow link", 1_000, 45_000)
+            .fault("rival", 8_000, 30_000).calm(46_000);
     one_of_several_is_lost: "Four sessions, which are reset and drained again and again: each is a life of its own",
         plan().sessions(4).callers("request", 4).callers("trickle", 2).their_callers("request", 2)
             .every("reset", 3_000, 7_000, 4).theirs("shutdown", 20_000).ours_for("power loss", 30_000, 1_000);
