@@ -36,8 +36,9 @@ use crate::{
 const CRATE_STREAMS: usize = if usize::BITS >= 64 { 1 << 20 } else { 1 << 12 };
 /// The window that a stream begins with.
 const WINDOW: usize = 256 << 10;
-/// Payload of a Data frame.
-const SPLIT_SEND: usize = 32 << 10;
+/// Payload of a Data frame. With its header it fits the 64 KiB that one segment of the kernel's TCP can have: a frame that
+/// is a little longer costs a segment of its own for the rest.
+const SPLIT_SEND: usize = (64 << 10) - 128;
 /// What is read and discarded of a stream that was dropped after its FIN.
 const LINGER_BYTES: usize = 1 << 20;
 const LINGER: Duration = Duration::from_secs(10);
