@@ -279,3 +279,32 @@ async fn a_stream_that_came_before_the_install_is_there_after_it() {
     assert_eq!(&early, b"early");
     receiver.shutdown().await;
 }
+
+/// Such streams wait in a queue with the same limit as any other: those past it are reset, and the rest come in order.
+#[tokio::test(start_paused = true)]
+async fn streams_before_the_install_are_held_up_to_the_limit_of_the_queue() {
+    let (connector, acceptor) = network();
+    let config = exact().accept_backlog(4).build().unwrap();
+    let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
+    let holder = MuxManager::establish_with(connector.clone()).config(config).start().await.unwrap();
+    receiver.session().await.unwrap();
+    let mut peer = Peer::new(evermux::Connect::connect(&connector).await.unwrap().io);
+    for id in (1..13).step_by(2) {
+        peer.send_data(id, Flags::SYN, b"").await.unwrap();
+    }
+    half_prove(&mut peer).await;
+    for id in [9, 11] {
+        let (reset, _) = peer.recv_until(|header| header.kind != Kind::Ping).await.unwrap();
+        assert!(reset.flags.contains(Flags::RST) && reset.stream_id == id, "{reset:?}");
+    }
+    assert!(timeout(SECOND, pong(&mut peer)).await.is_err(), "nothing is said of the others");
+    holder.shutdown().await;
+    pong(&mut peer).await.unwrap();
+    for id in [1, 3, 5, 7] {
+        let (answer, _) = peer.recv_until(|header| header.kind != Kind::Ping).await.unwrap();
+        assert_eq!((answer.flags, answer.stream_id), (Flags::ACK, id));
+    }
+    let session = receiver.session().await.unwrap();
+    assert_eq!(session.open_streams(), 4);
+    receiver.shutdown().await;
+}

@@ -12,6 +12,7 @@ use testkit::{
     frames::{Flags, Header, Kind, Peer},
 };
 use tokio::{
+    io::AsyncWriteExt,
     net::TcpStream,
     time::{Instant, sleep, timeout},
 };
@@ -128,6 +129,41 @@ async fn takeover_ping_pong() {
     session_after(&receiver, &held).await;
     soon(second.shutdown()).await;
     soon(receiver.shutdown()).await;
+}
+
+/// A slow path holds the ping of a probe back behind what was written before it. The holder lives: it makes room.
+#[tokio::test]
+async fn probe_stuck_behind_a_slow_upload() {
+    let patient = || patient().handshake_timeout(10 * SECOND).takeover_probe(2 * SECOND);
+    let (receiver, address) = receiver(patient()).await;
+    let proxy = FaultProxy::start(address).unwrap();
+    let holder = establisher(proxy.addr(), patient()).await;
+    soon(holder.session()).await.unwrap();
+    let held = soon(receiver.session()).await.unwrap();
+    let mut streams = Vec::new();
+    for _ in 0..8 {
+        streams.push(soon(held.open_stream()).await.unwrap());
+    }
+    sleep(SECOND / 2).await;
+    // More than the path carries in all this time, and nobody reads it: nothing comes back but answers to pings.
+    proxy.throttle(100_000);
+    let writers: Vec<_> = streams
+        .into_iter()
+        .map(|mut stream| tokio::spawn(async move { stream.write_all(&vec![7; 256 << 10]).await }))
+        .collect();
+    sleep(SECOND).await;
+    let rival = establisher(address, patient()).await;
+    assert!(timeout(6 * SECOND, rival.session()).await.is_err(), "there is one place");
+    assert!(!held.is_closed() && live_id(&receiver) == Some(held.id()));
+    held.abort();
+    soon(rival.session()).await.unwrap();
+    for writer in writers {
+        drop(writer.await.unwrap());
+    }
+    for manager in [rival, holder, receiver] {
+        soon(manager.shutdown()).await;
+    }
+    proxy.shutdown().await;
 }
 
 /// Of several holders only the silent one is replaced, by the oldest candidate.

@@ -25,6 +25,9 @@ pub struct Entry {
     pub at: Duration,
     /// To whom: the name of a manager, which is that of its host, or empty for the network.
     pub who: String,
+    /// In which place of an establisher, counted from 0.
+    #[serde(default)]
+    pub place: usize,
     /// What.
     pub what: What,
 }
@@ -120,7 +123,11 @@ thread_local! {
 
 /// Adds an entry to the history of this thread's run.
 pub fn note(who: &str, what: What) {
-    let entry = Entry { at: interpose::elapsed(), who: who.to_owned(), what };
+    note_in(who, 0, what);
+}
+
+fn note_in(who: &str, place: usize, what: What) {
+    let entry = Entry { at: interpose::elapsed(), who: who.to_owned(), place, what };
     HISTORY.with_borrow_mut(|history| history.push(entry));
 }
 
@@ -186,6 +193,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Listener {
         let wanted = match attributes.metadata().name() {
             "manager" => "name",
             "session" => "id",
+            "place" => "index",
             _ => return,
         };
         let mut one = One { wanted, value: None };
@@ -198,11 +206,12 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Listener {
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let mut said = Said::default();
         event.record(&mut said);
-        let mut manager = None;
+        let (mut manager, mut place) = (None, 0);
         for span in context.event_scope(event).into_iter().flatten() {
             if let Some(label) = span.extensions().get::<Label>() {
                 match label.span {
                     "manager" => manager = Some(label.name.clone()),
+                    "place" => place = label.name.parse().unwrap_or(0),
                     _ => said.session = said.session.or(Some(label.name.clone())),
                 }
             }
@@ -220,7 +229,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Listener {
             "session closed" => What::Closed(session, said.reason),
             _ => What::Noted(said.message),
         };
-        note(&manager, what);
+        note_in(&manager, place, what);
     }
 }
 

@@ -4,7 +4,7 @@ use std::{error::Error, fmt, sync::Arc, time::Duration};
 
 use futures_util::future::try_join_all;
 use tokio::time::{Instant, sleep, timeout};
-use tracing::{info, warn};
+use tracing::{Instrument, Span, info, info_span, warn};
 
 use super::{
     Connect,
@@ -51,7 +51,11 @@ impl Error for ConnectTimedOut {}
 
 /// Keeps a session in each place. Returns when it is asked to end, or why it gave up: for one place, and so for all.
 pub(crate) async fn establish<C: Connect>(connector: C, installer: Installer) -> Result<(), GaveUp> {
-    let places = (0..installer.places()).map(|place| keep(&connector, &installer, place));
+    let places = (0..installer.places()).map(|place| {
+        // The only place needs no name.
+        let span = if installer.places() == 1 { Span::none() } else { info_span!("place", index = place) };
+        keep(&connector, &installer, place).instrument(span)
+    });
     try_join_all(places).await.map(drop)
 }
 

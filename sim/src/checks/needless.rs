@@ -1,4 +1,5 @@
-//! No session ends without a reason: what delays, and what concerns others, ends none (G10, G14).
+//! No session ends without a reason: what delays, and what concerns others, ends none, and what ends one ends one alone
+//! (G10, G14).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,11 +11,18 @@ use crate::plan::{Plan, Side};
 use crate::run::Broken;
 use crate::work;
 
-/// The sessions of who dials, rivals among them, in a run in which none of them should end.
+/// Within so long a session ends whose connection was cut.
+const AFTER_A_CUT: Duration = Duration::from_secs(1);
+
+/// The sessions of who dials, rivals among them, in a run in which none of them should end but those that are cut.
 pub(super) struct Needless {
     applies: bool,
     dials: BTreeSet<String>,
     live: BTreeSet<(String, String)>,
+    /// The faults that end one session.
+    cuts: Vec<bool>,
+    /// When such faults were, for each that has not ended one yet.
+    cut: Vec<Duration>,
     /// Some manager was told to shut down.
     stops: bool,
 }
@@ -28,7 +36,7 @@ impl Needless {
         let mut known = true;
         for fault in &plan.faults {
             match faults::find(&fault.kind).map(|kind| kind.harm) {
-                Some(Harm::None) => {}
+                Some(Harm::None | Harm::One) => {}
                 Some(Harm::Delay) => {
                     disturbed += Duration::from_millis(fault.lasts_ms);
                     if fault.kind == "latency spike" {
@@ -44,7 +52,9 @@ impl Needless {
         known &= plan.callers.iter().all(|caller| caller.work != work::ABORTS);
         let slack = Duration::from_millis(4 * plan.network.latency_ms + 500);
         let applies = known && disturbed + slack < timeout[0].min(timeout[1]);
-        Self { applies, dials: BTreeSet::new(), live: BTreeSet::new(), stops: false }
+        let cuts = plan.faults.iter().map(|fault| faults::find(&fault.kind).is_some_and(|kind| kind.harm == Harm::One));
+        let (dials, live) = (BTreeSet::new(), BTreeSet::new());
+        Self { applies, dials, live, cuts: cuts.collect(), cut: Vec::new(), stops: false }
     }
 }
 
@@ -54,6 +64,7 @@ impl Check for Needless {
             What::ShutsDown => {
                 self.stops = true;
             }
+            What::FaultBegins(fault) if self.cuts.get(*fault).is_some_and(|cuts| *cuts) => self.cut.push(entry.at),
             What::Connecting => {
                 self.dials.insert(entry.who.clone());
             }
@@ -63,6 +74,10 @@ impl Check for Needless {
             What::Closed(session, reason)
                 if self.applies && !self.stops && self.live.contains(&(entry.who.clone(), session.clone())) =>
             {
+                self.cut.retain(|cut| entry.at.saturating_sub(*cut) <= AFTER_A_CUT);
+                if self.cut.pop().is_some() {
+                    return Ok(());
+                }
                 let text = format!(
                     "session {session} ended, although nothing went wrong that it should not outlive: {reason}"
                 );

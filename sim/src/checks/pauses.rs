@@ -10,18 +10,18 @@ use crate::history::{Entry, What};
 use crate::plan::{Plan, Side};
 use crate::run::Broken;
 
-/// The attempts of every establisher that has one place: with more, each has attempts of its own.
+/// The attempts of every establisher, for each of its places.
 pub(super) struct Pauses {
-    applies: bool,
+    places: usize,
     config: Config,
     /// How exact the times are.
     grain: Duration,
-    establishers: BTreeMap<String, Establisher>,
+    establishers: BTreeMap<String, Vec<Place>>,
 }
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-struct Establisher {
+struct Place {
     /// Attempts that failed and sessions that died young, since the last stable one.
     failures: u32,
     /// A session lived just as long as counts as stable, or a moment less: there may have been more failures.
@@ -41,8 +41,8 @@ struct Establisher {
 impl Pauses {
     pub(super) fn new(plan: &Plan) -> Self {
         let grain = Duration::from_millis(plan.network.tick_ms * 4);
-        let (applies, config) = (plan.settings.sessions == 1, plan.config(Side::Establisher, 0));
-        Self { applies, config, grain, establishers: BTreeMap::new() }
+        let (places, config) = (plan.settings.sessions, plan.config(Side::Establisher, 0));
+        Self { places, config, grain, establishers: BTreeMap::new() }
     }
 
     /// The pause after so many failures, before jitter.
@@ -57,53 +57,55 @@ impl Pauses {
 impl Check for Pauses {
     fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
         let who = &entry.who;
-        if let What::Starts | What::Down = entry.what
-            && self.applies
-        {
-            self.establishers.insert(who.clone(), Establisher::default());
+        if let What::Starts | What::Down = entry.what {
+            self.establishers.insert(who.clone(), vec![Place::default(); self.places]);
             return Ok(());
         }
         let (stable_after, grain) = (self.config.stable_after(), self.grain);
-        let Some(establisher) = self.establishers.get_mut(who) else { return Ok(()) };
+        let Some(places) = self.establishers.get_mut(who) else { return Ok(()) };
         match &entry.what {
-            What::Stops | What::GaveUp => establisher.stops = true,
-            What::ReconnectNow | What::PauseCut => establisher.is_hurried = true,
-            What::Live(session) => establisher.live = Some((session.clone(), entry.at)),
-            What::AttemptFailed => {
-                establisher.failures += 1;
-                establisher.ended = Some((entry.at, false));
-                establisher.is_hurried = false;
-                establisher.connecting = false;
-            }
+            What::Stops | What::GaveUp => places.iter_mut().for_each(|place| place.stops = true),
+            What::ReconnectNow => places.iter_mut().for_each(|place| place.is_hurried = true),
             What::Draining(session) | What::Closed(session, _) => {
-                let Some((live, since)) = &establisher.live else { return Ok(()) };
-                if live != session {
-                    return Ok(());
-                }
-                let lived = entry.at.saturating_sub(*since);
-                establisher.is_hurried = false;
-                establisher.connecting = false;
+                let holder = places.iter_mut().find_map(|place| {
+                    let (_, since) = place.live.take_if(|(live, _)| live == session)?;
+                    Some((place, since))
+                });
+                let Some((place, since)) = holder else { return Ok(()) };
+                let lived = entry.at.saturating_sub(since);
+                place.is_hurried = false;
+                place.connecting = false;
                 if lived.abs_diff(stable_after) <= grain {
-                    establisher.ended = None;
-                    establisher.failures = 0;
-                    establisher.unsure = true;
+                    place.ended = None;
+                    place.failures = 0;
+                    place.unsure = true;
                 } else if lived > stable_after {
-                    establisher.failures = 0;
-                    establisher.unsure = false;
-                    establisher.ended = Some((entry.at, true));
+                    place.failures = 0;
+                    place.unsure = false;
+                    place.ended = Some((entry.at, true));
                 } else {
-                    establisher.failures += 1;
-                    establisher.ended = Some((entry.at, false));
+                    place.failures += 1;
+                    place.ended = Some((entry.at, false));
                 }
-                establisher.live = None;
+            }
+            _ => {}
+        }
+        let Some(place) = places.get_mut(entry.place) else { return Ok(()) };
+        match &entry.what {
+            What::PauseCut => place.is_hurried = true,
+            What::Live(session) => place.live = Some((session.clone(), entry.at)),
+            What::AttemptFailed => {
+                place.failures += 1;
+                place.ended = Some((entry.at, false));
+                place.is_hurried = false;
+                place.connecting = false;
             }
             What::Connecting => {
-                establisher.connecting = true;
-                establisher.dials = true;
-                let Some((ended, _)) = establisher.ended.take() else { return Ok(()) };
-                let (paused, failures, hurried) =
-                    (entry.at.saturating_sub(ended), establisher.failures, establisher.is_hurried);
-                establisher.is_hurried = false;
+                place.connecting = true;
+                place.dials = true;
+                let Some((ended, _)) = place.ended.take() else { return Ok(()) };
+                let (paused, failures, hurried) = (entry.at.saturating_sub(ended), place.failures, place.is_hurried);
+                place.is_hurried = false;
                 if failures == 0 || hurried {
                     return Ok(());
                 }
@@ -121,15 +123,16 @@ impl Check for Pauses {
     }
 
     fn after_step(&mut self, now: Duration) -> Result<(), Broken> {
-        for (who, establisher) in &self.establishers {
-            let Some((ended, stable)) = establisher.ended else { continue };
-            if establisher.stops || establisher.connecting || !establisher.dials || (establisher.unsure && !stable) {
+        let places = self.establishers.iter().flat_map(|(who, places)| places.iter().map(move |place| (who, place)));
+        for (who, place) in places {
+            let Some((ended, stable)) = place.ended else { continue };
+            if place.stops || place.connecting || !place.dials || (place.unsure && !stable) {
                 continue;
             }
             let most = if stable {
                 Duration::ZERO
             } else {
-                self.pause(establisher.failures).mul_f32(1.0 + self.config.backoff_jitter())
+                self.pause(place.failures).mul_f32(1.0 + self.config.backoff_jitter())
             };
             let paused = now.saturating_sub(ended);
             if paused > most + self.grain {

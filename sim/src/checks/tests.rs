@@ -34,12 +34,18 @@ fn verdict(plan: Plan, history: &[(u64, What)]) -> Option<String> {
 
 /// What the checks say of a history of several.
 fn verdict_of_all(plan: Plan, history: &[(u64, &str, What)]) -> Option<String> {
+    let history = history.iter().map(|(ms, who, what)| (*ms, *who, 0, what.clone()));
+    verdict_by_place(plan, &history.collect::<Vec<_>>())
+}
+
+/// What the checks say of a history that names the places.
+fn verdict_by_place(plan: Plan, history: &[(u64, &str, usize, What)]) -> Option<String> {
     let board = Board::new(0, plan, Counters::default());
     let mut checks = all(&board);
     let mut see = || {
-        for (index, (ms, who, what)) in history.iter().enumerate() {
+        for (index, (ms, who, place, what)) in history.iter().enumerate() {
             let at = Duration::from_millis(*ms);
-            let entry = Entry { at, who: (*who).to_owned(), what: what.clone() };
+            let entry = Entry { at, who: (*who).to_owned(), place: *place, what: what.clone() };
             for check in &mut checks {
                 check.on(&entry)?;
             }
@@ -190,6 +196,30 @@ fn an_attempt_that_comes_too_late_is_found() {
 }
 
 #[test]
+fn each_place_has_pauses_of_its_own() {
+    let two_places =
+        || Plan { settings: Settings { sessions: 2, ..Settings::default() }, ..plan(&[("partition", 60_000)]) };
+    let by_place = |history: &[(u64, usize, What)]| {
+        let history = history.iter().map(|(ms, place, what)| (*ms, ESTABLISHER, *place, what.clone()));
+        verdict_by_place(two_places(), &history.collect::<Vec<_>>())
+    };
+    let begin = [
+        (0, 0, What::Starts),
+        (0, 0, What::Connecting),
+        (0, 1, What::Connecting),
+        (5, 0, What::AttemptFailed),
+        (10, 1, live("1")),
+    ];
+    let then = |more: &[(u64, usize, What)]| by_place(&[&begin[..], more].concat());
+    // What one place does excuses nothing in the other, and blames nothing on it.
+    assert_eq!(then(&[(1_005, 0, What::Connecting), (20_000, 1, closed("1")), (20_000, 1, What::Connecting)]), None);
+    assert_eq!(then(&[(500, 0, What::Connecting)]).as_deref(), Some("G11"));
+    assert_eq!(then(&[(900, 1, closed("1")), (950, 1, What::Connecting)]).as_deref(), Some("G11"));
+    let late = [(1_005, 0, What::Connecting), (20_000, 1, closed("1")), (20_500, 0, What::Noted("a step".into()))];
+    assert_eq!(then(&late).as_deref(), Some("G11"));
+}
+
+#[test]
 fn a_session_that_lived_just_as_long_as_counts_as_stable_may_count_as_either() {
     let history = |pause_ms: u64| {
         [
@@ -240,6 +270,19 @@ fn a_session_that_ends_without_a_reason_is_found() {
     for excuse in [("freeze", 60_000), ("reset", 1)] {
         assert_eq!(verdict(plan(&[excuse]), &history), None, "{excuse:?}");
     }
+}
+
+#[test]
+fn a_session_that_ends_beside_one_that_was_cut_is_found() {
+    let begin = [(0, What::Starts), (0, What::Connecting), (5, live("1")), (5, live("2")), (90, What::FaultBegins(0))];
+    let verdict = |then: &[(u64, What)]| {
+        let one_is_cut =
+            Plan { settings: Settings { sessions: 2, ..Settings::default() }, ..plan(&[("one reset", 1)]) };
+        verdict(one_is_cut, &[&begin[..], then].concat())
+    };
+    assert_eq!(verdict(&[(95, closed("1"))]), None);
+    assert_eq!(verdict(&[(95, closed("1")), (96, closed("2"))]).as_deref(), Some("G10"));
+    assert_eq!(verdict(&[(1_200, closed("1"))]).as_deref(), Some("G10"));
 }
 
 #[test]

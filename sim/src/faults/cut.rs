@@ -25,6 +25,24 @@ pub(super) const RESET: Kind = Kind {
     end: nothing,
 };
 
+pub(super) const ONE: Kind = Kind {
+    name: "one reset",
+    about: "One connection of the establisher is reset at both ends; those beside it notice nothing",
+    concerns: Concerns::Both,
+    harm: Harm::One,
+    bars: Bars::Meanwhile,
+    begin: |world, fault| {
+        let which = usize::try_from(fault.degree).unwrap_or(usize::MAX);
+        if let Some((near, far)) = world.board.conditions(ESTABLISHER).cut_one(which, Cut::Reset) {
+            for host in [RECEIVER, OTHER] {
+                world.board.conditions(host).cut_between((far, near), Cut::Reset);
+            }
+        }
+        Kept::default()
+    },
+    end: nothing,
+};
+
 fn cut(world: &mut World<'_>, how: Cut) -> Kept {
     for host in [RECEIVER, ESTABLISHER, OTHER] {
         world.board.conditions(host).cut(how);

@@ -56,6 +56,8 @@ pub enum Harm {
     None,
     /// They outlive it when it is over soon.
     Delay,
+    /// One of them may end, within a second.
+    One,
     /// They may end.
     Any,
 }
@@ -78,6 +80,7 @@ pub const ADDRESS_CHANGE: &str = host::ADDRESS_CHANGE.name;
 pub static ALL: &[Kind] = &[
     cut::FIN,
     cut::RESET,
+    cut::ONE,
     partition::BOTH_WAYS,
     partition::ONE_WAY,
     partition::FREEZE,

@@ -173,6 +173,29 @@ impl Conditions {
         });
     }
 
+    /// Cuts one connection of the host, counted around those that are open. Gives its addresses, of this end and of the
+    /// other one.
+    pub fn cut_one(&self, which: usize, cut: Cut) -> Option<(SocketAddr, SocketAddr)> {
+        let mut addresses = None;
+        self.change(|state| {
+            let open = state.sockets.len().max(1);
+            if let Some(socket) = state.sockets.values_mut().nth(which % open) {
+                socket.cut.get_or_insert(cut);
+                addresses = Some(socket.addresses);
+            }
+        });
+        addresses
+    }
+
+    /// Cuts the connection of the host with these addresses, of this end and of the other one.
+    pub fn cut_between(&self, addresses: (SocketAddr, SocketAddr), cut: Cut) {
+        self.change(|state| {
+            for socket in state.sockets.values_mut().filter(|socket| socket.addresses == addresses) {
+                socket.cut.get_or_insert(cut);
+            }
+        });
+    }
+
     /// How many sockets are open.
     pub fn open_sockets(&self) -> usize {
         self.state().sockets.len()

@@ -28,23 +28,24 @@ const SHORT_MS: u64 = 700;
 
 pub(super) static HARMLESS: Scenario = Scenario {
     name: "harmless",
-    about: "What delays, and what concerns others, ends no session",
+    about: "What delays, and what concerns others, ends no session, and what cuts one off ends one alone",
     group: Group::Swept,
     plans: || {
-        let named = |harm| {
+        let faults_of = |harm, lasts_ms, most| {
             let kinds = faults::ALL.iter().filter(move |kind| kind.harm == harm && kind.name != "latency spike");
-            select(kinds.map(|kind| kind.name).collect::<Vec<_>>())
+            let kind = select(kinds.map(|kind| kind.name).collect::<Vec<_>>());
+            let fault = (kind, any_fault(40_000, lasts_ms)).prop_map(|(kind, mut fault)| {
+                kind.clone_into(&mut fault.kind);
+                fault
+            });
+            vec(fault, most)
         };
-        let (long, short) = (named(Harm::None), named(Harm::Delay));
-        let long = (long, any_fault(40_000, 30_000)).prop_map(|(kind, mut fault)| {
-            kind.clone_into(&mut fault.kind);
-            fault
-        });
-        let short = (short, any_fault(40_000, SHORT_MS)).prop_map(|(kind, mut fault)| {
-            kind.clone_into(&mut fault.kind);
-            fault
-        });
-        let faults = (vec(long, 1..=5), vec(short, 0..=2)).prop_map(|(long, short)| [long, short].concat());
+        let faults = (
+            faults_of(Harm::None, 30_000, 1..=5),
+            faults_of(Harm::Delay, SHORT_MS, 0..=2),
+            faults_of(Harm::One, SHORT_MS, 0..=2),
+        )
+            .prop_map(|(long, short, cut)| [long, short, cut].concat());
         (any_network(), any_settings(), vec(any_caller(), 1..=5), faults)
             .prop_map(|(network, settings, mut callers, faults)| {
                 if let Some(first) = callers.first_mut() {

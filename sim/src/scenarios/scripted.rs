@@ -81,7 +81,10 @@ scripted! {
     probe_stuck_behind_a_slow_upload: "The receiver sends much over a slow link, and a second client wants the only place",
         plan().callers("request", 1).their_callers("upload", 2).theirs_for("slow link", 1_000, 45_000)
             .fault("rival", 8_000, 30_000).calm(46_000);
-    one_of_several_is_lost: "Four sessions, which are reset and drained again and again: each is a life of its own",
+    one_of_several_is_lost: "Four sessions, of which one is reset, again and again: those beside it live on",
+        plan().sessions(4).callers("request", 4).callers("trickle", 2).their_callers("request", 2)
+            .every("one reset", 3_000, 7_000, 8).calm(30_000);
+    several_are_lost_and_drained: "Four sessions, which are reset and drained again and again: each is a life of its own",
         plan().sessions(4).callers("request", 4).callers("trickle", 2).their_callers("request", 2)
             .every("reset", 3_000, 7_000, 4).theirs("shutdown", 20_000).ours_for("power loss", 30_000, 1_000);
     keepalive_kills_busy_link: "Bulk over a link that is slow: pings wait behind it, and the session lives",
