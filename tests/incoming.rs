@@ -15,7 +15,7 @@ use std::{
 
 use evermux::{CloseReason, Event, MuxManager, Stopped};
 use futures_util::{FutureExt, StreamExt};
-use support::{establisher, own_address, quick, receiver, session_after, soon, until};
+use support::{PATIENCE, establisher, own_address, quick, receiver, session_after, soon, until};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     time::timeout,
@@ -218,8 +218,18 @@ impl Wake for Asks {
 }
 
 /// Whoever listens may ask the manager for anything: nothing is locked meanwhile.
-#[tokio::test]
-async fn observer_under_lock() {
+#[test]
+fn observer_under_lock() {
+    // In a thread of its own: a runtime whose thread waits for a lock finds no timeout.
+    let (done, ended) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        tokio::runtime::Runtime::new().unwrap().block_on(a_listener_that_asks());
+        done.send(()).unwrap();
+    });
+    assert_eq!(ended.recv_timeout(PATIENCE), Ok(()), "it waits for itself, or has failed");
+}
+
+async fn a_listener_that_asks() {
     let (receiver, address) = receiver(quick()).await;
     let establisher = establisher(address, quick()).await;
     let asks = Arc::new(Asks(establisher.clone(), AtomicUsize::new(0)));

@@ -59,6 +59,18 @@ async fn fin_seen_but_data_lost() {
     assert!(read_all(&mut stream).await.unwrap() == bytes, "a finished stream is read to its end after the loss");
     assert_eq!(stream.read(&mut [0; 8]).await.unwrap(), 0);
     assert_eq!(stream.write_all(b"x").await.unwrap_err().kind(), ErrorKind::ConnectionReset);
+
+    // The header with the FIN came, and not all of the body that it speaks of.
+    let (session, mut peer) = client_against_peer(Config::builder()).await;
+    let mut stream = session.open_stream().await.unwrap();
+    peer.send_data(1, Flags::ACK, &bytes[..60_000]).await.unwrap();
+    peer.send(Header::data(1, Flags::FIN, 40_000), &bytes[60_000..70_000]).await.unwrap();
+    drop(peer);
+    in_time(session.closed()).await;
+    let mut read = Vec::new();
+    let end = in_time(stream.read_to_end(&mut read)).await.map_err(|error| error.kind());
+    assert_eq!(end, Err(ErrorKind::ConnectionReset), "after {} bytes", read.len());
+    assert!(read == bytes[..60_000]);
 }
 
 #[tokio::test]

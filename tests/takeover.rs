@@ -166,6 +166,33 @@ async fn probe_stuck_behind_a_slow_upload() {
     proxy.shutdown().await;
 }
 
+/// The same for a minute, with the probe's default: a probe each two seconds, and each is answered.
+#[tokio::test]
+#[ignore = "takes a minute"]
+async fn two_live_clients_do_not_evict_each_other_for_a_minute() {
+    let patient = || quick().heartbeat_idle(600 * SECOND);
+    let (receiver, address) = receiver(patient()).await;
+    let served = echo(&receiver);
+    let first = establisher(address, patient()).await;
+    soon(first.session()).await.unwrap();
+    let held = soon(receiver.session()).await.unwrap();
+    let second = establisher(address, patient()).await;
+    let mut events = second.events();
+    let told = async {
+        while let Some(event) = events.next().await {
+            assert!(!matches!(event, Event::SessionLive { .. }), "{event:?}");
+        }
+    };
+    assert!(timeout(60 * SECOND, told).await.is_err(), "the second goes on trying");
+    assert!(second.status().attempts > 1, "its candidates end with their handshake's time");
+    assert!(!held.is_closed() && live_id(&receiver) == Some(held.id()));
+    soon(request(&soon(first.session()).await.unwrap())).await.unwrap();
+    for manager in [second, first, receiver] {
+        soon(manager.shutdown()).await;
+    }
+    served.await.unwrap();
+}
+
 /// Of several holders only the silent one is replaced, by the oldest candidate.
 #[tokio::test]
 async fn only_the_silent_session_is_replaced() {

@@ -5,8 +5,6 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 use evermux::{Config, ConfigError};
 
-use super::{MAX_CONNECTIONS, MAX_STREAMS};
-
 /// TCP through one connection that never dies, both ways.
 ///
 /// Two of these make a tunnel: one receives the connection between them, the other establishes it, from behind a NAT
@@ -61,6 +59,10 @@ pub(crate) struct Settings {
     /// How many connections to keep between the two sides; the same on both
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub(crate) sessions: u16,
+    /// How many connections to carry at once, each way, with those that wait for a session. More are not accepted until
+    /// one ends. Give both sides the same
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub(crate) max_connections: u32,
     /// How long connections in flight may take to finish after Ctrl-C or SIGTERM. The other side's limit counts as well
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=86_400))]
     drain: u32,
@@ -107,8 +109,8 @@ impl Settings {
             .heartbeat_timeout(dead_after / 3)
             .write_timeout(dead_after * 2 / 3)
             .drain_timeout(self.drain())
-            .max_streams(MAX_STREAMS)
-            .accept_backlog(MAX_CONNECTIONS)
+            .max_streams(self.max_connections)
+            .accept_backlog(self.max_connections as usize)
             .build()
     }
 }

@@ -28,13 +28,7 @@ mod signals;
 #[allow(clippy::module_inception, reason = "the program and what it is about have one name")]
 mod tunnel;
 
-/// How many connections each way are carried, or wait for a session, at once. More are not accepted until one ends.
-const MAX_CONNECTIONS: usize = 1024;
-
-/// The same for each session.
-const MAX_STREAMS: u32 = 1024;
-
-/// How many more the kernel may hold until they are accepted.
+/// How many connections the kernel may hold until they are accepted.
 const LISTEN_BACKLOG: i32 = 1024;
 
 fn main() -> ExitCode {
@@ -77,7 +71,7 @@ async fn serve(args: &Args) -> Result<bool, Box<dyn Error>> {
         Role::Receive { mux, .. } => ("receive", manager.local_addr().map_or(mux.clone(), |addr| addr.to_string())),
         Role::Establish { mux, .. } => ("establish", mux.clone()),
     };
-    let tunnel = Tunnel::new(manager.clone(), Arc::clone(&report));
+    let tunnel = Tunnel::new(manager.clone(), Arc::clone(&report), settings.max_connections as usize);
     let events = manager.events();
     report.started(role, &mux, listen.as_deref(), settings.ways.forward.as_deref());
     let watching = tokio::spawn({

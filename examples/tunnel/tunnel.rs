@@ -18,7 +18,6 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::{
-    MAX_CONNECTIONS,
     connection::{self, Bytes, Failure},
     report::Report,
     sessions::Sessions,
@@ -37,6 +36,8 @@ pub(crate) const GRACE: Duration = Duration::from_secs(1);
 pub(crate) struct Tunnel {
     manager: MuxManager,
     report: Arc<Report>,
+    /// Each way, with those that wait for a session.
+    max_connections: usize,
     sessions: Sessions,
     bytes: Bytes,
     connections: AtomicU64,
@@ -49,10 +50,11 @@ pub(crate) struct Tunnel {
 }
 
 impl Tunnel {
-    pub(crate) fn new(manager: MuxManager, report: Arc<Report>) -> Arc<Self> {
+    pub(crate) fn new(manager: MuxManager, report: Arc<Report>, max_connections: usize) -> Arc<Self> {
         Arc::new(Self {
             manager,
             report,
+            max_connections,
             sessions: Sessions::default(),
             bytes: Bytes::default(),
             connections: AtomicU64::new(0),
@@ -117,7 +119,7 @@ impl Tunnel {
     }
 
     async fn accept_all(self: &Arc<Self>, listener: TcpListener) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Arc::new(Semaphore::new(self.max_connections));
         loop {
             // What is not accepted waits in the kernel.
             let place = Arc::clone(&places).acquire_owned().await;
@@ -138,7 +140,7 @@ impl Tunnel {
     }
 
     async fn forward_all(self: Arc<Self>, address: Arc<str>) {
-        let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+        let places = Arc::new(Semaphore::new(self.max_connections));
         let mut incoming = self.manager.incoming();
         loop {
             // What is not taken waits in the session, which resets what is too many.

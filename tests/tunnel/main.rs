@@ -325,6 +325,27 @@ async fn a_forward_address_that_refuses_is_a_reset() {
     assert_eq!(tunnel.far.event("closed").await["ended"], "connect");
 }
 
+/// Those that are too many wait in the kernel, and get their turn.
+#[tokio::test]
+async fn one_connection_too_many_waits_for_the_end_of_another() {
+    let mut tunnel = Tunnel::start("--max-connections 2").await;
+    let (mut first, mut at_first) = tunnel.connect().await;
+    let (mut second, mut at_second) = tunnel.connect().await;
+    exchange(&mut first, &mut at_first).await;
+    exchange(&mut second, &mut at_second).await;
+    let mut third = soon(TcpStream::connect(tunnel.near.listen())).await.unwrap();
+    third.write_all(b"third").await.unwrap();
+    assert!(timeout(Duration::from_millis(300), tunnel.server.accept()).await.is_err(), "there are two places");
+    exchange(&mut first, &mut at_first).await;
+    drop((first, at_first));
+    assert_eq!(tunnel.near.event("closed").await["ended"], "finished");
+    let (mut at_third, _) = soon(tunnel.server.accept()).await.unwrap();
+    let mut bytes = [0; 5];
+    soon(at_third.read_exact(&mut bytes)).await.unwrap();
+    assert_eq!(&bytes, b"third");
+    exchange(&mut second, &mut at_second).await;
+}
+
 #[tokio::test]
 async fn a_drain_lets_a_transfer_finish() {
     for (drain_near, signal) in [(true, "-TERM"), (false, "-INT")] {
@@ -416,6 +437,7 @@ fn wrong_usage_is_refused() {
         ("establish --mux nowhere --listen 127.0.0.1:0", "HOST:PORT"),
         ("receive --mux 127.0.0.1:0 --forward 127.0.0.1:66666", "HOST:PORT"),
         ("receive --mux 127.0.0.1:0 --forward 127.0.0.1:1 --sessions 0", "--sessions"),
+        ("receive --mux 127.0.0.1:0 --forward 127.0.0.1:1 --max-connections 0", "--max-connections"),
         ("", "Usage"),
     ] {
         let output = side::run(line);
