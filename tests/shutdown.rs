@@ -325,19 +325,25 @@ async fn the_longest_shutdown_is_no_overflow() {
     assert_is_gone(&receiver).await;
 }
 
-/// The last handle is dropped while sessions, readers and streams of the manager are still held.
+/// The last handle is dropped while sessions, readers and listeners of the manager are still held.
 #[tokio::test]
 async fn dropping_the_last_handle_closes_everything_in_the_background() {
     let (receiver, address) = receiver(quick()).await;
     let establisher = establisher(address, quick()).await;
+    // This handle is dropped at once, and the manager keeps the session.
+    let id = soon(receiver.session()).await.unwrap().id();
     let session = soon(receiver.session()).await.unwrap();
+    assert_eq!(session.id(), id);
     let (mut reader, clone) = (receiver.reader(), receiver.clone());
+    let (mut incoming, mut events) = (receiver.incoming(), receiver.events());
     assert!(reader.session().is_some());
     drop(receiver);
     assert!(!session.is_closed() && reader.session().is_some());
     drop(clone);
     assert!(matches!(soon(session.closed()).await, CloseReason::Closed));
     assert!(reader.session().is_none());
+    assert!(soon(incoming.next()).await.is_none());
+    while soon(events.next()).await.is_some() {}
     until(|| can_be_bound(address)).await;
     soon(establisher.shutdown()).await;
 }

@@ -24,9 +24,11 @@ use twox_hash::xxhash3_128::Hasher;
 
 use crate::{history, interpose};
 
-/// The longest text of one field. turmoil shows whole payloads in hexadecimal, at a cost that would be most of a run;
-/// what is cut off here is in the hashes of bytes that [`net`](crate::net) traces.
+/// The longest text of one field.
 const FIELD_MAX: usize = 160;
+/// The longest text of a segment, which turmoil shows in hexadecimal, at a cost that would be most of a run: the header of a
+/// yamux frame. What is cut off here is in the hashes of bytes that [`net`](crate::net) traces.
+const SEGMENT_MAX: usize = 72;
 
 thread_local! {
     static TRACE: RefCell<Option<Trace>> = const { RefCell::new(None) };
@@ -83,7 +85,8 @@ fn install() {
         .with_timer(SimulatedTime)
         .fmt_fields(
             format::debug_fn(|writer, field, value| {
-                let mut cut = Cut { writer, left: FIELD_MAX };
+                let left = if field.name() == "protocol" { SEGMENT_MAX } else { FIELD_MAX };
+                let mut cut = Cut { writer, left };
                 let written = match field.name() {
                     "message" => write!(cut, "{value:?}"),
                     name => write!(cut, "{name}={value:?}"),
