@@ -71,8 +71,9 @@
 //! | settings | [`Config`] |
 //! | the synchronization core alone | [`sync`] |
 //!
-//! Traces go to [`tracing`](https://docs.rs/tracing): a span for each manager and session, changes of state at `info`,
-//! failed attempts with the next pause at `warn`, frames without their payload at `trace`.
+//! Traces go to [`tracing`](https://docs.rs/tracing): a span for each manager, each place of an establisher that has
+//! several, and each session; changes of state at `info`, failed attempts with the next pause at `warn`, frames without
+//! their payload at `trace`.
 //!
 //! [yamux]: https://github.com/hashicorp/yamux/blob/master/spec.md
 #![forbid(unsafe_code)]

@@ -9,7 +9,7 @@ use evermux::{
     CloseReason, Config, MuxManager, Session, StartError, Stopped,
     error::{ConnectError, GaveUpCause},
 };
-use support::{exact, own_address, quick, request, soon, until};
+use support::{exact, log::Log, own_address, quick, request, soon, until};
 use tokio::time::Instant;
 
 async fn pair(places: usize) -> (MuxManager, MuxManager) {
@@ -67,6 +67,21 @@ async fn one_lost_session_does_not_touch_the_others() {
     soon(establisher.shutdown()).await;
     soon(receiver.shutdown()).await;
     soon(served).await.unwrap();
+}
+
+/// What one reads in a log when there are several: which of them it is that dials.
+#[tokio::test]
+async fn what_is_traced_of_an_attempt_names_its_place() {
+    let (log, _guard) = Log::record();
+    let (establisher, receiver) = pair(2).await;
+    all_live(&establisher, 2).await;
+    soon(establisher.shutdown()).await;
+    soon(receiver.shutdown()).await;
+    for place in ["place{ index=0 }", "place{ index=1 }"] {
+        for said in ["connecting", "session live", "session closed"] {
+            assert_eq!(log.lines(&["establisher{ }", place, said]).len(), 1, "{place} {said}: {:#?}", log.lines(&[]));
+        }
+    }
 }
 
 /// Attempts that fail beside a live session count for no limit; without one they do.
