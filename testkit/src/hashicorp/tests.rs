@@ -1,4 +1,7 @@
-use std::time::Duration;
+use std::{
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncWriteExt, DuplexStream, duplex},
@@ -375,6 +378,28 @@ async fn a_close_that_is_not_answered_ends_in_a_reset() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_close_that_is_answered_is_the_end() {
+    let (session, mut peer) = server_and_peer();
+    let stream = inbound(&session, &mut peer, 1).await;
+    stream.close().await;
+    peer.expect(Kind::WindowUpdate, Flags::FIN, 1).await.unwrap();
+    peer.send_data(1, Flags::FIN, &[]).await.unwrap();
+    assert_eq!(stream.read_to_end().await.unwrap(), b"");
+    sleep(Duration::from_secs(400)).await;
+    expect_nothing(&mut peer).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_fin_counts_when_the_body_of_its_frame_is_there() {
+    let (session, mut peer) = server_and_peer();
+    let stream = inbound(&session, &mut peer, 1).await;
+    peer.send(Header::data(1, Flags::FIN, 4), &[]).await.unwrap();
+    assert!(timeout(Duration::from_secs(1), stream.read(&mut [0; 8])).await.is_err());
+    peer.send_raw(b"last").await.unwrap();
+    assert_eq!(stream.read_to_end().await.unwrap(), b"last");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_ping_without_an_answer_ends_the_session_after_40_seconds() {
     let (near, far) = duplex(4096);
     let session = Session::client(near, Config::default());
@@ -477,7 +502,8 @@ async fn a_close_leaves_no_task_and_sends_nothing() {
     stream.close().await;
     peer.expect(Kind::WindowUpdate, Flags::FIN, 1).await.unwrap();
     session.close().await;
-    peer.expect_end().await.unwrap();
+    let ended = std::pin::pin!(peer.expect_end()).poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(ended, Poll::Ready(Ok(()))));
     tokio::task::yield_now().await;
     assert_eq!(crate::count::tasks(), before);
     assert_eq!(session.end_reason(), Some(Error::SessionShutdown));
