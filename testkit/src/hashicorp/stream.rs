@@ -2,7 +2,7 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    io::{self, Read},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -176,11 +176,12 @@ impl Stream {
         }
         self.inner.readable.notify_one();
         let mut state = self.inner.lock();
-        let count = count.min(state.buffer.len());
-        for (to, from) in buffer.iter_mut().zip(state.buffer.drain(..count)) {
-            *to = from;
+        let mut filled = 0;
+        while filled < count && !state.buffer.is_empty() {
+            // One of the two pieces in which it lies.
+            filled += state.buffer.read(&mut buffer[filled..count])?;
         }
-        Ok(count)
+        Ok(filled)
     }
 
     /// Reads to the end. What it has read is lost when it is dropped.
