@@ -48,6 +48,7 @@ pub struct Config {
     drain_timeout: Duration,
     open_timeout: Duration,
     accept_backlog: usize,
+    accept_timeout: Duration,
     max_streams: u32,
     streams_per_session: u32,
     early_go_away: bool,
@@ -77,7 +78,8 @@ impl Default for Config {
             handshakes_in_flight: 64,
             drain_timeout: Duration::from_secs(10),
             open_timeout: Duration::from_secs(75),
-            accept_backlog: 128,
+            accept_backlog: 256,
+            accept_timeout: Duration::from_secs(60),
             max_streams: 256,
             streams_per_session: STREAM_IDS,
             early_go_away: false,
@@ -145,9 +147,14 @@ settings! {
     drain_timeout: Duration,
     /// How long [`Session::open_stream`](crate::Session::open_stream) waits for a place. Default: 75 s.
     open_timeout: Duration,
-    /// How many inbound streams may wait to be accepted; one more is reset. Default: 128.
+    /// How many inbound streams of a session may wait to be taken; one more is reset. They come beside `max_streams` that
+    /// were taken. A peer opens 256 before it waits for the first to be acknowledged, so fewer is load shedding: what comes in
+    /// a burst is refused. Default: 256.
     accept_backlog: usize,
-    /// How many streams may be open in one session, in each direction. Default: 256.
+    /// How long an inbound stream waits to be taken; then it is reset. A peer that is hashicorp's yamux (Go) ends the whole
+    /// session after 75 s. Default: 60 s.
+    accept_timeout: Duration,
+    /// How many streams may be open in one session, in each direction. Inbound ones count once they are taken. Default: 256.
     max_streams: u32,
     /// How many streams this side opens on one session. Then the session closes in good order, and the next one is made.
     /// From 1 to 2,147,352,576, since ids are not used again. Default: the most.
@@ -197,6 +204,7 @@ impl ConfigBuilder {
             ("takeover_probe", config.takeover_probe),
             ("drain_timeout", config.drain_timeout),
             ("open_timeout", config.open_timeout),
+            ("accept_timeout", config.accept_timeout),
         ] {
             check(name, !value.is_zero(), "must be longer than zero")?;
         }

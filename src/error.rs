@@ -71,6 +71,58 @@ impl From<CloseReason> for io::Error {
     }
 }
 
+/// Why a stream ended before its time, or can be used no more in this direction: the source of an [`io::Error`] of a
+/// [`MuxStream`](crate::MuxStream), where its session has not ended. Then it is a [`CloseReason`].
+///
+/// ```
+/// use evermux::StreamError;
+///
+/// /// Whether a request on this stream may be repeated on another one, whatever it does.
+/// fn was_refused(error: &std::io::Error) -> bool {
+///     let stream = error.get_ref().and_then(|source| source.downcast_ref());
+///     matches!(stream, Some(StreamError::Refused))
+/// }
+/// assert!(was_refused(&StreamError::Refused.into()));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum StreamError {
+    /// The peer has reset the stream before it gave it to anybody: too many streams wait there, or it is closing. Nothing
+    /// that was sent on it had an effect, so it is safe to repeat. Only an evermux peer can be told to have refused.
+    #[error("the stream was refused by the peer: nobody there was given it")]
+    Refused,
+    /// The peer has reset the stream, or dropped it unfinished.
+    #[error("the stream was reset by the peer")]
+    ResetByPeer,
+    /// It was reset on this side, by [`MuxStream::reset`](crate::MuxStream::reset) or by the drop of its other half.
+    #[error("the stream was reset on this side")]
+    ResetHere,
+    /// It was reset on this side, because the peer had sent more small frames than may wait to be read. What was buffered
+    /// is gone.
+    #[error("the stream was reset on this side: the peer sent more small frames than may wait to be read")]
+    Flooded,
+    /// It was shut down for writing.
+    #[error("the stream was shut down for writing")]
+    ShutDown,
+}
+
+impl StreamError {
+    /// The [`io::ErrorKind`] of the error that it is the source of.
+    pub fn kind(self) -> io::ErrorKind {
+        match self {
+            Self::Refused => io::ErrorKind::ConnectionRefused,
+            Self::ResetByPeer | Self::ResetHere | Self::Flooded => io::ErrorKind::ConnectionReset,
+            Self::ShutDown => io::ErrorKind::BrokenPipe,
+        }
+    }
+}
+
+impl From<StreamError> for io::Error {
+    fn from(error: StreamError) -> Self {
+        io::Error::new(error.kind(), error)
+    }
+}
+
 /// Why a stream could not be opened.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]

@@ -92,7 +92,7 @@ pub mod sync;
 #[doc(inline)]
 pub use config::{Config, ConfigBuilder};
 #[doc(inline)]
-pub use error::{CloseReason, ConfigError, OpenError, StartError, Stopped, WaitError};
+pub use error::{CloseReason, ConfigError, OpenError, StartError, Stopped, StreamError, WaitError};
 #[doc(inline)]
 pub use events::{Event, Events};
 #[doc(inline)]

@@ -130,6 +130,87 @@ async fn what_came_before_the_stop_is_given_out() {
     soon(establisher.shutdown()).await;
 }
 
+/// Streams that came whole wait for their taker, whatever becomes of their session meanwhile, and in order.
+#[tokio::test]
+async fn what_came_whole_before_the_session_was_lost_is_given_out() {
+    for closes in [false, true] {
+        let (receiver, address) = receiver(quick()).await;
+        let establisher = establisher(address, quick()).await;
+        let session = soon(establisher.session()).await.unwrap();
+        let held = soon(receiver.session()).await.unwrap();
+        let mut streams = Vec::new();
+        for number in 0..10_u8 {
+            let mut stream = soon(session.open_stream()).await.unwrap();
+            stream.write_all(&[number]).await.unwrap();
+            stream.shutdown().await.unwrap();
+            streams.push(stream);
+        }
+        until(|| held.open_streams() == 10).await;
+        soon(held.ping()).await.unwrap();
+        // It is lost, or its peer closes it and its time for that is over.
+        if closes {
+            soon(establisher.shutdown_within(Duration::from_millis(200))).await;
+        } else {
+            session.abort();
+        }
+        soon(held.closed()).await;
+        // Two takers, both late.
+        let mut incoming = receiver.incoming();
+        for number in 0..10_u8 {
+            let mut stream = match number % 2 {
+                0 => soon(incoming.next()).await.unwrap(),
+                _ => soon(held.accept_stream()).await.unwrap(),
+            };
+            let mut bytes = Vec::new();
+            soon(stream.read_to_end(&mut bytes)).await.unwrap();
+            assert_eq!(bytes, [number]);
+        }
+        assert!(soon(held.accept_stream()).await.is_err());
+        assert!(incoming.next().now_or_never().is_none());
+        soon(establisher.shutdown()).await;
+        soon(receiver.shutdown()).await;
+        assert!(soon(incoming.next()).await.is_none());
+    }
+}
+
+/// Whoever is called with each session knows of it before anybody is given a stream of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_session_is_told_before_its_first_stream() {
+    let known = Arc::new(std::sync::Mutex::new(BTreeSet::new()));
+    let receiver = MuxManager::receive(own_address())
+        .config(quick().build().unwrap())
+        .on_session({
+            let known = Arc::clone(&known);
+            #[expect(clippy::disallowed_methods, reason = "a closure that takes its time")]
+            move |session| {
+                std::thread::sleep(Duration::from_millis(20));
+                known.lock().unwrap().insert(session.id().as_u64());
+                std::future::ready(())
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let establisher = establisher(receiver.local_addr().unwrap(), quick()).await;
+    let mut incoming = receiver.incoming();
+    for round in 0..20 {
+        let session = soon(establisher.session()).await.unwrap();
+        let mut stream = soon(session.open_stream()).await.unwrap();
+        stream.write_all(b"hello").await.unwrap();
+        let taken = match round % 2 {
+            0 => soon(incoming.next()).await.unwrap(),
+            _ => soon(soon(receiver.session()).await.unwrap().accept_stream()).await.unwrap(),
+        };
+        assert!(known.lock().unwrap().contains(&taken.session_id().as_u64()));
+        let held = soon(receiver.session()).await.unwrap();
+        session.abort();
+        soon(held.closed()).await;
+        session_after(&establisher, &session).await;
+    }
+    soon(establisher.shutdown()).await;
+    soon(receiver.shutdown()).await;
+}
+
 #[tokio::test]
 async fn neither_incoming_nor_events_keep_the_manager_running() {
     let (receiver, _) = receiver(quick()).await;

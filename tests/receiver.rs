@@ -300,11 +300,15 @@ async fn streams_before_the_install_are_held_up_to_the_limit_of_the_queue() {
     assert!(timeout(SECOND, pong(&mut peer)).await.is_err(), "nothing is said of the others");
     holder.shutdown().await;
     pong(&mut peer).await.unwrap();
-    for id in [1, 3, 5, 7] {
-        let (answer, _) = peer.recv_until(|header| header.kind != Kind::Ping).await.unwrap();
-        assert_eq!((answer.flags, answer.stream_id), (Flags::ACK, id));
-    }
     let session = receiver.session().await.unwrap();
     assert_eq!(session.open_streams(), 4);
+    for id in [1, 3, 5, 7] {
+        let stream = session.accept_stream().await.unwrap();
+        assert_eq!(stream.id(), id);
+        let (answer, _) = peer.recv_until(|header| header.kind != Kind::Ping).await.unwrap();
+        assert_eq!((answer.flags, answer.stream_id), (Flags::ACK, id));
+        drop(stream);
+        peer.recv_until(|header| header.flags == Flags::RST && header.stream_id == id).await.unwrap();
+    }
     receiver.shutdown().await;
 }

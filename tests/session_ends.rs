@@ -9,9 +9,12 @@ use common::{
     client_against_peer, in_time, next, pair, pair_with, payload, read_all, send_all, server_against_peer, shape,
 };
 use evermux::{CloseReason, Config, OpenError, Session};
-use testkit::frames::{Flags, Header, Kind, Peer};
+use testkit::{
+    frames::{Flags, Header, Kind, Peer},
+    strict::Strict,
+};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
     net::{TcpListener, TcpStream},
     time::{Instant, timeout},
 };
@@ -486,4 +489,50 @@ async fn a_close_loses_nothing_that_was_written_before_it() {
         assert_eq!(in_time(upload).await.unwrap().unwrap(), (1_usize << 20).to_be_bytes());
     }
     assert!(matches!(in_time(closing).await.unwrap(), CloseReason::Closed));
+}
+
+/// Whatever fails first: the transport is called no more in the direction that has failed, and the reason is the failure.
+/// A transport that is made of futures would panic.
+#[tokio::test]
+async fn a_transport_is_not_called_again_after_its_error() {
+    let failure = |kind: ErrorKind| std::io::Error::new(kind, "as the test wants it");
+    for at in [0, 12, 24, 40, 5000, 70_000] {
+        for how in 0..5 {
+            let (near, far) = duplex(1 << 16);
+            let io = Strict::new(near).vectored(how % 2 == 0).needs_flush();
+            let io = match how {
+                0 => io
+                    .fail_flush_at(at, failure(ErrorKind::BrokenPipe))
+                    .fail_reads_at(30, failure(ErrorKind::ConnectionReset)),
+                1 => io
+                    .fail_writes_at(at, failure(ErrorKind::BrokenPipe))
+                    .fail_reads_at(30, failure(ErrorKind::ConnectionReset)),
+                2 => io.fail_writes_at(at, failure(ErrorKind::BrokenPipe)),
+                3 => io.fail_reads_at(at.min(40), failure(ErrorKind::ConnectionReset)),
+                _ => io.fail_flush_at(at, failure(ErrorKind::BrokenPipe)),
+            };
+            let report = io.report();
+            let settings = Config::builder().write_timeout(Duration::from_millis(100)).build().unwrap();
+            let far = tokio::spawn(async move {
+                let session = Session::server(far, &Config::default()).await?;
+                while let Ok(mut stream) = session.accept_stream().await {
+                    tokio::spawn(async move { stream.read_to_end(&mut Vec::new()).await });
+                }
+                Ok::<_, CloseReason>(())
+            });
+            let reason = match in_time(Session::client(io, &settings)).await {
+                Err(reason) => reason,
+                Ok(session) => {
+                    let mut stream = session.open_stream().await.ok();
+                    if let Some(stream) = &mut stream {
+                        let _ = in_time(stream.write_all(&[0; 100_000])).await;
+                    }
+                    in_time(session.closed()).await
+                }
+            };
+            assert_eq!(report.broken(), None, "{how} at {at}");
+            assert!(reason.to_string().contains("as the test wants it"), "{how} at {at}: {reason}");
+            far.abort();
+        }
+    }
 }

@@ -13,6 +13,7 @@ use tokio::time::Instant;
 const IDLE_MS: u64 = 1000;
 const TIMEOUT_MS: u64 = 500;
 const WRITE_TIMEOUT_MS: u64 = 700;
+const PROVE_MS: u64 = 900;
 
 /// What a wire can tell its heartbeat.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -46,6 +47,7 @@ enum Expected {
     Ping,
     Silent,
     Stalled,
+    NotProven,
 }
 
 /// What has happened, each with its time in milliseconds, and which looks sent a ping.
@@ -68,7 +70,7 @@ impl History {
             return Expected::Stalled;
         }
         if self.last(|event| event == Event::Start).is_none() {
-            return Expected::Wait;
+            return if now >= PROVE_MS { Expected::NotProven } else { Expected::Wait };
         }
         let (_, heard) = self.last(|event| matches!(event, Event::Start | Event::Read)).unwrap();
         let answered = self.last(|event| event == Event::Pong).map_or(0, |(index, _)| index + 1);
@@ -101,7 +103,7 @@ proptest! {
             .build()
             .unwrap();
         let epoch = Instant::now();
-        let mut heartbeat = Heartbeat::new(&config, epoch);
+        let mut heartbeat = Heartbeat::new(&config, epoch, epoch + Duration::from_millis(PROVE_MS));
         let mut history = History::default();
         let mut at = 0;
         for (pause, event) in events {
@@ -122,6 +124,7 @@ proptest! {
                 Verdict::Ping => Expected::Ping,
                 Verdict::Dead(CloseReason::HeartbeatTimeout) => Expected::Silent,
                 Verdict::Dead(CloseReason::WriteStalled) => Expected::Stalled,
+                Verdict::Dead(CloseReason::NotProven) => Expected::NotProven,
                 other @ Verdict::Dead(_) => panic!("{other:?}"),
             };
             prop_assert_eq!(verdict, history.verdict(at), "at {} ms of {:?}", at, history);
@@ -141,7 +144,7 @@ proptest! {
                     heartbeat.on_ping_queued();
                     history.pings.push(history.events.len());
                 }
-                Expected::Silent | Expected::Stalled => break,
+                Expected::Silent | Expected::Stalled | Expected::NotProven => break,
                 _ => {}
             }
         }

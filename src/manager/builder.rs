@@ -171,8 +171,7 @@ impl<S: Source> Builder<S> {
         let slot = Arc::new(Slot::new(sessions));
         let progress = Arc::new(Progress::new(source.activity(), config.event_backlog()));
         let reconnect_now = Arc::new(Notify::new());
-        let arrivals = Arc::new(Notify::new());
-        let tasks = Tasks::default();
+        let tasks = Tasks::new(&config);
         let shutdown = Shutdown::new(tasks.clone(), shutdown_on);
         let local_addr = source.local_addr();
         let drain_timeout = config.drain_timeout();
@@ -188,7 +187,6 @@ impl<S: Source> Builder<S> {
                 tasks: tasks.clone(),
                 progress: Arc::clone(&progress),
                 reconnect_now: Arc::clone(&reconnect_now),
-                arrivals: Arc::clone(&arrivals),
                 hooks,
             });
             let end = ProviderEnd::new(Arc::clone(&slot), Arc::clone(&progress));
@@ -204,16 +202,7 @@ impl<S: Source> Builder<S> {
             let finished = Finished::new(shutdown.clone(), Arc::clone(&slot), Arc::clone(&progress));
             runtime.spawn(supervisor.run(provider, finished).in_current_span());
         });
-        Ok(MuxManager(Arc::new(Handles {
-            name,
-            slot,
-            progress,
-            reconnect_now,
-            arrivals,
-            shutdown,
-            drain_timeout,
-            local_addr,
-        })))
+        Ok(MuxManager(Arc::new(Handles { name, slot, progress, reconnect_now, shutdown, drain_timeout, local_addr })))
     }
 
     /// [`start`](Self::start) for threads without async, on a runtime that is there. It waits as `start` does.

@@ -8,48 +8,33 @@ use std::{
 };
 
 use futures_util::{Stream, StreamExt};
-use tokio::sync::{Notify, futures::OwnedNotified};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use crate::{provider::tasks::Tasks, session::MuxStream};
+use crate::{
+    session::{Inbound, MuxStream},
+    sync::{Arrivals, Taker},
+};
 
 /// The inbound streams of a manager: see [`MuxManager::incoming`](crate::MuxManager::incoming).
 ///
 /// A [`Stream`] that ends with the manager. It does not keep the manager running.
-pub struct Incoming {
-    tasks: Tasks,
-    arrivals: Arc<Notify>,
-    /// The next arrival, from before the last look.
-    arrival: Option<Pin<Box<OwnedNotified>>>,
-    stopped: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// From which session the next stream is taken first: each has its turn.
-    turn: usize,
-}
+pub struct Incoming(Taker<Inbound>);
 
 impl Incoming {
-    pub(super) fn new(tasks: Tasks, arrivals: Arc<Notify>) -> Self {
-        let stopped = Box::pin(tasks.stopped_owned());
-        Self { tasks, arrivals, arrival: None, stopped, turn: 0 }
+    pub(super) fn new(arrivals: &Arc<Arrivals<Inbound>>) -> Self {
+        Self(arrivals.taker())
     }
 
-    /// Waits for the next inbound stream of any session. `None` when the manager has stopped and no stream is left that
-    /// came before.
+    /// Takes the next inbound stream of any session, and tells its peer so. `None` when the manager has stopped and no
+    /// stream is left that came before.
+    ///
+    /// Waits for one; and while [`Config::max_streams`](crate::Config::max_streams) that were taken are open in each session
+    /// that has some. What waited when its session was lost is given out all the same: a stream that came whole is whole.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future takes no stream.
     pub async fn next(&mut self) -> Option<MuxStream> {
         StreamExt::next(self).await
-    }
-
-    fn take_next(&mut self) -> Option<MuxStream> {
-        let sessions = self.tasks.sessions();
-        let count = sessions.len();
-        let (turn, stream) = (0..count)
-            .map(|step| (self.turn + step) % count)
-            .find_map(|turn| Some((turn, sessions[turn].take_inbound()?)))?;
-        self.turn = turn + 1;
-        Some(stream)
     }
 }
 
@@ -58,20 +43,10 @@ impl Stream for Incoming {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<MuxStream>> {
         loop {
-            let arrivals = Arc::clone(&self.arrivals);
-            // Made before the look, so that no arrival after it goes unnoticed.
-            self.arrival.get_or_insert_with(|| Box::pin(arrivals.notified_owned()));
-            let is_stopped = self.stopped.as_mut().poll(cx).is_ready();
-            if let Some(stream) = self.take_next() {
+            let Some(inbound) = ready!(self.0.poll_take(cx)) else { return Poll::Ready(None) };
+            if let Some(stream) = inbound.accept() {
                 return Poll::Ready(Some(stream));
             }
-            if is_stopped {
-                return Poll::Ready(None);
-            }
-            if let Some(arrival) = &mut self.arrival {
-                ready!(arrival.as_mut().poll(cx));
-            }
-            self.arrival = None;
         }
     }
 }

@@ -72,7 +72,6 @@ struct Handles {
     slot: Arc<Slot>,
     progress: Arc<Progress>,
     reconnect_now: Arc<Notify>,
-    arrivals: Arc<Notify>,
     shutdown: Shutdown,
     drain_timeout: Duration,
     local_addr: Option<SocketAddr>,
@@ -311,7 +310,7 @@ impl MuxManager {
     /// # }
     /// ```
     pub fn incoming(&self) -> Incoming {
-        Incoming::new(self.0.shutdown.tasks(), Arc::clone(&self.0.arrivals))
+        Incoming::new(self.0.shutdown.tasks().arrivals())
     }
 
     /// What happens to the manager, from now on.

@@ -53,8 +53,8 @@ impl Shutdown {
         });
     }
 
-    pub(super) fn tasks(&self) -> Tasks {
-        self.tasks.clone()
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     pub(super) fn is_requested(&self) -> bool {

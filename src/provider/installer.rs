@@ -19,7 +19,7 @@ use futures_util::future::join_all;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{Notify, OwnedSemaphorePermit, Semaphore, futures::Notified},
-    time::{Instant, timeout},
+    time::Instant,
 };
 use tokio_util::task::task_tracker::TrackedFuture;
 use tracing::info;
@@ -63,7 +63,6 @@ struct Inner {
     tasks: Tasks,
     progress: Arc<Progress>,
     reconnect_now: Arc<Notify>,
-    arrivals: Arc<Notify>,
     hooks: Hooks,
 }
 
@@ -75,7 +74,6 @@ pub(crate) struct Parts {
     pub(crate) tasks: Tasks,
     pub(crate) progress: Arc<Progress>,
     pub(crate) reconnect_now: Arc<Notify>,
-    pub(crate) arrivals: Arc<Notify>,
     pub(crate) hooks: Hooks,
 }
 
@@ -133,9 +131,9 @@ impl Hold {
 
 impl Installer {
     pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { slot, config, seed, tasks, progress, reconnect_now, arrivals, hooks } = parts;
+        let Parts { slot, config, seed, tasks, progress, reconnect_now, hooks } = parts;
         let places = Arc::new(Semaphore::new(slot.places()));
-        Self(Arc::new(Inner { slot, config, seed, places, tasks, progress, reconnect_now, arrivals, hooks }))
+        Self(Arc::new(Inner { slot, config, seed, places, tasks, progress, reconnect_now, hooks }))
     }
 
     /// The settings of the manager.
@@ -205,7 +203,16 @@ impl Installer {
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        self.launch(connected, Role::Server, None)
+        let prove_by = deadline::after(Instant::now(), self.0.config.handshake_timeout());
+        self.server_by(prove_by, connected)
+    }
+
+    /// [`server`](Self::server), where the time for the proof has begun before.
+    pub(crate) fn server_by<Io>(&self, prove_by: Instant, connected: Connected<Io>) -> Candidate
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.launch(connected, Role::Server, prove_by, None)
     }
 
     /// A session of a connection that this side has made, in a place that is free.
@@ -213,10 +220,11 @@ impl Installer {
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        self.launch(connected, Role::Client, Some(place))
+        let prove_by = deadline::after(Instant::now(), self.0.config.handshake_timeout());
+        self.launch(connected, Role::Client, prove_by, Some(place))
     }
 
-    fn launch<Io>(&self, connected: Connected<Io>, role: Role, place: Option<Place>) -> Candidate
+    fn launch<Io>(&self, connected: Connected<Io>, role: Role, prove_by: Instant, place: Option<Place>) -> Candidate
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -232,13 +240,12 @@ impl Installer {
                 hold.leave();
             })
         };
-        let arrivals = Arc::clone(&self.0.arrivals);
+        let arrivals = Arc::clone(self.0.tasks.arrivals());
         let identity = Identity { id: reservation.id(), clear, load: Arc::clone(&load), arrivals };
         let (session, driver) =
-            Session::launch(io, role, role == Role::Server, (local, peer), identity, &self.0.config);
+            Session::launch(io, role, role == Role::Server, (local, peer), prove_by, identity, &self.0.config);
         self.0.tasks.drive(&session, &hold, driver);
-        let deadline = deadline::after(Instant::now(), self.0.config.handshake_timeout());
-        Candidate { installer: self.clone(), session: Some(session), reservation, hold, load, place, deadline }
+        Candidate { installer: self.clone(), session: Some(session), reservation, hold, load, place }
     }
 
     /// From what the provider draws.
@@ -276,12 +283,12 @@ impl Installer {
         Place(permit.unwrap_or_else(|_| unreachable!("the places of a manager are never closed")))
     }
 
-    /// Asks every live session for a sign of life, all at once, and waits until each has given one, at most `within`.
-    /// Gives the first that has not, in the order of places.
+    /// Asks every live session for a sign of life, all at once, and waits until each has given one or been silent for so
+    /// long. Gives the first that was silent, in the order of places.
     pub(crate) async fn silent_session(&self, within: Duration) -> Option<SessionId> {
         let sessions = self.0.slot.live();
-        let heard = join_all(sessions.iter().map(|(_, session)| timeout(within, session.heard()))).await;
-        sessions.iter().zip(heard).find(|(_, heard)| heard.is_err()).map(|((id, _), _)| *id)
+        let silent = join_all(sessions.iter().map(|(_, session)| session.is_silent(within))).await;
+        sessions.iter().zip(silent).find(|(_, silent)| *silent).map(|((id, _), _)| *id)
     }
 
     fn on_live(&self, session: &Session) {
@@ -299,17 +306,29 @@ impl Installer {
             let _ = end.session.closed().await;
             drop(end);
         });
-        if let Some(on_session) = &self.0.hooks.on_session {
-            let (on_session, session) = (Arc::clone(on_session), session.clone());
-            self.spawn(async move {
-                let closed = session.clone();
-                tokio::select! {
-                    biased;
-                    _ = closed.closed() => {}
-                    () = async move { on_session(session).await } => {}
-                }
-            });
-        }
+        // Its drop gives the streams, whatever becomes of the call that comes before.
+        let gives = GiveStreams(session.clone());
+        let Some(on_session) = self.0.hooks.on_session.clone() else { return };
+        let session = session.clone();
+        self.spawn(async move {
+            let closed = session.clone();
+            let using = on_session(session);
+            drop(gives);
+            tokio::select! {
+                biased;
+                _ = closed.closed() => {}
+                () = using => {}
+            }
+        });
+    }
+}
+
+/// Lets the streams of a session be taken: whoever is called with the session knows of it before that.
+struct GiveStreams(Session);
+
+impl Drop for GiveStreams {
+    fn drop(&mut self) {
+        self.0.give_streams();
     }
 }
 
@@ -350,8 +369,6 @@ pub struct Candidate {
     hold: Arc<Hold>,
     load: Arc<AtomicUsize>,
     place: Option<Place>,
-    /// Until then it must be proven.
-    deadline: Instant,
 }
 
 /// Why a candidate was not installed.
@@ -416,8 +433,7 @@ impl Candidate {
     /// Dropping the future changes nothing.
     pub async fn proven(&self) -> Result<(), CloseReason> {
         let Some(session) = &self.session else { return Ok(()) };
-        let within = self.deadline.saturating_duration_since(Instant::now());
-        session.prove(within).await.map(drop)
+        session.proven().await.map(drop)
     }
 
     /// Waits for a free place, in the order of asking, and holds it. One that holds a place already has it at once.

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     deadline,
-    error::{AcceptError, CloseReason, GaveUp, GaveUpCause},
+    error::{AcceptError, GaveUp, GaveUpCause},
     sync::SessionId,
 };
 
@@ -176,15 +176,11 @@ impl<A: Accept> Connection<A> {
             debug!("handshake timed out");
             return Ok(());
         };
-        let mut candidate = self.installer.server(finished?);
-        match timeout_at(self.deadline, candidate.proven()).await {
-            Ok(Ok(())) => passed.cancel(),
-            Ok(Err(reason)) => {
+        let mut candidate = self.installer.server_by(self.deadline, finished?);
+        match candidate.proven().await {
+            Ok(()) => passed.cancel(),
+            Err(reason) => {
                 debug!(%reason, "candidate not proven");
-                return Ok(());
-            }
-            Err(_) => {
-                debug!(reason = %CloseReason::NotProven, "candidate not proven");
                 return Ok(());
             }
         }

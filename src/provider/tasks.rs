@@ -9,22 +9,28 @@ use std::{
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
 use tokio_util::{
-    sync::{CancellationToken, WaitForCancellationFutureOwned},
+    sync::CancellationToken,
     task::{TaskTracker, task_tracker::TrackedFuture},
 };
 use tracing::Instrument;
 
 use super::installer::Hold;
-use crate::{session::Session, sync::SessionId};
+use crate::{
+    config::Config,
+    session::{Inbound, Session},
+    sync::{Arrivals, SessionId},
+};
 
 /// The tasks of a manager: each is joined by its shutdown.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(crate) struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
     kill: CancellationToken,
     /// Every session that is driven: candidates, those in the slot, and those that drain. One for each driver's task.
     driven: Arc<Mutex<Vec<Driven>>>,
+    /// The streams of the peers, of every session.
+    arrivals: Arc<Arrivals<Inbound>>,
 }
 
 /// A session that is driven, and what it holds of its place.
@@ -51,6 +57,21 @@ impl Drop for Listed {
 }
 
 impl Tasks {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            tracker: TaskTracker::new(),
+            stop: CancellationToken::new(),
+            kill: CancellationToken::new(),
+            driven: Arc::default(),
+            arrivals: Arc::new(Arrivals::new(config.accept_backlog())),
+        }
+    }
+
+    /// The streams of the peers, of every session.
+    pub(crate) fn arrivals(&self) -> &Arc<Arrivals<Inbound>> {
+        &self.arrivals
+    }
+
     /// Runs a future until it is ready, or dropped because the time for that is over.
     pub(crate) fn spawn<F>(&self, future: F) -> JoinHandle<Option<F::Output>>
     where
@@ -98,10 +119,11 @@ impl Tasks {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks providers to end.
+    /// Asks providers to end. Whoever takes streams is given those that are there.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
         self.tracker.close();
+        self.arrivals.stop();
     }
 
     /// Whether providers are asked to end.
@@ -122,10 +144,5 @@ impl Tasks {
     /// Waits until providers are asked to end.
     pub(crate) async fn stopped(&self) {
         self.stop.cancelled().await;
-    }
-
-    /// As [`stopped`](Self::stopped).
-    pub(crate) fn stopped_owned(&self) -> WaitForCancellationFutureOwned {
-        self.stop.clone().cancelled_owned()
     }
 }

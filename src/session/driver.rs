@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     future::Future,
-    mem,
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
@@ -13,13 +12,13 @@ use std::{
 use futures_util::io::AsyncRead as _;
 use tokio::{
     sync::{mpsc, oneshot},
-    task::coop,
     time::{Instant, Sleep, sleep_until},
 };
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use super::{
-    ledger::{Entry, Place},
+    heartbeat::Verdict,
+    ledger::{Entry, Place, WINDOW},
     state::SessionState,
     stream::{Inbound, MuxStream, StreamCore, announce},
     turn::Turns,
@@ -29,19 +28,22 @@ use crate::{
     config::Config,
     deadline,
     error::CloseReason,
-    sync::{Ending, SessionEnd},
+    sync::{Ending, Lane, SessionEnd},
 };
 
 /// The crate's own limit on streams is put out of reach: the wire limits them, and the crate's limit ends the session.
 const CRATE_STREAMS: usize = if usize::BITS >= 64 { 1 << 20 } else { 1 << 12 };
-/// The window that a stream begins with.
-const WINDOW: usize = 256 << 10;
+/// Streams that a peer may leave unacknowledged: hashicorp's resets one more, and others wait for room as well.
+const MAX_UNACKNOWLEDGED: usize = 256;
 /// Payload of a Data frame. With its header it fits the 64 KiB that one segment of the kernel's TCP can have: a frame that
 /// is a little longer costs a segment of its own for the rest.
 const SPLIT_SEND: usize = (64 << 10) - 128;
 /// What is read and discarded of a stream that was dropped after its FIN.
 const LINGER_BYTES: usize = 1 << 20;
 const LINGER: Duration = Duration::from_secs(10);
+/// What has passed its time is given up only after a look at the socket that begins so much later: by then the timer and the
+/// socket have been asked anew, whatever kept this task or the whole process from it before.
+const LOOK: Duration = Duration::from_millis(1);
 /// What a session that closes keeps of its time for the last frames.
 const FINISH: Duration = Duration::from_secs(1);
 
@@ -51,14 +53,12 @@ pub(crate) enum Command {
     Open(Place, oneshot::Sender<MuxStream>),
     /// One for each call that waits.
     Ping(oneshot::Sender<Duration>),
-    /// Say when there is a sign of life. One for each candidate that looks for a place.
-    Probe(oneshot::Sender<()>),
+    /// Say whether there was no sign of life for so long. One for each candidate that looks for a place.
+    Probe(Duration, oneshot::Sender<bool>),
     /// A stream was dropped after its FIN, and the peer has not finished. One for each stream.
     Linger(yamux::Stream, Arc<Entry>),
     /// A stream was reset after its FIN. One for each stream.
     GiveUp(u32),
-    /// A stream was half-closed while somebody waits to open one.
-    Look,
     /// The session is in its place.
     Publish,
     /// Close in good order, within this time.
@@ -73,6 +73,14 @@ struct Linger {
     entry: Arc<Entry>,
     left: usize,
     until: Instant,
+}
+
+/// Somebody who waits for a sign of life.
+struct Probe {
+    /// How many there were before.
+    since: u64,
+    until: Instant,
+    silent: oneshot::Sender<bool>,
 }
 
 /// A session that closes.
@@ -107,7 +115,10 @@ impl<Io> Ending for Life<Io> {
     fn report(&mut self, _: &CloseReason) {
         let Some(machine) = self.machine.take() else { return };
         let entries = machine.wire.entries();
+        let (lane, published) = (machine.inbound.clone(), machine.published);
         drop(machine);
+        // What waits can still be taken: a stream that came whole is whole.
+        drop(lane.end(published));
         // A panic within the crate takes the crate's own list of whom to wake with it.
         for entry in entries {
             entry.wake();
@@ -141,7 +152,7 @@ where
         role: Role,
         session: Arc<SessionState>,
         config: &Config,
-        inbound: mpsc::Sender<Inbound>,
+        inbound: Lane<Inbound>,
         channel: (mpsc::WeakUnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
     ) -> Self {
         let machine = Machine::new(core, role, Arc::clone(&session), config, inbound, channel);
@@ -173,6 +184,7 @@ where
     }
 }
 
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 /// What the driver works on. Its drop reports the end to whatever hangs on the session.
 struct Machine<Io> {
     connection: yamux::Connection<Wire<Io>>,
@@ -181,16 +193,18 @@ struct Machine<Io> {
     commands: mpsc::UnboundedReceiver<Command>,
     /// For the streams that are handed out.
     handles: mpsc::WeakUnboundedSender<Command>,
-    inbound: mpsc::Sender<Inbound>,
-    accept_backlog: usize,
+    /// Where the streams of the peer wait, un-ACKed, for whoever takes them.
+    inbound: Lane<Inbound>,
+    /// From when on they wait there, in milliseconds since this moment, and how long they may.
+    begun: Instant,
+    accept_timeout: Duration,
+    /// Something may wait there.
+    inbound_waits: bool,
     published: bool,
-    /// Inbound streams that wait for the session to be published, un-ACKed.
-    unpublished: Vec<Inbound>,
     opens: VecDeque<(Place, oneshot::Sender<MuxStream>)>,
     pings: Vec<oneshot::Sender<Duration>>,
     pinging: bool,
-    /// Who waits for a sign of life, with how many there were before.
-    probes: Vec<(u64, oneshot::Sender<()>)>,
+    probes: Vec<Probe>,
     lingers: Vec<Linger>,
     drain: Option<Drain>,
     drain_timeout: Duration,
@@ -199,6 +213,9 @@ struct Machine<Io> {
     streams_left: u32,
     timer: Pin<Box<Sleep>>,
     timer_set: Option<Instant>,
+    /// Something has passed its time: when to look at the socket once more, and whether that is now.
+    look_at: Option<Instant>,
+    is_look: bool,
 }
 
 impl<Io> Machine<Io>
@@ -210,13 +227,13 @@ where
         role: Role,
         session: Arc<SessionState>,
         config: &Config,
-        inbound: mpsc::Sender<Inbound>,
+        inbound: Lane<Inbound>,
         (handles, commands): (mpsc::WeakUnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
     ) -> Self {
         let wire = Wire::new(core);
         let mut yamux_config = yamux::Config::default();
         yamux_config
-            .set_max_connection_receive_window(Some(CRATE_STREAMS * WINDOW + config.window_growth_budget()))
+            .set_max_connection_receive_window(Some(CRATE_STREAMS * WINDOW as usize + config.window_growth_budget()))
             .set_max_num_streams(CRATE_STREAMS)
             .set_split_send_size(SPLIT_SEND);
         let mode = match role {
@@ -230,9 +247,10 @@ where
             commands,
             handles,
             inbound,
-            accept_backlog: config.accept_backlog(),
+            begun: Instant::now(),
+            accept_timeout: config.accept_timeout(),
+            inbound_waits: false,
             published: false,
-            unpublished: Vec::new(),
             opens: VecDeque::new(),
             pings: Vec::new(),
             pinging: false,
@@ -244,11 +262,14 @@ where
             streams_left: config.streams_per_session(),
             timer: Box::pin(sleep_until(Instant::now())),
             timer_set: None,
+            look_at: None,
+            is_look: false,
         }
     }
 
     /// Does everything that can be done now. Ready with the reason when the session has ended.
     fn turn(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.poll_look(cx);
         loop {
             if let Some(reason) = self.take_commands(cx) {
                 return Poll::Ready(reason);
@@ -260,13 +281,11 @@ where
                 return Poll::Ready(drain.reason.clone());
             }
             let mut again = false;
-            // Without budget the socket may refuse itself to this turn.
-            let is_whole = coop::has_budget_remaining();
             if !self.is_sealed() {
                 match self.connection.poll_next_inbound(cx) {
                     Poll::Ready(Some(Ok(stream))) => {
                         again = true;
-                        self.take_inbound(stream, cx);
+                        self.take_inbound(stream);
                     }
                     Poll::Ready(None | Some(Err(_))) => {
                         // The peer may still learn why.
@@ -275,14 +294,15 @@ where
                     }
                     Poll::Pending => {}
                 }
-                again |= self.open_streams(cx);
             }
+            // It reads before it pauses, but for the word that it cannot go on.
+            again |= self.wire.core().unpause();
             self.poll_lingers(now, cx);
+            self.settle();
+            again |= !self.is_sealed() && self.open_streams(cx);
             self.poll_pings();
             if !again {
                 self.wire.core().flush_soon(cx);
-            }
-            if is_whole {
                 self.judge(now, cx);
             }
             if self.wire.core().failure().is_some() {
@@ -300,6 +320,12 @@ where
         }
     }
 
+    /// Makes places free that have ended on the wire. Not under its lock: others are woken.
+    fn settle(&self) {
+        let ended = self.wire.core().take_ended();
+        ended.settle(&self.inbound);
+    }
+
     /// Does what handles ask for. Gives the reason when that ends the session.
     fn take_commands(&mut self, cx: &mut Context<'_>) -> Option<CloseReason> {
         while let Poll::Ready(command) = self.commands.poll_recv(cx) {
@@ -308,13 +334,18 @@ where
                 Some(Command::Open(..)) if self.drain.is_some() => {}
                 Some(Command::Open(place, reply)) => self.opens.push_back((place, reply)),
                 Some(Command::Ping(reply)) => self.pings.push(reply),
-                Some(Command::Probe(reply)) => self.probes.push((self.wire.core().signs_of_life(), reply)),
+                Some(Command::Probe(within, silent)) => {
+                    let since = self.wire.core().signs_of_life();
+                    self.probes.push(Probe { since, until: deadline::after(Instant::now(), within), silent });
+                }
                 Some(Command::Linger(stream, entry)) => {
                     self.lingers.push(Linger { stream, entry, left: LINGER_BYTES, until: Instant::now() + LINGER });
                 }
                 Some(Command::GiveUp(id)) => self.wire.core().give_up(id),
-                Some(Command::Look) => {}
-                Some(Command::Publish) => self.publish(cx),
+                Some(Command::Publish) => {
+                    self.published = true;
+                    self.wire.core().publish();
+                }
                 Some(Command::Close(within)) => self.drain(CloseReason::Closed, within),
                 Some(Command::Abort(reason)) => return Some(reason),
                 None if !self.published => return Some(CloseReason::Aborted),
@@ -328,40 +359,91 @@ where
         None
     }
 
-    fn publish(&mut self, cx: &mut Context<'_>) {
-        self.published = true;
-        self.wire.core().publish();
-        for inbound in mem::take(&mut self.unpublished) {
-            self.deliver(inbound, cx);
+    /// Whether the timer of a look has fired. Before the socket is read: tokio asks the system about sockets before it fires
+    /// timers, so what this turn does not find there had not come when the timer fired.
+    fn poll_look(&mut self, cx: &mut Context<'_>) {
+        if self.timer_set.is_none() || self.timer.as_mut().poll(cx).is_pending() {
+            return;
+        }
+        let fired = self.timer_set.take();
+        if self.look_at.is_some() && self.look_at == fired {
+            self.look_at = None;
+            self.is_look = true;
+            self.wire.core().begin_look();
         }
     }
 
-    /// Asks the wire what the time means, once it has read and written what it can: a process that was stopped for a
-    /// while must not take the peer for dead whose bytes are waiting (G10).
+    /// Says what has passed its time, once the wire has read and written what it can (G10). A task that is woken late, by a
+    /// process that was stopped or a thread that was busy, sees a late clock and an old socket: what is overdue is given up
+    /// only in a look.
     fn judge(&mut self, now: Instant, cx: &mut Context<'_>) {
         let mut wire = self.wire.core();
-        if wire.judge(now) {
-            let _ = wire.poll_flush(cx);
+        let is_look = self.is_look && wire.has_looked();
+        let mut is_overdue = false;
+        match wire.judge(now) {
+            Verdict::Wait => {}
+            Verdict::Ping => drop(wire.poll_flush(cx)),
+            Verdict::Dead(reason) if is_look => wire.fail(reason),
+            Verdict::Dead(_) => is_overdue = true,
         }
+        drop(wire);
+        if self.probes.iter().any(|probe| now >= probe.until) {
+            if is_look {
+                for probe in self.probes.extract_if(.., |probe| now >= probe.until) {
+                    let _ = probe.silent.send(true);
+                }
+            } else {
+                is_overdue = true;
+            }
+        }
+        if self.accept_deadline().is_some_and(|deadline| now >= deadline) {
+            if is_look {
+                self.expire_inbound(now);
+            } else {
+                is_overdue = true;
+            }
+        }
+        if is_look {
+            self.is_look = false;
+        }
+        if is_overdue && self.is_look {
+            // The look is not over: what could not be asked in this turn is asked in the next.
+            cx.waker().wake_by_ref();
+        }
+        self.look_at = (is_overdue && !self.is_look).then(|| self.look_at.unwrap_or(now + LOOK));
     }
 
-    /// Takes a stream that the peer has opened. Past the limit it is dropped, and so reset.
-    fn take_inbound(&mut self, stream: yamux::Stream, cx: &mut Context<'_>) {
-        let Some(entry) = self.wire.core().entry(stream.id().val()) else { return };
-        let inbound = Inbound::new(stream, entry);
-        if self.published {
-            self.deliver(inbound, cx);
-        } else if self.unpublished.len() < self.accept_backlog {
-            self.unpublished.push(inbound);
-        }
+    /// Takes a stream that the peer has opened, and lets it wait, un-ACKed, for whoever takes it. Past the limit it is
+    /// dropped, and so reset (G16).
+    fn take_inbound(&mut self, stream: yamux::Stream) {
+        let id = stream.id().val();
+        let Some(entry) = self.wire.core().entry(id) else { return };
+        let inbound = Inbound::new(stream, entry, Arc::clone(&self.session), self.handles.clone());
+        self.inbound_waits = true;
+        drop(self.inbound.push(id, self.stamp(Instant::now()), inbound));
     }
 
-    /// Acknowledges an inbound stream and queues it; past the limit of the queue it is reset (G16).
-    fn deliver(&mut self, mut inbound: Inbound, cx: &mut Context<'_>) {
-        if let Ok(place) = self.inbound.try_reserve() {
-            inbound.acknowledge(cx);
-            place.send(inbound);
-            self.session.arrivals.notify_waiters();
+    /// A moment, as the lane of inbound streams knows it.
+    fn stamp(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.begun).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// When the inbound stream that has waited longest is to be reset.
+    fn accept_deadline(&mut self) -> Option<Instant> {
+        if !self.inbound_waits {
+            return None;
+        }
+        let oldest = self.inbound.oldest();
+        self.inbound_waits = oldest.is_some();
+        Some(deadline::after(self.begun + Duration::from_millis(oldest?), self.accept_timeout))
+    }
+
+    /// Resets the inbound streams that nobody has taken in time: a peer of hashicorp's would end the session for them.
+    fn expire_inbound(&mut self, now: Instant) {
+        let Some(until) = now.checked_sub(self.accept_timeout) else { return };
+        let expired = self.inbound.expire(self.stamp(until));
+        if !expired.is_empty() {
+            warn!(streams = expired.len(), after = ?self.accept_timeout, "streams of the peer were reset: nobody took them");
         }
     }
 
@@ -370,11 +452,11 @@ where
         let mut opened = false;
         // Whoever is gone by now opens nothing.
         self.opens.retain_mut(|(_, reply)| reply.poll_closed(cx).is_pending());
-        // Before the crate is asked: what changes after that is reported.
-        self.session.set_opens_wait(!self.opens.is_empty());
         while !self.opens.is_empty()
+            // The crate counts fewer: one that was finished still waits at the peer. It also looks at every stream to find
+            // that out, so it is not asked in vain. What the peer acknowledges is read in a turn, and then comes this.
+            && self.wire.core().unacknowledged() < MAX_UNACKNOWLEDGED
             && let Some(commands) = self.handles.upgrade()
-            // Pending behind 256 streams that the peer has not acknowledged. Only an ACK wakes, so ask in every turn.
             && let Poll::Ready(outcome) = self.connection.poll_new_outbound(cx)
         {
             // Out of ids, or at its end: the next turn finds the connection ended.
@@ -403,7 +485,10 @@ where
         self.lingers.retain_mut(|linger| {
             while linger.left > 0 {
                 match Pin::new(&mut linger.stream).poll_read(cx, &mut scratch) {
-                    Poll::Ready(Ok(n @ 1..)) => linger.left = linger.left.saturating_sub(n),
+                    Poll::Ready(Ok(n @ 1..)) => {
+                        linger.left = linger.left.saturating_sub(n);
+                        linger.entry.add_read(n);
+                    }
                     Poll::Ready(_) => return false,
                     Poll::Pending if now < linger.until => return true,
                     Poll::Pending => break,
@@ -434,10 +519,10 @@ where
             }
         }
         self.pings.retain(|reply| !reply.is_closed());
-        for (_, reply) in self.probes.extract_if(.., |(since, _)| *since < signs) {
-            let _ = reply.send(());
+        for probe in self.probes.extract_if(.., |probe| probe.since < signs) {
+            let _ = probe.silent.send(false);
         }
-        self.probes.retain(|(_, reply)| !reply.is_closed());
+        self.probes.retain(|probe| !probe.silent.is_closed());
         let asked = !self.pings.is_empty() || !self.probes.is_empty();
         if !self.pinging && asked {
             self.pinging = true;
@@ -493,10 +578,18 @@ where
 
     /// Sets the timer to the next deadline. Says whether it has already passed.
     fn arm_timer(&mut self, cx: &mut Context<'_>) -> bool {
-        let wire = self.wire.core().deadline();
+        let judged = match self.look_at {
+            Some(look_at) => Some(look_at),
+            None if self.is_look => None,
+            None => {
+                let probes = self.probes.iter().map(|probe| probe.until).min();
+                let accept = self.accept_deadline();
+                self.wire.core().deadline().into_iter().chain(probes).chain(accept).min()
+            }
+        };
         let lingers = self.lingers.iter().map(|linger| linger.until);
         let drain = self.drain.as_ref().map(|drain| if drain.finishing { drain.until } else { drain.streams_until });
-        let Some(next) = wire.into_iter().chain(drain).chain(lingers).min() else {
+        let Some(next) = judged.into_iter().chain(drain).chain(lingers).min() else {
             self.timer_set = None;
             return false;
         };
@@ -508,6 +601,8 @@ where
         let passed = self.timer.as_mut().poll(cx).is_ready();
         if passed {
             self.timer_set = None;
+            // Set for a moment that had passed, the timer has not asked anybody.
+            self.look_at = None;
         }
         passed
     }

@@ -8,9 +8,6 @@
 /// Bytes in a header.
 pub const HEADER_LEN: usize = 12;
 
-/// The largest body that the yamux crate takes.
-pub const MAX_BODY_LEN: u32 = 1 << 20;
-
 /// Flags of a header.
 pub mod flags {
     /// Opens a stream; asks, in a Ping.
@@ -58,9 +55,6 @@ pub enum HeaderError {
     /// The second byte is not known.
     #[error("a frame of unknown type {0}")]
     Kind(u8),
-    /// The body is larger than any peer may send.
-    #[error("a body of {0} bytes, where 1 MiB is the limit")]
-    TooLarge(u32),
 }
 
 impl Header {
@@ -122,16 +116,12 @@ impl Header {
             other => return Err(HeaderError::Kind(other)),
         };
         let [a, b, c, d, length @ ..] = rest;
-        let header = Self {
+        Ok(Self {
             kind,
             flags: u16::from_be_bytes([flags_high, flags_low]),
             stream_id: u32::from_be_bytes([a, b, c, d]),
             length: u32::from_be_bytes(length),
-        };
-        if header.body_len() > MAX_BODY_LEN {
-            return Err(HeaderError::TooLarge(header.length));
-        }
-        Ok(header)
+        })
     }
 }
 
@@ -150,8 +140,6 @@ mod tests {
     fn what_is_no_header_is_refused_with_its_reason() {
         assert_eq!(Header::decode(*b"GET / HTTP/1"), Err(HeaderError::Version(b'G')));
         assert_eq!(Header::decode([0, 9, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]), Err(HeaderError::Kind(9)));
-        let large = Header { kind: Kind::Data, flags: 0, stream_id: 1, length: (1 << 20) + 1 };
-        assert_eq!(Header::decode(large.encode()), Err(HeaderError::TooLarge((1 << 20) + 1)));
     }
 
     #[test]

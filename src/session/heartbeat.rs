@@ -30,6 +30,17 @@ enum Ping {
     Taken(Instant),
 }
 
+/// Whether silence counts.
+#[derive(Clone, Copy, Debug)]
+enum Phase {
+    /// Bytes are no proof: only at this moment is the session given up.
+    Proving(Instant),
+    /// It does.
+    Watching,
+    /// The session closes, which bounds it.
+    Closing,
+}
+
 /// The heartbeat of one session, and its check for stalled writes.
 #[derive(Debug)]
 pub struct Heartbeat {
@@ -39,12 +50,12 @@ pub struct Heartbeat {
     last_read: Instant,
     ping: Ping,
     write_pending_since: Option<Instant>,
-    started: bool,
+    phase: Phase,
 }
 
 impl Heartbeat {
-    /// Checks writes from now on, and the peer from [`start`](Self::start) on.
-    pub fn new(config: &Config, now: Instant) -> Self {
+    /// Checks writes from now on, and the peer from [`start`](Self::start) on, which is to come before `prove_by`.
+    pub fn new(config: &Config, now: Instant, prove_by: Instant) -> Self {
         Self {
             idle: config.heartbeat_idle(),
             timeout: config.heartbeat_timeout(),
@@ -52,19 +63,19 @@ impl Heartbeat {
             last_read: now,
             ping: Ping::None,
             write_pending_since: None,
-            started: false,
+            phase: Phase::Proving(prove_by),
         }
     }
 
     /// The session is proven: from now on silence counts.
     pub fn start(&mut self, now: Instant) {
-        self.started = true;
+        self.phase = Phase::Watching;
         self.last_read = now;
     }
 
     /// The session closes: what still comes is discarded, and its silence is bounded by the closing.
     pub fn stop(&mut self) {
-        self.started = false;
+        self.phase = Phase::Closing;
     }
 
     /// Bytes came from the socket. Any byte restarts both clocks of reading.
@@ -99,14 +110,16 @@ impl Heartbeat {
         self.write_pending_since = None;
     }
 
-    /// Judges the session.
+    /// Judges the session by what was reported. Whoever reports must have looked at the socket after `now`'s deadline
+    /// passed, or a peer is taken for dead whose bytes are waiting.
     pub fn judge(&self, now: Instant) -> Verdict {
         if self.write_pending_since.is_some_and(|since| now >= after(since, self.write_timeout)) {
             return Verdict::Dead(CloseReason::WriteStalled);
         }
         match self.read_deadline() {
-            Some(deadline) if now >= deadline => match self.ping {
-                Ping::None => Verdict::Ping,
+            Some(deadline) if now >= deadline => match (self.phase, self.ping) {
+                (Phase::Proving(_), _) => Verdict::Dead(CloseReason::NotProven),
+                (_, Ping::None) => Verdict::Ping,
                 _ => Verdict::Dead(CloseReason::HeartbeatTimeout),
             },
             _ => Verdict::Wait,
@@ -123,13 +136,11 @@ impl Heartbeat {
     }
 
     fn read_deadline(&self) -> Option<Instant> {
-        if !self.started {
-            return None;
-        }
-        match self.ping {
-            Ping::None => Some(after(self.last_read, self.idle)),
-            Ping::Queued => None,
-            Ping::Taken(at) => Some(after(at.max(self.last_read), self.timeout)),
+        match (self.phase, self.ping) {
+            (Phase::Proving(until), _) => Some(until),
+            (Phase::Closing, _) | (_, Ping::Queued) => None,
+            (_, Ping::None) => Some(after(self.last_read, self.idle)),
+            (_, Ping::Taken(at)) => Some(after(at.max(self.last_read), self.timeout)),
         }
     }
 }

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
     },
 };
@@ -15,7 +15,18 @@ use std::{
 use futures_util::task::AtomicWaker;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::frame::{Header, Kind, flags};
+use super::{
+    frame::{Header, Kind, flags},
+    stream::Inbound,
+    unread::{MAX_UNREAD_FRAMES, Unread, max_unread_frames},
+};
+use crate::{
+    config::Config,
+    sync::{Lane, Over},
+};
+
+/// The window that a stream begins with, each way.
+pub(crate) const WINDOW: u32 = 256 << 10;
 
 /// The peer's FIN was handed over.
 const FIN_IN: u8 = 1;
@@ -25,12 +36,10 @@ const RST_IN: u8 = 2;
 const GONE: u8 = 4;
 /// The user's FIN stands in the queue.
 const FIN_QUEUED: u8 = 8;
-/// The peer has sent too many frames that nobody reads.
+/// The peer has sent too many frames that nobody reads: we have reset the stream, and dropped what it holds.
 const FLOODED: u8 = 16;
-
-/// Data frames that a stream may hold unread. The window bounds their bytes, and this what the memory for each frame
-/// adds to them: some 4 MiB, where a peer sends a byte in each. One more resets the stream.
-pub(crate) const MAX_UNREAD_FRAMES: u32 = 1 << 16;
+/// The peer's RST came before its ACK: nobody there was given the stream.
+const REFUSED: u8 = 32;
 
 /// What wire and handle know of one stream.
 #[derive(Debug, Default)]
@@ -39,12 +48,18 @@ pub(crate) struct Entry {
     carried: AtomicU64,
     /// How much of it the user has read.
     read: AtomicU64,
+    /// The crate's end of it. None before the crate has made it, and once it was reset on this side.
+    inner: Mutex<Option<yamux::Stream>>,
     /// Who waits for bytes, and who for credit. The crate wakes them, but not when it is lost to a panic.
     pub(crate) reader: AtomicWaker,
     pub(crate) writer: AtomicWaker,
 }
 
 impl Entry {
+    pub(crate) fn inner(&self) -> MutexGuard<'_, Option<yamux::Stream>> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Whether the peer's FIN was handed over, and the bytes that its Data frames carried before it.
     pub(crate) fn finished_at(&self) -> Option<u64> {
         self.is(FIN_IN).then(|| self.carried.load(Ordering::Acquire))
@@ -54,13 +69,25 @@ impl Entry {
         self.is(RST_IN)
     }
 
+    /// Whether the peer has reset it before it was given to anybody.
+    pub(crate) fn is_refused(&self) -> bool {
+        self.is(REFUSED)
+    }
+
     pub(crate) fn is_flooded(&self) -> bool {
         self.is(FLOODED)
     }
 
-    /// The user has read so many bytes by now.
-    pub(crate) fn set_read(&self, bytes: u64) {
-        self.read.store(bytes, Ordering::Relaxed);
+    /// So many more bytes of it were read.
+    pub(crate) fn add_read(&self, bytes: usize) {
+        // One task reads.
+        let read = self.read.load(Ordering::Relaxed) + bytes as u64;
+        self.read.store(read, Ordering::Relaxed);
+    }
+
+    /// How many bytes of it were read.
+    pub(crate) fn read(&self) -> u64 {
+        self.read.load(Ordering::Relaxed)
     }
 
     pub(crate) fn is_gone(&self) -> bool {
@@ -79,7 +106,14 @@ impl Entry {
         self.set(FIN_QUEUED);
     }
 
-    /// Wakes whoever waits. The session must be closed, and the crate gone.
+    /// Drops what the crate has of a flooded stream, read or not, and tells whoever waits for it.
+    pub(crate) fn drop_flooded(&self) {
+        let inner = self.inner().take();
+        drop(inner);
+        self.wake();
+    }
+
+    /// Wakes whoever waits. The crate's end of the stream must be gone.
     pub(crate) fn wake(&self) {
         self.reader.wake();
         self.writer.wake();
@@ -125,13 +159,35 @@ struct Record {
     outbound: bool,
     /// Our SYN has gone out, or the peer's has come in.
     announced: bool,
+    /// Whoever did not open it has acknowledged it.
+    acknowledged: bool,
     fin_out: bool,
     /// An RST goes out right after our FIN.
     reset_after_fin: bool,
-    /// Data frames since the user had last read everything.
-    unread_frames: u32,
+    /// How many bytes the peer may send, all together, and how many it has begun to send.
+    granted: u64,
+    begun: u64,
+    unread: Unread,
     _permit: Option<OwnedSemaphorePermit>,
     _load: LoadGuard,
+}
+
+impl Record {
+    fn new(outbound: bool, permit: Option<OwnedSemaphorePermit>, load: LoadGuard) -> Self {
+        Self {
+            entry: Arc::default(),
+            outbound,
+            announced: !outbound,
+            acknowledged: false,
+            fin_out: false,
+            reset_after_fin: false,
+            granted: WINDOW.into(),
+            begun: 0,
+            unread: Unread::default(),
+            _permit: permit,
+            _load: load,
+        }
+    }
 }
 
 /// What to do with a frame.
@@ -145,26 +201,76 @@ pub(crate) enum Ruling {
     PassThenReset,
     /// Take it, body and all, and say nothing.
     Drop,
-    /// Drop it, and answer with an RST.
-    Refuse,
-    /// Let an RST take its place, and answer with one.
-    Flood,
+    /// Drop it, and answer with this RST.
+    Refuse(Header),
 }
 
 /// The records of one session.
 #[derive(Debug)]
 pub(crate) struct Ledger {
     records: BTreeMap<u32, Record>,
-    inbound: u32,
-    max_inbound: u32,
+    /// Inbound streams that we have not acknowledged, and how many there may be. Those that were acknowledged are limited
+    /// where they are taken.
+    unacknowledged_in: usize,
+    accept_backlog: usize,
+    /// Streams of ours that the peer has not acknowledged.
+    unacknowledged_out: usize,
+    /// Where inbound streams wait to be taken.
+    lane: Lane<Inbound>,
     load: Arc<AtomicUsize>,
     /// A draining session refuses every new stream.
     refuse_all: bool,
+    /// Frames that are unread, in all streams whose handles are there, and from how many on that is too much.
+    unread: u32,
+    max_unread: u32,
+    /// When `unread` is too much only because some were read meanwhile: so many frames on, it is looked at again.
+    look_at: u32,
+    /// Streams that have ended on the wire, with frames that their handles have not read.
+    left: Vec<(Weak<Entry>, Unread)>,
+    /// Streams that were reset for their unread frames, and hold them still.
+    flooded: Vec<Arc<Entry>>,
+    /// Records that have ended. Their drop wakes others, which is not for here.
+    ended: Vec<Record>,
+}
+
+/// What has ended on the wire, to be dropped outside its lock (G7).
+#[must_use = "its drop wakes others"]
+pub(crate) struct Ended {
+    records: Vec<Record>,
+    flooded: Vec<Arc<Entry>>,
+}
+
+impl Ended {
+    /// Makes the places of the streams free, and drops what flooded ones hold.
+    pub(crate) fn settle(self, lane: &Lane<Inbound>) {
+        let Self { records, flooded } = self;
+        if !records.is_empty() {
+            drop(records);
+            lane.wake();
+        }
+        for entry in flooded {
+            entry.drop_flooded();
+        }
+    }
 }
 
 impl Ledger {
-    pub(crate) fn new(max_inbound: u32, load: Arc<AtomicUsize>) -> Self {
-        Self { records: BTreeMap::new(), inbound: 0, max_inbound, load, refuse_all: false }
+    pub(crate) fn new(config: &Config, lane: Lane<Inbound>, load: Arc<AtomicUsize>) -> Self {
+        Self {
+            records: BTreeMap::new(),
+            unacknowledged_in: 0,
+            accept_backlog: config.accept_backlog(),
+            unacknowledged_out: 0,
+            lane,
+            load,
+            refuse_all: false,
+            unread: 0,
+            max_unread: max_unread_frames(config.max_streams()),
+            look_at: 0,
+            left: Vec::new(),
+            flooded: Vec::new(),
+            ended: Vec::new(),
+        }
     }
 
     pub(crate) fn refuse_all(&mut self) {
@@ -185,11 +291,19 @@ impl Ledger {
         self.records.values().all(|record| record.announced)
     }
 
-    /// Closes every record, and gives the ids of those that the peer knows.
-    pub(crate) fn close_all(&mut self) -> impl Iterator<Item = u32> + use<> {
-        self.inbound = 0;
+    /// How many streams of ours the peer has not acknowledged: those that we have finished sending on as well, since they
+    /// wait at the peer all the same.
+    pub(crate) fn unacknowledged(&self) -> usize {
+        self.unacknowledged_out
+    }
+
+    /// Closes every record, and gives the RST of each that the peer knows.
+    pub(crate) fn close_all(&mut self) -> Vec<Header> {
+        // Whoever has not taken his stream by now never will, so that a peer may believe what it is told.
+        drop(self.lane.close());
         let records = std::mem::take(&mut self.records);
-        records.into_iter().filter(|(_, record)| record.announced).map(|(id, _)| id)
+        let known = records.iter().filter(|(_, record)| record.announced);
+        known.map(|(id, record)| self.reset(*id, record)).collect()
     }
 
     pub(crate) fn entry(&self, id: u32) -> Option<Arc<Entry>> {
@@ -198,44 +312,33 @@ impl Ledger {
 
     /// Opens a record for a stream of ours, before anything of it is sent.
     pub(crate) fn open(&mut self, id: u32, place: Place) -> Arc<Entry> {
-        let entry = Arc::new(Entry::default());
-        let record = Record {
-            entry: Arc::clone(&entry),
-            outbound: true,
-            announced: false,
-            fin_out: false,
-            reset_after_fin: false,
-            unread_frames: 0,
-            _permit: Some(place.permit),
-            _load: place.load,
-        };
+        let record = Record::new(true, Some(place.permit), place.load);
+        let entry = Arc::clone(&record.entry);
         self.records.insert(id, record);
+        self.unacknowledged_out += 1;
         entry
+    }
+
+    /// How many bytes the peer may still send on a stream. None for one whose frames go nowhere.
+    pub(crate) fn credit(&self, id: u32) -> Option<u64> {
+        let record = self.records.get(&id).filter(|record| !record.entry.is(FIN_IN))?;
+        Some(record.granted.saturating_sub(record.begun))
     }
 
     /// Rules on a frame of a stream that came in, from its header.
     pub(crate) fn rule_in(&mut self, header: &Header) -> Ruling {
         let id = header.stream_id;
-        let known = self.records.get_mut(&id);
-        if header.has(flags::SYN) && !header.has(flags::RST) && known.is_none() {
-            if self.refuse_all || self.inbound >= self.max_inbound {
-                return Ruling::Refuse;
+        if header.has(flags::SYN) && !header.has(flags::RST) && !self.records.contains_key(&id) {
+            if self.refuse_all || self.unacknowledged_in >= self.accept_backlog {
+                return Ruling::Refuse(Header::reset(id));
             }
-            self.inbound += 1;
-            let record = Record {
-                entry: Arc::default(),
-                outbound: false,
-                announced: true,
-                fin_out: false,
-                reset_after_fin: false,
-                unread_frames: u32::from(header.body_len() > 0),
-                _permit: None,
-                _load: LoadGuard::new(&self.load),
-            };
+            self.unacknowledged_in += 1;
+            let mut record = Record::new(false, None, LoadGuard::new(&self.load));
+            record.begun = header.body_len().into();
             self.records.insert(id, record);
             return Ruling::Pass;
         }
-        let Some(record) = known else { return Ruling::Drop };
+        let Some(record) = self.records.get_mut(&id) else { return Ruling::Drop };
         // What follows a FIN would be handed to the reader by the crate. Credit and RST still count.
         if header.kind != Kind::Data || header.has(flags::RST) {
             return Ruling::Pass;
@@ -246,28 +349,106 @@ impl Ledger {
         if header.body_len() == 0 {
             return Ruling::Pass;
         }
-        let carried = record.entry.carried.load(Ordering::Relaxed);
-        if record.entry.read.load(Ordering::Relaxed) == carried {
-            record.unread_frames = 0;
+        self.unread -= record.unread.settle(record.entry.read());
+        if record.unread.frames() >= MAX_UNREAD_FRAMES {
+            return Ruling::Refuse(self.flood(id));
         }
-        record.unread_frames += 1;
-        if record.unread_frames > MAX_UNREAD_FRAMES {
-            record.entry.set(FLOODED);
-            return Ruling::Flood;
-        }
+        record.begun += u64::from(header.body_len());
         Ruling::Pass
     }
 
-    /// Books a frame that [`rule_in`](Self::rule_in) passed. Called before the crate is given its last byte.
-    pub(crate) fn book_in(&mut self, header: &Header) {
-        let Some(record) = self.records.get(&header.stream_id) else { return };
+    /// Where the streams of the session hold more unread frames than they may, the one that holds most is given up.
+    /// Returns its RST, if the peer needs to be told.
+    pub(crate) fn relieve(&mut self) -> Option<Header> {
+        if self.unread < self.max_unread.max(self.look_at) {
+            return None;
+        }
+        self.unread = 0;
+        for record in self.records.values_mut() {
+            record.unread.settle(record.entry.read());
+            self.unread += record.unread.frames();
+        }
+        self.left.retain_mut(|(entry, unread)| {
+            let read = entry.upgrade().map_or(u64::MAX, |entry| entry.read());
+            unread.settle(read);
+            self.unread += unread.frames();
+            unread.frames() > 0
+        });
+        if self.unread < self.max_unread {
+            self.look_at = self.unread + self.max_unread / 16;
+            return None;
+        }
+        self.look_at = 0;
+        let open = self.records.iter().max_by_key(|(_, record)| record.unread.frames());
+        let open = open.map(|(id, record)| (*id, record.unread.frames()));
+        let left = (0..self.left.len()).max_by_key(|index| self.left[*index].1.frames());
+        match (open, left) {
+            (open, Some(left)) if open.is_none_or(|(_, frames)| frames < self.left[left].1.frames()) => {
+                let (entry, unread) = self.left.swap_remove(left);
+                self.unread -= unread.frames();
+                if let Some(entry) = entry.upgrade() {
+                    entry.set(FLOODED);
+                    self.flooded.push(entry);
+                }
+                None
+            }
+            (Some((id, _)), _) => Some(self.flood(id)),
+            (None, _) => None,
+        }
+    }
+
+    /// Gives up a stream that holds too many unread frames. Its reader is told, once it holds them no more.
+    fn flood(&mut self, id: u32) -> Header {
+        let Some(record) = self.records.remove(&id) else { return Header::reset(id) };
+        record.entry.set(FLOODED);
+        self.flooded.push(Arc::clone(&record.entry));
+        let reset = self.reset(id, &record);
+        self.removed(id, record);
+        reset
+    }
+
+    /// The RST of a stream whose record ends with it. If the stream was taken, and our word of it is still on the way, the
+    /// RST says so too: what was reset without having been acknowledged may be repeated by its opener.
+    fn reset(&self, id: u32, record: &Record) -> Header {
+        let reset = Header::reset(id);
+        if record.outbound || record.acknowledged {
+            return reset;
+        }
+        match self.lane.over(id, false) {
+            Over::Taken => Header { flags: reset.flags | flags::ACK, ..reset },
+            Over::Withdrawn(_) | Over::Kept | Over::Unknown => reset,
+        }
+    }
+
+    /// What has ended since the last call.
+    pub(crate) fn take_ended(&mut self) -> Ended {
+        Ended { records: std::mem::take(&mut self.ended), flooded: std::mem::take(&mut self.flooded) }
+    }
+
+    /// Books a frame that [`rule_in`](Self::rule_in) passed, or a part of it. Called before the crate is given its last
+    /// byte. Only of some peers is it known when they acknowledge.
+    pub(crate) fn book_in(&mut self, header: &Header, peer_acknowledges: bool) {
+        let Some(record) = self.records.get_mut(&header.stream_id) else { return };
+        // Whoever answers has taken it: hashicorp's never acknowledges a stream that was finished before it was taken.
+        let acknowledges = header.has(flags::ACK) || !header.has(flags::RST);
+        if acknowledges && record.outbound && !std::mem::replace(&mut record.acknowledged, true) {
+            self.unacknowledged_out -= 1;
+        }
         let entry = &record.entry;
         if header.has(flags::RST) {
+            if record.outbound && !record.acknowledged && peer_acknowledges {
+                entry.set(REFUSED);
+            }
             entry.set(RST_IN);
             self.remove(header.stream_id);
             return;
         }
-        entry.carried.fetch_add(u64::from(header.body_len()), Ordering::AcqRel);
+        let body = header.body_len();
+        if body > 0 {
+            let before = entry.carried.fetch_add(body.into(), Ordering::AcqRel);
+            record.unread.push(before + u64::from(body));
+            self.unread += 1;
+        }
         if header.has(flags::FIN) {
             entry.set(FIN_IN);
             if record.fin_out {
@@ -276,13 +457,24 @@ impl Ledger {
         }
     }
 
+    /// Whether a frame of this stream still goes anywhere.
+    pub(crate) fn is_open(&self, id: u32) -> bool {
+        self.records.contains_key(&id)
+    }
+
     /// Rules on a frame of a stream that the crate sends, and books it.
     pub(crate) fn pass_out(&mut self, header: &Header) -> Ruling {
         let Some(record) = self.records.get_mut(&header.stream_id) else { return Ruling::Drop };
         record.announced = true;
+        if header.has(flags::ACK) && !record.outbound && !std::mem::replace(&mut record.acknowledged, true) {
+            self.unacknowledged_in -= 1;
+        }
         if header.has(flags::RST) {
             self.remove(header.stream_id);
             return Ruling::Pass;
+        }
+        if header.kind == Kind::WindowUpdate {
+            record.granted += u64::from(header.length);
         }
         if !header.has(flags::FIN) {
             return Ruling::Pass;
@@ -320,10 +512,43 @@ impl Ledger {
     }
 
     fn remove(&mut self, id: u32) {
-        if let Some(record) = self.records.remove(&id)
-            && !record.outbound
-        {
-            self.inbound -= 1;
+        if let Some(record) = self.records.remove(&id) {
+            self.removed(id, record);
         }
+    }
+
+    fn removed(&mut self, id: u32, mut record: Record) {
+        match (record.outbound, record.acknowledged) {
+            (true, false) => self.unacknowledged_out -= 1,
+            (false, false) => self.unacknowledged_in -= 1,
+            (_, true) => {}
+        }
+        if !record.outbound {
+            // One that came whole can still be taken. One that its opener has reset before that is of no use to anybody.
+            drop(self.lane.over(id, record.entry.is(FIN_IN)));
+        }
+        self.unread -= record.unread.settle(record.entry.read());
+        let frames = record.unread.frames();
+        if frames > 0 && !record.entry.is_flooded() && Arc::strong_count(&record.entry) > 1 {
+            self.leave(&record.entry, std::mem::take(&mut record.unread));
+        } else {
+            self.unread -= frames;
+        }
+        self.ended.push(record);
+    }
+
+    /// Counts the frames that the handle of a stream still holds, as long as the handle is there.
+    fn leave(&mut self, entry: &Arc<Entry>, unread: Unread) {
+        if self.left.len() == self.left.capacity() {
+            self.left.retain(|(entry, unread)| {
+                let is_held = entry.strong_count() > 0;
+                if !is_held {
+                    self.unread -= unread.frames();
+                }
+                is_held
+            });
+            self.left.reserve(self.left.len() + 16);
+        }
+        self.left.push((Arc::downgrade(entry), unread));
     }
 }

@@ -14,35 +14,33 @@ mod ledger;
 mod state;
 mod stream;
 mod turn;
+mod unread;
 pub(crate) mod wire;
 
-use std::{
-    net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tracing::{Instrument, debug, info_span};
 
 pub(crate) use self::state::Identity;
+pub(crate) use self::stream::Inbound;
 pub use self::stream::{BlockingStream, MuxStream, ReadHalf, WriteHalf};
 use self::{
     driver::{Command, Driver},
     ledger::{LoadGuard, Place},
     state::SessionState,
-    stream::Inbound,
     wire::{Role, WireCore},
 };
 use crate::{
     blocking,
     config::Config,
+    deadline,
     error::{CloseReason, OpenError},
-    sync::SessionId,
+    sync::{Lane, LaneLimits, SessionId},
 };
 
 /// One yamux session over one connection. Cheap to clone; clones speak of the same session.
@@ -78,7 +76,7 @@ pub struct Session(Arc<Handle>);
 struct Handle {
     state: Arc<SessionState>,
     commands: mpsc::UnboundedSender<Command>,
-    inbound: Mutex<mpsc::Receiver<Inbound>>,
+    inbound: Lane<Inbound>,
     open_timeout: Duration,
     drain_timeout: Duration,
 }
@@ -122,14 +120,16 @@ impl Session {
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let (session, driver) = Self::launch(io, role, false, (None, None), Identity::alone(), config);
+        let prove_by = deadline::after(Instant::now(), config.handshake_timeout());
+        let (session, driver) = Self::launch(io, role, false, (None, None), prove_by, Identity::alone(config), config);
         tokio::spawn(driver);
-        session.prove(config.handshake_timeout()).await?;
+        session.proven().await?;
         session.publish();
+        session.give_streams();
         Ok(session)
     }
 
-    /// Makes a session, and the task that drives it.
+    /// Makes a session, and the task that drives it. Without a round trip on it by `prove_by` it ends.
     ///
     /// With `withhold`, the peer's pings are not answered before [`publish`](Self::publish): an evermux peer publishes
     /// nothing until then (G14).
@@ -138,45 +138,46 @@ impl Session {
         role: Role,
         withhold: bool,
         addresses: (Option<SocketAddr>, Option<SocketAddr>),
+        prove_by: Instant,
         identity: Identity,
         config: &Config,
     ) -> (Self, impl Future<Output = ()> + Send + use<Io>)
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let id = identity.id;
-        let core = WireCore::new(io, role, withhold, config, Arc::clone(&identity.load));
-        let state = Arc::new(SessionState::new(identity, addresses, config.max_streams()));
+        let Identity { id, clear, load, arrivals } = identity;
+        // The peer's brake is at 256 that were not taken, and is not ours.
+        let lane = arrivals.lane(LaneLimits { waiting: config.accept_backlog(), taken: config.max_streams() as usize });
+        let core = WireCore::new(io, role, withhold, prove_by, config, lane.clone(), Arc::clone(&load));
+        let state = Arc::new(SessionState::new((id, clear, load), addresses, config.max_streams()));
         let (commands, receiver) = mpsc::unbounded_channel();
-        let (inbound_sender, inbound) = mpsc::channel(config.accept_backlog());
         let channel = (commands.downgrade(), receiver);
-        let driver = Driver::new(core, role, Arc::clone(&state), config, inbound_sender, channel);
+        let driver = Driver::new(core, role, Arc::clone(&state), config, lane.clone(), channel);
         let span = info_span!("session", %id, peer = addresses.1.map(tracing::field::display));
         let handle = Handle {
             state,
             commands,
-            inbound: Mutex::new(inbound),
+            inbound: lane,
             open_timeout: config.open_timeout(),
             drain_timeout: config.drain_timeout(),
         };
         (Self(Arc::new(handle)), driver.instrument(span))
     }
 
-    /// Waits for the round trip that proves the session (G15); without one it is ended.
-    pub(crate) async fn prove(&self, within: Duration) -> Result<Duration, CloseReason> {
-        match timeout(within, self.0.state.proven()).await {
-            Ok(proven) => proven,
-            Err(_) => {
-                self.end(CloseReason::NotProven);
-                Err(CloseReason::NotProven)
-            }
-        }
+    /// Waits for the round trip that proves the session (G15), or for its end without one.
+    pub(crate) async fn proven(&self) -> Result<Duration, CloseReason> {
+        self.0.state.proven().await
     }
 
-    /// The session is where callers find it: it answers pings, and takes and acknowledges streams.
+    /// The session is where callers find it: it answers pings.
     pub(crate) fn publish(&self) {
         debug!(id = %self.id(), "session published");
         self.command(Command::Publish);
+    }
+
+    /// Whoever is to know of the session does: the streams of its peer can be taken.
+    pub(crate) fn give_streams(&self) {
+        self.0.inbound.show();
     }
 
     /// Waits until the session is out of its slot: it is closed, or no longer takes new streams.
@@ -186,8 +187,12 @@ impl Session {
 
     /// Opens a stream. The peer is told at once.
     ///
-    /// Waits for a place when [`Config::max_streams`] are open, and when the peer has not acknowledged 256 streams, at
-    /// most [`Config::open_timeout`]. Places are given in the order of asking.
+    /// Waits for a place when [`Config::max_streams`] are open, and while the peer has 256 streams that it has not
+    /// acknowledged, whether or not they are finished; at most [`Config::open_timeout`]. Places are given in the order of
+    /// asking.
+    ///
+    /// That it is open does not mean that the peer has taken it. Where the peer resets it before that, its calls fail with
+    /// [`StreamError::Refused`](crate::StreamError::Refused), and it is safe to repeat.
     ///
     /// # Errors
     ///
@@ -222,7 +227,10 @@ impl Session {
         stream.await.map_err(|_| state.open_error())
     }
 
-    /// Takes the next stream that the peer has opened.
+    /// Takes the next stream that the peer has opened, and tells the peer so.
+    ///
+    /// Waits for one; and while [`Config::max_streams`] that were taken are open. A stream that nobody takes within
+    /// [`Config::accept_timeout`] is reset.
     ///
     /// # Errors
     ///
@@ -232,29 +240,13 @@ impl Session {
     ///
     /// Dropping the future takes no stream.
     pub async fn accept_stream(&self) -> Result<MuxStream, CloseReason> {
-        let state = &self.0.state;
-        loop {
-            // Both before the look: what comes after it is noticed.
-            let arrived = state.arrivals.notified();
-            let reason = state.close_reason();
-            if let Some(stream) = self.take_inbound() {
+        let mut taker = self.0.inbound.taker();
+        while let Some(inbound) = poll_fn(|cx| taker.poll_take(cx)).await {
+            if let Some(stream) = inbound.accept() {
                 return Ok(stream);
             }
-            if let Some(reason) = reason {
-                return Err(reason);
-            }
-            tokio::select! {
-                biased;
-                _ = state.closed() => {}
-                () = arrived => {}
-            }
         }
-    }
-
-    /// Takes an inbound stream, if one is there.
-    pub(crate) fn take_inbound(&self) -> Option<MuxStream> {
-        let next = self.0.inbound.lock().unwrap_or_else(PoisonError::into_inner).try_recv().ok()?;
-        next.accept(Arc::clone(&self.0.state), self.0.commands.clone())
+        Err(self.closed().await)
     }
 
     /// [`accept_stream`](Self::accept_stream) for threads.
@@ -290,13 +282,13 @@ impl Session {
         }
     }
 
-    /// Asks the peer for a sign of life, and waits for one from now on, or for the end of the session: a byte of any kind,
-    /// or room for bytes of ours where there was none.
-    pub(crate) async fn heard(&self) {
-        let (reply, heard) = oneshot::channel();
-        self.command(Command::Probe(reply));
+    /// Asks the peer for a sign of life, and waits for one from now on: a byte of any kind, or room for bytes of ours where
+    /// there was none. Says whether it gave none in this time. A session that ends meanwhile is not silent.
+    pub(crate) async fn is_silent(&self, within: Duration) -> bool {
+        let (reply, silent) = oneshot::channel();
+        self.command(Command::Probe(within, reply));
         // Refused by a session that has ended.
-        let _ = heard.await;
+        silent.await.unwrap_or(false)
     }
 
     /// Waits for the end of the session, and gives its reason.

@@ -2,19 +2,18 @@
 
 use std::{
     net::SocketAddr,
-    sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
-    },
+    sync::{Arc, OnceLock, atomic::AtomicUsize},
     time::Duration,
 };
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::sync::Semaphore;
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
+use super::stream::Inbound;
 use crate::{
+    config::Config,
     error::{CloseReason, OpenError},
-    sync::SessionId,
+    sync::{Arrivals, SessionId},
 };
 
 /// Takes the session out of its slot. It must not wait.
@@ -25,13 +24,15 @@ pub(crate) struct Identity {
     pub(crate) id: SessionId,
     pub(crate) clear: ClearHook,
     pub(crate) load: Arc<AtomicUsize>,
-    pub(crate) arrivals: Arc<Notify>,
+    /// Where the streams of its peer wait.
+    pub(crate) arrivals: Arc<Arrivals<Inbound>>,
 }
 
 impl Identity {
     /// Of a session that belongs to no manager.
-    pub(crate) fn alone() -> Self {
-        Self { id: SessionId::ALONE, clear: Box::new(|| ()), load: Arc::default(), arrivals: Arc::default() }
+    pub(crate) fn alone(config: &Config) -> Self {
+        let arrivals = Arc::new(Arrivals::new(config.accept_backlog()));
+        Self { id: SessionId::ALONE, clear: Box::new(|| ()), load: Arc::default(), arrivals }
     }
 }
 
@@ -75,10 +76,6 @@ pub(crate) struct SessionState {
     pub(crate) load: Arc<AtomicUsize>,
     /// Places for outbound streams.
     pub(crate) permits: Arc<Semaphore>,
-    /// Notified when an inbound stream can be taken: on any session of the manager.
-    pub(crate) arrivals: Arc<Notify>,
-    /// Whether somebody may wait for the peer to acknowledge streams.
-    opens_wait: AtomicBool,
     clear: ClearHook,
     retired: CancellationToken,
     proven: Told<Duration>,
@@ -87,20 +84,16 @@ pub(crate) struct SessionState {
 
 impl SessionState {
     pub(crate) fn new(
-        identity: Identity,
-        addresses: (Option<SocketAddr>, Option<SocketAddr>),
+        (id, clear, load): (SessionId, ClearHook, Arc<AtomicUsize>),
+        (local, peer): (Option<SocketAddr>, Option<SocketAddr>),
         max_streams: u32,
     ) -> Self {
-        let Identity { id, clear, load, arrivals } = identity;
-        let (local, peer) = addresses;
         Self {
             id,
             local,
             peer,
             load,
             permits: Arc::new(Semaphore::new(max_streams as usize)),
-            arrivals,
-            opens_wait: AtomicBool::new(false),
             clear,
             retired: CancellationToken::new(),
             proven: Told::new(),
@@ -118,14 +111,6 @@ impl SessionState {
     /// Waits until the session is out of its slot.
     pub(crate) async fn retired(&self) {
         self.retired.cancelled().await;
-    }
-
-    pub(crate) fn set_opens_wait(&self, wait: bool) {
-        self.opens_wait.store(wait, Ordering::SeqCst);
-    }
-
-    pub(crate) fn opens_wait(&self) -> bool {
-        self.opens_wait.load(Ordering::SeqCst)
     }
 
     pub(crate) fn set_proven(&self, round_trip: Duration) {

@@ -4,8 +4,8 @@ use std::{
     future::Future,
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll, ready},
+    sync::Arc,
+    task::{Context, Poll, Waker, ready},
 };
 
 use futures_util::{
@@ -18,48 +18,55 @@ use tokio::{
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{
-    driver::Command,
-    ledger::{Entry, MAX_UNREAD_FRAMES},
-    state::SessionState,
+use super::{driver::Command, ledger::Entry, state::SessionState};
+use crate::{
+    blocking,
+    error::{CloseReason, StreamError},
+    sync::SessionId,
 };
-use crate::{blocking, error::CloseReason, sync::SessionId};
 
-/// A stream of the peer's that nobody has accepted yet. Its drop resets it.
+/// A stream of the peer's that nobody has taken yet. Its drop resets it.
 ///
-/// It does not keep the session running, as a [`MuxStream`] does: the queue that it waits in may outlive every handle.
+/// It does not keep the session running, as a [`MuxStream`] does: the lane that it waits in may outlive every handle.
 pub(crate) struct Inbound {
-    /// None once accepted.
-    inner: Option<yamux::Stream>,
-    entry: Arc<Entry>,
+    id: u32,
+    /// None once taken.
+    entry: Option<Arc<Entry>>,
+    session: Arc<SessionState>,
+    commands: mpsc::WeakUnboundedSender<Command>,
 }
 
 impl Inbound {
-    pub(crate) fn new(inner: yamux::Stream, entry: Arc<Entry>) -> Self {
-        Self { inner: Some(inner), entry }
-    }
-
-    /// Tells the peer that its stream has arrived. The crate would wait for the first bytes.
-    pub(crate) fn acknowledge(&mut self, cx: &mut Context<'_>) {
-        if let Some(inner) = &mut self.inner {
-            announce(inner, cx);
-        }
-    }
-
-    pub(crate) fn accept(
-        mut self,
+    pub(crate) fn new(
+        inner: yamux::Stream,
+        entry: Arc<Entry>,
         session: Arc<SessionState>,
-        commands: mpsc::UnboundedSender<Command>,
-    ) -> Option<MuxStream> {
-        let inner = self.inner.take()?;
-        Some(MuxStream::new(StreamCore::new(inner, Arc::clone(&self.entry), session, commands)))
+        commands: mpsc::WeakUnboundedSender<Command>,
+    ) -> Self {
+        let id = inner.id().val();
+        *entry.inner() = Some(inner);
+        Self { id, entry: Some(entry), session, commands }
+    }
+
+    /// Hands it to whoever has taken it, and tells the peer so (G16). The crate would wait for the first bytes.
+    pub(crate) fn accept(mut self) -> Option<MuxStream> {
+        let entry = self.entry.take()?;
+        if let Some(inner) = &mut *entry.inner() {
+            announce(inner, &mut Context::from_waker(Waker::noop()));
+        }
+        let session = Arc::clone(&self.session);
+        // Without it the session is ending, and needs to be told nothing any more.
+        let commands = self.commands.upgrade();
+        Some(MuxStream::new(StreamCore { id: self.id, entry, session, commands }))
     }
 }
 
 impl Drop for Inbound {
     fn drop(&mut self) {
-        if self.inner.is_some() {
-            self.entry.set_gone();
+        if let Some(entry) = self.entry.take() {
+            entry.set_gone();
+            let inner = entry.inner().take();
+            drop(inner);
         }
     }
 }
@@ -74,25 +81,49 @@ pub(crate) fn announce(stream: &mut yamux::Stream, cx: &mut Context<'_>) {
 /// What both halves of a stream share.
 pub(crate) struct StreamCore {
     id: u32,
-    /// None once the stream was reset on this side.
-    inner: Mutex<Option<yamux::Stream>>,
     entry: Arc<Entry>,
     session: Arc<SessionState>,
-    commands: mpsc::UnboundedSender<Command>,
+    /// None for a stream that was taken from a session that nobody holds any more.
+    commands: Option<mpsc::UnboundedSender<Command>>,
 }
 
 impl StreamCore {
+    /// A stream that this side has opened.
     pub(crate) fn new(
         inner: yamux::Stream,
         entry: Arc<Entry>,
         session: Arc<SessionState>,
         commands: mpsc::UnboundedSender<Command>,
     ) -> Self {
-        Self { id: inner.id().val(), inner: Mutex::new(Some(inner)), entry, session, commands }
+        let id = inner.id().val();
+        *entry.inner() = Some(inner);
+        Self { id, entry, session, commands: Some(commands) }
     }
 
-    fn inner(&self) -> MutexGuard<'_, Option<yamux::Stream>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Asks the driver. A session that has ended needs no word.
+    fn command(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            let _ = commands.send(command);
+        }
+    }
+
+    /// Why there is nothing more to read or to write, if a frame of this stream said so.
+    fn end(&self) -> Option<StreamError> {
+        let entry = &self.entry;
+        if entry.is_flooded() {
+            Some(StreamError::Flooded)
+        } else if entry.is_refused() {
+            Some(StreamError::Refused)
+        } else if entry.is_reset_by_peer() {
+            Some(StreamError::ResetByPeer)
+        } else {
+            None
+        }
+    }
+
+    /// Why the crate's end of the stream is gone.
+    fn reset_here(&self) -> io::Error {
+        self.end().filter(|end| *end == StreamError::Flooded).unwrap_or(StreamError::ResetHere).into()
     }
 
     /// Polls the crate, and registers with the ledger as well: a panic in the driver loses the crate's wakers.
@@ -112,27 +143,28 @@ impl StreamCore {
 
     /// Ends both directions at once. After what was written, the peer sees an RST.
     fn reset(&self) {
-        let inner = self.inner().take();
+        let inner = self.entry.inner().take();
         if inner.is_none() {
             return;
         }
         self.entry.set_gone();
         drop(inner);
         if self.entry.is_fin_queued() {
-            // The crate says nothing more of a stream whose FIN it has sent. A session that has ended needs no word.
-            let _ = self.commands.send(Command::GiveUp(self.id));
+            // The crate says nothing more of a stream whose FIN it has sent.
+            self.command(Command::GiveUp(self.id));
         }
     }
 }
 
 impl Drop for StreamCore {
     fn drop(&mut self) {
-        let Some(inner) = self.inner().take() else { return };
+        let inner = self.entry.inner().take();
+        let Some(inner) = inner else { return };
         let unfinished = self.entry.finished_at().is_none() && !self.entry.is_reset_by_peer();
         self.entry.set_gone();
         if self.entry.is_fin_queued() && unfinished {
             // The peer may still be sending: the driver reads and discards, so that what we sent is not destroyed (G17).
-            let _ = self.commands.send(Command::Linger(inner, Arc::clone(&self.entry)));
+            self.command(Command::Linger(inner, Arc::clone(&self.entry)));
         }
     }
 }
@@ -152,25 +184,11 @@ impl SessionEnd {
     }
 }
 
-fn reset_here() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionReset, "the stream was reset on this side")
-}
-
-fn flooded() -> io::Error {
-    let text = format!("the stream was reset: the peer sent more than {MAX_UNREAD_FRAMES} frames that were not read");
-    io::Error::new(io::ErrorKind::ConnectionReset, text)
-}
-
-fn reset_by_peer() -> io::Error {
-    io::Error::new(io::ErrorKind::ConnectionReset, "the stream was reset by the peer")
-}
-
 /// The reading half of a [`MuxStream`].
 ///
 /// Dropping it alone changes nothing for the peer, which stops when its window of 256 KiB is full.
 pub struct ReadHalf {
     core: Arc<StreamCore>,
-    read: u64,
     session_end: SessionEnd,
 }
 
@@ -188,8 +206,8 @@ impl AsyncRead for ReadHalf {
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
         }
-        let read = match &mut *this.core.inner() {
-            None => return Poll::Ready(Err(reset_here())),
+        let read = match &mut *this.core.entry.inner() {
+            None => return Poll::Ready(Err(this.core.reset_here())),
             Some(inner) => {
                 let mut read = |cx: &mut Context<'_>| Pin::new(&mut *inner).poll_read(cx, buf.initialize_unfilled());
                 match ready!(this.core.poll_crate(&this.core.entry.reader, cx, &mut read)) {
@@ -201,20 +219,16 @@ impl AsyncRead for ReadHalf {
         };
         if let Ok(n @ 1..) = read {
             buf.advance(n);
-            this.read += n as u64;
-            this.core.entry.set_read(this.read);
+            this.core.entry.add_read(n);
             return Poll::Ready(Ok(()));
         }
         // The crate says the same of a FIN, an RST and a lost session: the ledger knows which (G17).
         // Of FIN and RST the first decides: after an RST the ledger takes no FIN.
-        if this.core.entry.finished_at() == Some(this.read) {
+        if this.core.entry.finished_at() == Some(this.core.entry.read()) {
             return Poll::Ready(Ok(()));
         }
-        if this.core.entry.is_flooded() {
-            return Poll::Ready(Err(flooded()));
-        }
-        if this.core.entry.is_reset_by_peer() {
-            return Poll::Ready(Err(reset_by_peer()));
+        if let Some(end) = this.core.end() {
+            return Poll::Ready(Err(end.into()));
         }
         let reason = ready!(this.session_end.poll(&this.core.session, cx));
         Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, reason)))
@@ -224,8 +238,8 @@ impl AsyncRead for ReadHalf {
 impl WriteHalf {
     /// Why nothing more can be written to a stream that the crate has closed.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        if self.core.entry.is_reset_by_peer() {
-            return Poll::Ready(reset_by_peer());
+        if let Some(end) = self.core.end() {
+            return Poll::Ready(end.into());
         }
         let reason = ready!(self.session_end.poll(&self.core.session, cx));
         Poll::Ready(io::Error::new(io::ErrorKind::ConnectionReset, reason))
@@ -236,13 +250,13 @@ impl AsyncWrite for WriteHalf {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         if this.core.entry.is_fin_queued() {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::BrokenPipe, "the stream was shut down for writing")));
+            return Poll::Ready(Err(StreamError::ShutDown.into()));
         }
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let written = match &mut *this.core.inner() {
-            None => return Poll::Ready(Err(reset_here())),
+        let written = match &mut *this.core.entry.inner() {
+            None => return Poll::Ready(Err(this.core.reset_here())),
             Some(inner) => {
                 let write = |cx: &mut Context<'_>| Pin::new(&mut *inner).poll_write(cx, buf);
                 ready!(this.core.poll_crate(&this.core.entry.writer, cx, write))
@@ -256,8 +270,8 @@ impl AsyncWrite for WriteHalf {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let flushed = match &mut *this.core.inner() {
-            None => return Poll::Ready(Err(reset_here())),
+        let flushed = match &mut *this.core.entry.inner() {
+            None => return Poll::Ready(Err(this.core.reset_here())),
             Some(inner) => ready!(Pin::new(inner).poll_flush(cx)),
         };
         match flushed {
@@ -273,20 +287,14 @@ impl AsyncWrite for WriteHalf {
             // A second FIN would make some peers end the session.
             return Poll::Ready(Ok(()));
         }
-        let closed = match &mut *this.core.inner() {
-            None => return Poll::Ready(Err(reset_here())),
+        let closed = match &mut *this.core.entry.inner() {
+            None => return Poll::Ready(Err(this.core.reset_here())),
             // Before our FIN, the crate calls only what is reset or lost closed.
             Some(inner) if inner.is_closed() => Err(io::ErrorKind::WriteZero.into()),
             Some(inner) => ready!(Pin::new(inner).poll_close(cx)).inspect(|()| entry.set_fin_queued()),
         };
         match closed {
-            Ok(()) => {
-                // The crate counts it no more among those that the peer has not acknowledged, and wakes nobody.
-                if this.core.session.opens_wait() {
-                    let _ = this.core.commands.send(Command::Look);
-                }
-                Poll::Ready(Ok(()))
-            }
+            Ok(()) => Poll::Ready(Ok(())),
             Err(_) => this.poll_end(cx).map(Err),
         }
     }
@@ -323,7 +331,7 @@ impl MuxStream {
     pub(crate) fn new(core: StreamCore) -> Self {
         let core = Arc::new(core);
         Self {
-            read: ReadHalf { core: Arc::clone(&core), read: 0, session_end: SessionEnd::default() },
+            read: ReadHalf { core: Arc::clone(&core), session_end: SessionEnd::default() },
             write: WriteHalf { core, session_end: SessionEnd::default() },
         }
     }

@@ -19,15 +19,16 @@ use std::{
 };
 
 use futures_util::io::{AsyncRead, AsyncWrite};
-use tokio::{io::ReadBuf, time::Instant};
+use tokio::{io::ReadBuf, task::coop, time::Instant};
 use tracing::trace;
 
 use super::{
     frame::{HEADER_LEN, Header, Kind, flags},
     heartbeat::{Heartbeat, Verdict},
-    ledger::{Entry, Ledger, Place, Ruling},
+    ledger::{Ended, Entry, Ledger, Place, Ruling, WINDOW},
+    stream::Inbound,
 };
-use crate::{config::Config, error::CloseReason};
+use crate::{config::Config, error::CloseReason, sync::Lane};
 
 const READ_AHEAD: usize = 64 << 10;
 const WRITE_BUFFER: usize = 64 << 10;
@@ -38,6 +39,9 @@ const GATHERED: usize = 32 << 10;
 /// When so many small frames have come in since the last flush, the next is put off by one round of the scheduler: whoever
 /// was woken by them answers meanwhile, and the answers travel together.
 const PUT_OFF_FROM: u32 = 4;
+/// A frame with a longer body is handed to the crate in pieces: the crate makes room for a body when it has seen the header,
+/// and takes no more than 1 MiB, while peers may fill their window with one frame.
+const PIECE: usize = 64 << 10;
 /// How much the crate may write before it must read: its loop prefers writing.
 const WRITE_BEFORE_READ: usize = 1 << 20;
 /// Answers that may wait for the peer to read them; one more is [`CloseReason::PingFlood`].
@@ -47,8 +51,12 @@ const MAX_CONTROLS: usize = 1024;
 
 /// Marks the pings of the wire. The crate counts its own from 0.
 const OURS: u32 = 1 << 31;
-/// The value of the ping that proves a session. An evermux peer is known by it.
-const PROOF: u32 = OURS | 0x6576_6d78;
+/// The value of the ping that proves a session, as each role sends it. An evermux peer is known by it, and the echo of our
+/// own words too.
+const PROOF_OF_CLIENT: u32 = OURS | 0x6576_6d63;
+const PROOF_OF_SERVER: u32 = OURS | 0x6576_6d73;
+/// The same from an evermux whose proof does not tell its role.
+const PROOF_OF_EITHER: u32 = OURS | 0x6576_6d78;
 /// The values of all other pings of the wire stay below this one.
 const PING_VALUES: u32 = 1 << 24;
 
@@ -59,6 +67,15 @@ pub(crate) enum Role {
     Client,
     /// We accepted: our streams have even ids.
     Server,
+}
+
+impl Role {
+    fn proof(self) -> u32 {
+        match self {
+            Self::Client => PROOF_OF_CLIENT,
+            Self::Server => PROOF_OF_SERVER,
+        }
+    }
 }
 
 /// A queue of bytes in one allocation.
@@ -118,26 +135,43 @@ impl Queue {
     }
 }
 
-/// A frame that is being handed to the crate.
+/// A frame, or a piece of one, that is being handed to the crate.
 #[derive(Debug)]
 struct Passing {
     header: Header,
     bytes: [u8; HEADER_LEN],
     header_handed: usize,
     body_left: usize,
-    /// So much of another frame's body is to be thrown away then.
-    then_drop: usize,
+    /// So much of the body is left for the pieces after this one.
+    rest: usize,
+    /// The last piece has this flag, and no other.
+    last_flag: u16,
 }
 
 impl Passing {
     fn new(header: Header) -> Self {
-        let body_left = header.body_len() as usize;
-        Self { header, bytes: header.encode(), header_handed: 0, body_left, then_drop: 0 }
+        let body = header.body_len() as usize;
+        // Nobody reads what comes with an RST.
+        let first = if header.has(flags::RST) { 0 } else { body.min(PIECE) };
+        Self::piece(header, first, body - first, header.flags & flags::FIN)
     }
 
-    /// In the place of a frame with so long a body.
-    fn instead(header: Header, body: usize) -> Self {
-        Self { then_drop: body, ..Self::new(header) }
+    /// The next piece, if this was not the last.
+    fn next(&self) -> Option<Self> {
+        let body = self.rest.min(PIECE);
+        let header = Header { flags: 0, ..self.header };
+        (body > 0).then(|| Self::piece(header, body, self.rest - body, self.last_flag))
+    }
+
+    fn piece(header: Header, body_left: usize, rest: usize, last_flag: u16) -> Self {
+        let is_last = rest == 0;
+        let flags = (header.flags & !flags::FIN) | if is_last { last_flag } else { 0 };
+        let length = match header.kind {
+            Kind::Data => u32::try_from(body_left).unwrap_or(u32::MAX),
+            _ => header.length,
+        };
+        let header = Header { flags, length, ..header };
+        Self { header, bytes: header.encode(), header_handed: 0, body_left, rest, last_flag }
     }
 
     fn is_complete(&self) -> bool {
@@ -205,6 +239,10 @@ pub(crate) struct WireCore<Io> {
     signs: u64,
     /// The socket has refused a write since it took one.
     refused: bool,
+    /// Since the last [`begin_look`](Self::begin_look) the socket itself has said what there is to read, and whether it
+    /// takes what there is to write. A turn that has used up its budget is told so by tokio instead.
+    asked_to_read: bool,
+    asked_to_write: bool,
     /// Bytes that were put into the output, and that the socket took.
     queued: u64,
     taken: u64,
@@ -237,7 +275,10 @@ pub(crate) struct WireCore<Io> {
     peer_is_evermux: bool,
     go_away_in: bool,
     go_away_out: bool,
+    /// The output has failed: the transport is neither written to nor flushed nor shut down any more.
     write_error: Option<Arc<io::Error>>,
+    /// The input has ended or failed: the transport is not read any more.
+    input_ended: bool,
     failure: Option<CloseReason>,
     finish: Finish,
 }
@@ -271,14 +312,22 @@ impl<Io> WireCore<Io>
 where
     Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    /// Begins a session: its proof stands first in the output.
-    pub(crate) fn new(io: Io, role: Role, withhold: bool, config: &Config, load: Arc<AtomicUsize>) -> Self {
+    /// Begins a session: its proof stands first in the output, and must be answered by that time.
+    pub(crate) fn new(
+        io: Io,
+        role: Role,
+        withhold: bool,
+        prove_by: Instant,
+        config: &Config,
+        lane: Lane<Inbound>,
+        load: Arc<AtomicUsize>,
+    ) -> Self {
         let now = Instant::now();
         let mut wire = Self {
             io,
             role,
-            ledger: Ledger::new(config.max_streams(), load),
-            heartbeat: Heartbeat::new(config, now),
+            ledger: Ledger::new(config, lane, load),
+            heartbeat: Heartbeat::new(config, now, prove_by),
             input: Queue::with_capacity(READ_AHEAD),
             incoming: Incoming::Boundary,
             output: Queue::with_capacity(WRITE_BUFFER),
@@ -290,6 +339,8 @@ where
             write_paused: false,
             signs: 0,
             refused: false,
+            asked_to_read: false,
+            asked_to_write: false,
             queued: 0,
             taken: 0,
             unflushed: false,
@@ -298,7 +349,7 @@ where
             put_off: false,
             withhold,
             next_ping: 0,
-            proof: Some(Asked { value: PROOF, at: now }),
+            proof: Some(Asked { value: role.proof(), at: now }),
             proven: None,
             beat: None,
             beat_end: None,
@@ -311,10 +362,11 @@ where
             go_away_in: false,
             go_away_out: false,
             write_error: None,
+            input_ended: false,
             failure: None,
             finish: Finish::Resetting,
         };
-        wire.push_frame(Header::ping(PROOF));
+        wire.push_frame(Header::ping(role.proof()));
         wire
     }
 
@@ -329,6 +381,16 @@ where
     /// Whether no stream is open on the wire.
     pub(crate) fn is_idle(&self) -> bool {
         self.ledger.is_empty()
+    }
+
+    /// How many streams of ours the peer has not acknowledged.
+    pub(crate) fn unacknowledged(&self) -> usize {
+        self.ledger.unacknowledged()
+    }
+
+    /// What has ended since the last call, to be settled outside the lock of the wire.
+    pub(crate) fn take_ended(&mut self) -> Ended {
+        self.ledger.take_ended()
     }
 
     /// The round trip that proved the session.
@@ -408,24 +470,39 @@ where
         self.heartbeat.deadline()
     }
 
-    /// Judges the session by its heartbeat. Says whether there is a ping to flush.
-    pub(crate) fn judge(&mut self, now: Instant) -> bool {
-        match self.heartbeat.judge(now) {
-            Verdict::Wait => {}
+    /// Judges the session by its heartbeat. A ping that it asks for is sent with the next flush; whether it is dead is for
+    /// the caller to say, who knows how old the last look at the socket is.
+    pub(crate) fn judge(&mut self, now: Instant) -> Verdict {
+        let verdict = self.heartbeat.judge(now);
+        match verdict {
             Verdict::Ping => {
                 let asked = self.ask();
                 self.beat = Some(asked);
                 self.beat_end = None;
                 self.heartbeat.on_ping_queued();
-                return true;
+                Verdict::Ping
             }
-            Verdict::Dead(reason) => {
-                // After a failed write only the end of the input is waited for.
-                let reason = self.write_error.take().map_or(reason, CloseReason::Lost);
-                self.fail(reason);
-            }
+            // After a failed write only the end of the input is waited for.
+            Verdict::Dead(reason) => Verdict::Dead(self.write_error.clone().map_or(reason, CloseReason::Lost)),
+            Verdict::Wait => Verdict::Wait,
         }
-        false
+    }
+
+    /// From now on it counts whether the socket was asked.
+    pub(crate) fn begin_look(&mut self) {
+        self.asked_to_read = false;
+        self.asked_to_write = false;
+    }
+
+    /// Whether the socket was asked for all that it could say since [`begin_look`](Self::begin_look).
+    pub(crate) fn has_looked(&self) -> bool {
+        (self.asked_to_read || self.sealed) && self.asked_to_write
+    }
+
+    /// Lets the crate go on writing where it has something to say and does not read before that. Says whether it does.
+    pub(crate) fn unpause(&mut self) -> bool {
+        self.written_since_read = 0;
+        std::mem::take(&mut self.write_paused)
     }
 
     /// The driver is polled. A flush is put off once.
@@ -452,12 +529,14 @@ where
     /// Writes out what is buffered.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.write_error.is_some() {
+            self.asked_to_write = true;
             self.abandon_output();
             return Poll::Ready(());
         }
         loop {
             self.append_controls();
             if self.output.is_empty() && !self.unflushed {
+                self.asked_to_write = true;
                 return Poll::Ready(());
             }
             let io = Pin::new(&mut self.io);
@@ -508,7 +587,7 @@ where
                 Finish::Resetting => {
                     self.heartbeat.stop();
                     // Bounded by the limits on streams.
-                    self.controls.extend(self.ledger.close_all().map(Header::reset));
+                    self.controls.extend(self.ledger.close_all());
                     self.send_go_away();
                     Finish::Flushing
                 }
@@ -516,11 +595,13 @@ where
                     ready!(self.poll_flush(cx));
                     Finish::ShuttingDown
                 }
+                Finish::ShuttingDown if self.write_error.is_some() => Finish::Discarding,
                 Finish::ShuttingDown => {
                     // An error here is a lost connection, which the read finds as well.
                     let _ = ready!(Pin::new(&mut self.io).poll_shutdown(cx));
                     Finish::Discarding
                 }
+                Finish::Discarding if self.input_ended => Finish::Done,
                 Finish::Discarding => {
                     let mut buffer = ReadBuf::new(&mut self.input.bytes);
                     match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
@@ -533,7 +614,7 @@ where
         }
     }
 
-    fn fail(&mut self, reason: CloseReason) {
+    pub(crate) fn fail(&mut self, reason: CloseReason) {
         self.failure.get_or_insert(reason);
     }
 
@@ -605,10 +686,13 @@ where
         }
     }
 
-    /// The socket has no room, or did not flush.
+    /// The socket has no room, or did not flush. A turn that has used up its budget was not told so by the socket.
     fn on_refused(&mut self) {
-        self.refused = true;
-        self.heartbeat.on_write_pending(Instant::now());
+        if coop::has_budget_remaining() {
+            self.asked_to_write = true;
+            self.refused = true;
+            self.heartbeat.on_write_pending(Instant::now());
+        }
     }
 
     /// The socket took `n` bytes. The heartbeat's time begins when its ping is among them (G10).
@@ -635,7 +719,13 @@ where
                 None => Incoming::Boundary,
             },
             Kind::Ping => {
-                self.peer_is_evermux |= header.length == PROOF;
+                let value = header.length;
+                if value == self.role.proof() {
+                    self.fail_protocol(
+                        "the peer sends our own words back: it is an echo, or a program that has the same role as this one",
+                    );
+                }
+                self.peer_is_evermux |= [PROOF_OF_CLIENT, PROOF_OF_SERVER, PROOF_OF_EITHER].contains(&value);
                 if self.pongs.len() >= MAX_PONGS {
                     self.append_controls();
                 }
@@ -658,19 +748,16 @@ where
                     self.small_frames = self.small_frames.saturating_add(1);
                 }
                 self.check_stream(&header);
+                if let Some(reset) = self.ledger.relieve() {
+                    self.push_control(reset);
+                }
                 match self.ledger.rule_in(&header) {
-                    Ruling::Pass => Incoming::Passing(Passing::new(header)),
-                    Ruling::Flood => {
-                        let reset = Header::reset(header.stream_id);
+                    Ruling::Refuse(reset) => {
                         self.push_control(reset);
-                        Incoming::Passing(Passing::instead(reset, body))
-                    }
-                    ruling => {
-                        if ruling == Ruling::Refuse {
-                            self.push_control(Header::reset(header.stream_id));
-                        }
                         Incoming::Dropping(body)
                     }
+                    Ruling::Pass => Incoming::Passing(Passing::new(header)),
+                    Ruling::Reset | Ruling::PassThenReset | Ruling::Drop => Incoming::Dropping(body),
                 }
             }
         };
@@ -678,17 +765,27 @@ where
 
     /// Finds what the crate would answer with a GoAway of its own, to say it more clearly.
     fn check_stream(&mut self, header: &Header) {
-        let id = header.stream_id;
+        let (id, body) = (header.stream_id, header.body_len());
         if id == 0 {
             return self.fail_protocol(format!("a {:?} frame for stream 0", header.kind));
         }
-        if header.has(flags::SYN) {
+        let credit = if header.has(flags::SYN) {
             let theirs = id.is_multiple_of(2) == (self.role == Role::Client);
             if !theirs {
-                self.fail_protocol(format!("stream {id} was opened by the peer, whose ids have the other parity"));
-            } else if self.ledger.entry(id).is_some() {
-                self.fail_protocol(format!("stream {id} was opened twice"));
+                let text = format!("stream {id} was opened by the peer, whose ids have the other parity");
+                return self.fail_protocol(text);
             }
+            if self.ledger.is_open(id) {
+                return self.fail_protocol(format!("stream {id} was opened twice"));
+            }
+            Some(u64::from(WINDOW))
+        } else {
+            self.ledger.credit(id)
+        };
+        if let Some(credit) = credit
+            && u64::from(body) > credit
+        {
+            self.fail_protocol(format!("a frame of {body} bytes on stream {id}, whose credit is {credit} bytes"));
         }
     }
 
@@ -723,6 +820,9 @@ where
 
     /// Reads from the socket into `direct`, or into the read-ahead where there is none.
     fn poll_fill(&mut self, cx: &mut Context<'_>, direct: Option<&mut [u8]>) -> Poll<io::Result<usize>> {
+        if self.input_ended {
+            return Poll::Ready(Ok(0));
+        }
         self.flush_soon(cx);
         let into_input = direct.is_none();
         let space = match direct {
@@ -735,7 +835,9 @@ where
             }
         };
         let mut buffer = ReadBuf::new(space);
-        match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
+        let read = Pin::new(&mut self.io).poll_read(cx, &mut buffer);
+        self.asked_to_read |= read.is_ready() || coop::has_budget_remaining();
+        match ready!(read) {
             Err(error) => {
                 self.on_input_end(error);
                 Poll::Ready(Ok(0))
@@ -760,18 +862,17 @@ where
     }
 
     fn on_input_end(&mut self, error: io::Error) {
-        let reason = match self.write_error.take() {
+        self.input_ended = true;
+        let reason = match &self.write_error {
             _ if self.go_away_in => CloseReason::PeerClosed,
-            Some(earlier) => CloseReason::Lost(earlier),
+            Some(earlier) => CloseReason::Lost(Arc::clone(earlier)),
             None => CloseReason::Lost(Arc::new(error)),
         };
         self.fail(reason);
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        self.written_since_read = 0;
-        if self.write_paused {
-            self.write_paused = false;
+        if self.unpause() {
             cx.waker().wake_by_ref();
         }
         loop {
@@ -844,19 +945,21 @@ where
         }
     }
 
-    /// Books a frame whose last byte is about to be handed over.
+    /// Books a frame, or a piece of one, whose last byte is about to be handed over.
     fn close_frame(&mut self) {
-        if let Incoming::Passing(passing) = &self.incoming
-            && passing.is_complete()
-        {
-            if passing.header.kind != Kind::Ping {
-                self.ledger.book_in(&passing.header);
-            }
-            self.incoming = match passing.then_drop {
-                0 => Incoming::Boundary,
-                left => Incoming::Dropping(left),
-            };
+        let Incoming::Passing(passing) = &self.incoming else { return };
+        if !passing.is_complete() {
+            return;
         }
+        if passing.header.kind != Kind::Ping {
+            self.ledger.book_in(&passing.header, self.peer_is_evermux);
+        }
+        self.incoming = match passing.next() {
+            Some(next) if self.ledger.is_open(passing.header.stream_id) => Incoming::Passing(next),
+            // The stream has ended between two pieces.
+            _ if passing.rest > 0 => Incoming::Dropping(passing.rest),
+            _ => Incoming::Boundary,
+        };
     }
 
     fn poll_write(&mut self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
@@ -911,8 +1014,8 @@ where
                 self.push_frame(header);
                 self.push_control(Header::reset(header.stream_id));
             }
-            Ruling::Reset | Ruling::Refuse | Ruling::Flood => self.push_frame(Header::reset(header.stream_id)),
-            Ruling::Drop => {}
+            Ruling::Reset => self.push_frame(Header::reset(header.stream_id)),
+            Ruling::Refuse(_) | Ruling::Drop => {}
         }
     }
 

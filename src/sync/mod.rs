@@ -4,6 +4,7 @@
 //! it and [installs](SessionSlot::install) it; callers [wait](SessionSlot::wait) for one, block for one,
 //! [peek](SessionSlot::peek), or keep a [`SlotReader`]. The session `V` and the reason of a stop `R` are opaque: both
 //! are cheap to clone, an `Arc` for example. This module imports `std` alone, so it can be used, and checked, by itself.
+//! Beside the slot stand [`Arrivals`]: what the sessions bring, and who takes it.
 //!
 //! ```
 //! use std::{sync::Arc, thread};
@@ -24,7 +25,7 @@
 //!
 //! # Invariants
 //!
-//! All state is under one lock; nothing else is locked while it is held, so there is no lock order to keep.
+//! All state of a slot is under one lock; nothing else is locked while it is held, so there is no lock order to keep.
 //!
 //! 1. An id is in one of three states: reserved, in a place, or in neither, which means dead. It goes from left to right
 //!    and never back. Ids are never reused.
@@ -50,6 +51,7 @@
 //! 10. A poisoned lock is entered. `Clone` of `V` and of `R` is the only foreign code that runs under it, and nothing is
 //!     half-changed while it does.
 
+pub use arrivals::{Arrivals, Lane, LaneLimits, Over, Taker};
 pub use order::{Ending, SessionEnd, StopGuard};
 pub use primitives::{Ordering, Primitives, Std};
 pub use reader::SlotReader;
@@ -57,6 +59,7 @@ pub use reservation::{ClearHook, Refused, Reservation, SessionId};
 pub use slot::SessionSlot;
 pub use wait::{Wait, WaitUntilError};
 
+mod arrivals;
 mod order;
 mod primitives;
 mod reader;

@@ -3,12 +3,20 @@
 
 pub mod network;
 
-use std::time::Duration;
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
 
 use evermux::{Config, ConfigBuilder, Session};
-use testkit::frames::{Flags, Header, Kind, Peer};
+use testkit::{
+    frames::{Flags, Header, Kind, Peer},
+    strict::{Report, Strict},
+};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     time::timeout,
 };
 
@@ -34,7 +42,63 @@ pub async fn pair(pipe: usize) -> (Session, Session) {
 pub async fn pair_with(pipe: usize, settings: ConfigBuilder) -> (Session, Session) {
     let (near, far) = duplex(pipe);
     let config = settings.build().unwrap();
-    tokio::try_join!(Session::client(near, &config), Session::server(far, &config)).unwrap()
+    tokio::try_join!(Session::client(strict(near), &config), Session::server(strict(far), &config)).unwrap()
+}
+
+/// A transport of its own kind: it must be flushed, takes less than it is given, writes vectors, and is called by its
+/// contract, or the test fails.
+pub fn strict<Io: AsyncRead + AsyncWrite + Unpin>(io: Io) -> Checked<Io> {
+    let io = Strict::new(io).vectored(true).needs_flush();
+    let report = io.report();
+    Checked { io, report }
+}
+
+/// A [`Strict`] transport whose drop fails the test when it was called against its contract: a panic in a driver is a lost
+/// session to the test, and may be what it waits for.
+pub struct Checked<Io> {
+    io: Strict<Io>,
+    report: Report,
+}
+
+impl<Io> Drop for Checked<Io> {
+    fn drop(&mut self) {
+        if let Some(broken) = self.report.broken() {
+            eprintln!("{broken}");
+            std::process::abort();
+        }
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncRead for Checked<Io> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Checked<Io> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
 }
 
 /// A session that dialled, and a peer that does what the test says. It has answered our proof, and answers pings
@@ -44,7 +108,7 @@ pub async fn client_against_peer(settings: ConfigBuilder) -> (Session, Peer<Dupl
     let config = settings.build().unwrap();
     let mut peer = Peer::new(far);
     peer.answer_pings(true);
-    let session = against(Session::client(near, &config), &mut peer).await;
+    let session = against(Session::client(strict(near), &config), &mut peer).await;
     (session, peer)
 }
 
@@ -54,7 +118,7 @@ pub async fn server_against_peer(settings: ConfigBuilder) -> (Session, Peer<Dupl
     let config = settings.build().unwrap();
     let mut peer = Peer::new(far);
     peer.answer_pings(true);
-    let session = against(Session::server(near, &config), &mut peer).await;
+    let session = against(Session::server(strict(near), &config), &mut peer).await;
     (session, peer)
 }
 

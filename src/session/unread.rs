@@ -1,0 +1,137 @@
+//! How many Data frames a stream holds that nobody has read yet (G19).
+//!
+//! A window bounds the bytes of a stream, and not its frames: each costs some 64 bytes of memory beside its payload, so a
+//! byte in each takes sixty times its window. What counts is what is unread *now*: a reader may be behind for ever, and
+//! never catch up.
+
+/// Data frames that one stream may hold unread. One more resets the stream.
+pub(crate) const MAX_UNREAD_FRAMES: u32 = 1 << 16;
+
+/// What the streams of a session may hold together: so many frames for each stream that it allows in each direction.
+/// With frames of 128 bytes or more, windows of 256 KiB are full before that.
+const FRAMES_OF_A_STREAM: u32 = 2048;
+
+/// Data frames that the streams of one session may hold unread together. One more resets the stream that holds most.
+pub(crate) fn max_unread_frames(max_streams: u32) -> u32 {
+    max_streams.saturating_mul(2 * FRAMES_OF_A_STREAM).max(2 * MAX_UNREAD_FRAMES)
+}
+
+/// Steps that are remembered for a stream.
+const STEPS: usize = 8;
+/// A step holds up to this share of all frames.
+const SHARES: u32 = 4;
+
+/// Frames that came one after the other, up to a count of bytes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Step {
+    end: u64,
+    frames: u32,
+}
+
+/// The frames of one stream that are unread, in the order in which they came.
+///
+/// In a fixed place: where there are many, several count as one step until the last of them is read. So up to a quarter
+/// more are counted than there are, and never fewer.
+#[derive(Debug, Default)]
+pub(crate) struct Unread {
+    steps: [Step; STEPS],
+    len: usize,
+    frames: u32,
+}
+
+impl Unread {
+    /// How many there are, as of the last [`settle`](Self::settle).
+    pub(crate) fn frames(&self) -> u32 {
+        self.frames
+    }
+
+    /// A frame has come, whose last byte is the so-many-th of its stream.
+    pub(crate) fn push(&mut self, end: u64) {
+        self.frames += 1;
+        let grain = self.frames.div_ceil(SHARES);
+        match self.steps[..self.len].last_mut() {
+            Some(last) if last.frames < grain && self.len > 1 => {
+                last.end = end;
+                last.frames += 1;
+            }
+            _ => {
+                if self.len == STEPS {
+                    self.merge();
+                }
+                self.steps[self.len] = Step { end, frames: 1 };
+                self.len += 1;
+            }
+        }
+    }
+
+    /// So many bytes of the stream have been read. Returns how many frames are unread no more.
+    pub(crate) fn settle(&mut self, read: u64) -> u32 {
+        let done = self.steps[..self.len].iter().take_while(|step| step.end <= read).count();
+        let frames = self.steps[..done].iter().map(|step| step.frames).sum();
+        self.steps.copy_within(done..self.len, 0);
+        self.len -= done;
+        self.frames -= frames;
+        frames
+    }
+
+    /// Makes room: two and two steps become one.
+    fn merge(&mut self) {
+        for index in 0..STEPS / 2 {
+            let (first, second) = (self.steps[2 * index], self.steps[2 * index + 1]);
+            self.steps[index] = Step { end: second.end, frames: first.frames + second.frames };
+        }
+        self.len = STEPS / 2;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frames of these lengths come, and reading is behind by up to `behind` bytes.
+    fn check(lengths: impl Iterator<Item = u64>, behind: u64) {
+        let mut unread = Unread::default();
+        let mut ends = std::collections::VecDeque::new();
+        let (mut end, mut counted) = (0, 0);
+        for length in lengths {
+            end += length;
+            unread.push(end);
+            ends.push_back(end);
+            counted += 1;
+            let read = end.saturating_sub(behind);
+            counted -= unread.settle(read);
+            ends.retain(|end| *end > read);
+            let there = ends.len() as u32;
+            assert_eq!(unread.frames(), counted);
+            let most = there + there.div_ceil(2) + 2;
+            assert!((there..=most).contains(&unread.frames()), "{there} are unread, and {} counted", unread.frames());
+        }
+        unread.settle(end);
+        assert_eq!(unread.frames(), 0, "everything was read");
+    }
+
+    #[test]
+    fn what_was_read_counts_no_more_though_the_reader_never_catches_up() {
+        check((0..10_000).map(|_| 1), 1_000);
+        check((0..10_000).map(|n| 1 + n % 7), 500);
+        check((0..10_000).map(|n| 1 + (n * 7919) % 300), 100_000);
+        check((0..100).map(|_| 100), 0);
+    }
+
+    #[test]
+    fn all_of_them_count_where_nothing_is_read() {
+        let mut unread = Unread::default();
+        for frame in 1..=100_000 {
+            unread.push(frame);
+            assert_eq!(u64::from(unread.frames()), frame);
+        }
+        assert_eq!(unread.settle(0), 0);
+        assert_eq!(unread.settle(100_000), 100_000);
+    }
+
+    #[test]
+    fn a_session_may_hold_what_its_streams_need() {
+        assert_eq!(max_unread_frames(256), 1 << 20);
+        assert_eq!(max_unread_frames(1), 1 << 17);
+    }
+}

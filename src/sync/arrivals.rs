@@ -1,0 +1,454 @@
+//! What has arrived and waits to be taken, from one lane or from any.
+//!
+//! Each session has a lane, in which the streams of its peer wait; whoever takes from a manager takes from all of its
+//! lanes. The value `V` is opaque, and is never touched under the lock but to be moved.
+//!
+//! # Rules
+//!
+//! 1. Looking and registering are one step under the lock: nothing that comes after the look goes unnoticed.
+//! 2. Wakers are taken out under the lock and woken after it. What is handed back is dropped by the caller, after it.
+//! 3. A value is taken by one taker, or handed back, never both: so whoever refuses it knows that nobody has it.
+//! 4. A taker that is not polled is in nobody's way: it holds nothing, and every taker is woken.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    fmt,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use super::{
+    Primitives, Std,
+    wait_list::{Registration, WaitList, Wakers},
+};
+
+/// The lanes of a manager.
+///
+/// ```
+/// use std::sync::Arc;
+/// use evermux::sync::{Arrivals, LaneLimits};
+///
+/// let arrivals: Arc<Arrivals<&str>> = Arc::new(Arrivals::new(256));
+/// let lane = arrivals.lane(LaneLimits { waiting: 256, taken: 1 });
+/// lane.show();
+/// lane.push(1, 0, "first").unwrap();
+/// lane.push(3, 0, "second").unwrap();
+/// assert_eq!(lane.try_take(), Some("first"));
+/// assert_eq!(lane.try_take(), None, "one may be taken at once");
+/// let _ = lane.over(1, false);
+/// assert_eq!(lane.try_take(), Some("second"));
+/// ```
+pub struct Arrivals<V, P: Primitives = Std> {
+    state: P::Mutex<State<V>>,
+}
+
+struct State<V> {
+    /// By id, which rises.
+    lanes: Vec<LaneState<V>>,
+    next_lane: u64,
+    /// From which lane was taken last, by whoever takes from any: each has its turn.
+    last: u64,
+    /// Who takes from any lane.
+    takers: WaitList,
+    stopped: bool,
+    /// How many values may wait in lanes that have ended.
+    max_left: usize,
+}
+
+struct LaneState<V> {
+    id: u64,
+    phase: Phase,
+    /// Whether values can be taken.
+    shown: bool,
+    waiting: VecDeque<Waiting<V>>,
+    /// The keys of those that were taken and are not over.
+    taken: BTreeSet<u32>,
+    limits: LaneLimits,
+    /// Who takes from this lane alone.
+    takers: WaitList,
+}
+
+/// `Open → Closed → Ended`; the second may be left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Phase {
+    Open,
+    /// No more values come.
+    Closed,
+    /// The same, and the limit on those taken counts no more. The lane is forgotten when it is empty.
+    Ended,
+}
+
+struct Waiting<V> {
+    key: u32,
+    stamp: u64,
+    /// Whoever sent it has no more to do with it. It may still be taken, and makes room for others.
+    over: bool,
+    value: V,
+}
+
+/// What became of a value that is [over](Lane::over).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "it may hold the value"]
+pub enum Over<V> {
+    /// It was taken.
+    Taken,
+    /// It waited, and nobody takes it any more.
+    Withdrawn(V),
+    /// It waits, and may still be taken.
+    Kept,
+    /// It was not there: never pushed, over before, or handed back.
+    Unknown,
+}
+
+/// How many values a lane holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LaneLimits {
+    /// Those that wait. One more is handed back.
+    pub waiting: usize,
+    /// Those that were taken and are not [over](Lane::over). While there are so many, takers wait.
+    pub taken: usize,
+}
+
+impl<V> LaneState<V> {
+    fn is_ready(&self) -> bool {
+        let has_room = self.phase == Phase::Ended || self.taken.len() < self.limits.taken;
+        self.shown && has_room && !self.waiting.is_empty()
+    }
+
+    fn take(&mut self) -> Option<V> {
+        if !self.is_ready() {
+            return None;
+        }
+        let Waiting { key, over, value, .. } = self.waiting.pop_front()?;
+        if !over && self.phase < Phase::Ended {
+            self.taken.insert(key);
+        }
+        Some(value)
+    }
+}
+
+impl<V> State<V> {
+    fn index(&self, lane: u64) -> Option<usize> {
+        self.lanes.binary_search_by_key(&lane, |lane| lane.id).ok()
+    }
+
+    fn lane(&mut self, lane: u64) -> Option<&mut LaneState<V>> {
+        self.index(lane).map(|index| &mut self.lanes[index])
+    }
+
+    /// Takes from the lane at this index, and forgets the lane if it has ended and nothing is left.
+    fn take_at(&mut self, index: usize) -> Option<V> {
+        let lane = &mut self.lanes[index];
+        let value = lane.take();
+        if lane.phase == Phase::Ended && lane.waiting.is_empty() {
+            self.lanes.remove(index);
+        }
+        value
+    }
+
+    fn take_from(&mut self, lane: Option<u64>) -> Option<V> {
+        let index = match lane {
+            Some(lane) => self.index(lane)?,
+            None => {
+                let after = self.lanes.partition_point(|lane| lane.id <= self.last);
+                let count = self.lanes.len();
+                let index = (after..count)
+                    .chain(0..after)
+                    .find(|index| self.lanes.get(*index).is_some_and(LaneState::is_ready))?;
+                self.last = self.lanes[index].id;
+                index
+            }
+        };
+        self.take_at(index)
+    }
+
+    /// Whether nothing comes any more for whoever takes from there.
+    fn is_over(&self, lane: Option<u64>) -> bool {
+        match lane {
+            Some(lane) => self.index(lane).is_none(),
+            None => {
+                let waits = |lane: &LaneState<V>| lane.shown && !lane.waiting.is_empty();
+                self.stopped && !self.lanes.iter().any(waits)
+            }
+        }
+    }
+
+    fn takers(&mut self, lane: Option<u64>) -> Option<&mut WaitList> {
+        match lane {
+            Some(lane) => self.lane(lane).map(|lane| &mut lane.takers),
+            None => Some(&mut self.takers),
+        }
+    }
+
+    /// Those who may now take from the lane at this index.
+    fn ready_takers(&mut self, index: usize) -> Option<(Wakers, Wakers)> {
+        let lane = &mut self.lanes[index];
+        lane.is_ready().then(|| (lane.takers.take(), self.takers.take()))
+    }
+}
+
+fn wake(wakers: Option<(Wakers, Wakers)>) {
+    if let Some((of_lane, of_any)) = wakers {
+        of_lane.wake();
+        of_any.wake();
+    }
+}
+
+impl<V> Arrivals<V> {
+    /// Has no lanes. So many values may be left behind by lanes that have ended; the oldest are handed back.
+    pub fn new(max_left: usize) -> Self {
+        Self::with_primitives(max_left)
+    }
+}
+
+impl<V, P: Primitives> Arrivals<V, P> {
+    /// As [`new`](Arrivals::new), on a platform of the caller's choice.
+    pub fn with_primitives(max_left: usize) -> Self {
+        let state =
+            State { lanes: Vec::new(), next_lane: 1, last: 0, takers: WaitList::new(), stopped: false, max_left };
+        Self { state: P::mutex(state) }
+    }
+
+    /// Makes a lane. Nobody takes from it before it is [shown](Lane::show).
+    pub fn lane(self: &Arc<Self>, limits: LaneLimits) -> Lane<V, P> {
+        let mut state = P::lock(&self.state);
+        let id = state.next_lane;
+        state.next_lane += 1;
+        state.lanes.push(LaneState {
+            id,
+            phase: Phase::Open,
+            shown: false,
+            waiting: VecDeque::new(),
+            taken: BTreeSet::new(),
+            limits,
+            takers: WaitList::new(),
+        });
+        drop(state);
+        Lane { arrivals: Arc::clone(self), id }
+    }
+
+    /// Takes from any lane, by turns. Its takes end with `None` when it is [stopped](Self::stop) and nothing waits.
+    pub fn taker(self: &Arc<Self>) -> Taker<V, P> {
+        Taker { arrivals: Arc::clone(self), lane: None, registration: None }
+    }
+
+    /// There will be no new lanes. Whoever takes from any is given what waits, and then `None`.
+    pub fn stop(&self) {
+        let mut state = P::lock(&self.state);
+        state.stopped = true;
+        let wakers = state.takers.take();
+        drop(state);
+        wakers.wake();
+    }
+}
+
+impl<V, P: Primitives> fmt::Debug for Arrivals<V, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Arrivals").finish_non_exhaustive()
+    }
+}
+
+/// One lane of [`Arrivals`]. Clones speak of the same lane.
+pub struct Lane<V, P: Primitives = Std> {
+    arrivals: Arc<Arrivals<V, P>>,
+    id: u64,
+}
+
+impl<V, P: Primitives> Clone for Lane<V, P> {
+    fn clone(&self) -> Self {
+        Self { arrivals: Arc::clone(&self.arrivals), id: self.id }
+    }
+}
+
+impl<V, P: Primitives> Lane<V, P> {
+    /// Adds a value under a key that no other has now. `stamp` is for [`oldest`](Self::oldest).
+    ///
+    /// Where the lane is full, one that is [over](Self::over) makes room, and is handed back.
+    ///
+    /// # Errors
+    ///
+    /// Hands the value back when the lane is full or takes no more.
+    pub fn push(&self, key: u32, stamp: u64, value: V) -> Result<Option<V>, V> {
+        let mut state = P::lock(&self.arrivals.state);
+        let Some(index) = state.index(self.id) else { return Err(value) };
+        let lane = &mut state.lanes[index];
+        if lane.phase > Phase::Open {
+            return Err(value);
+        }
+        let mut evicted = None;
+        if lane.waiting.len() >= lane.limits.waiting {
+            let Some(over) = lane.waiting.iter().position(|waiting| waiting.over) else { return Err(value) };
+            evicted = lane.waiting.remove(over).map(|waiting| waiting.value);
+        }
+        lane.waiting.push_back(Waiting { key, stamp, over: false, value });
+        let wakers = state.ready_takers(index);
+        drop(state);
+        wake(wakers);
+        Ok(evicted)
+    }
+
+    /// From now on values can be taken.
+    pub fn show(&self) {
+        let mut state = P::lock(&self.arrivals.state);
+        let Some(index) = state.index(self.id) else { return };
+        state.lanes[index].shown = true;
+        let wakers = state.ready_takers(index);
+        drop(state);
+        wake(wakers);
+    }
+
+    /// Whoever sent the value of this key has no more to do with it. If it was taken, another may be. If it waits, it is
+    /// handed back, or, with `keep`, may still be taken.
+    ///
+    /// It wakes nobody, so that it can be called under a lock: [`wake`](Self::wake) is to follow.
+    pub fn over(&self, key: u32, keep: bool) -> Over<V> {
+        let mut state = P::lock(&self.arrivals.state);
+        let Some(index) = state.index(self.id) else { return Over::Unknown };
+        let lane = &mut state.lanes[index];
+        if lane.taken.remove(&key) {
+            return Over::Taken;
+        }
+        let Some(position) = lane.waiting.iter().position(|waiting| waiting.key == key) else { return Over::Unknown };
+        if keep {
+            lane.waiting[position].over = true;
+            return Over::Kept;
+        }
+        lane.waiting.remove(position).map_or(Over::Unknown, |waiting| Over::Withdrawn(waiting.value))
+    }
+
+    /// Wakes whoever waits for what can be taken now.
+    pub fn wake(&self) {
+        let mut state = P::lock(&self.arrivals.state);
+        let Some(index) = state.index(self.id) else { return };
+        let wakers = state.ready_takers(index);
+        drop(state);
+        wake(wakers);
+    }
+
+    /// The stamp of the value that has waited longest.
+    pub fn oldest(&self) -> Option<u64> {
+        let mut state = P::lock(&self.arrivals.state);
+        state.lane(self.id)?.waiting.front().map(|waiting| waiting.stamp)
+    }
+
+    /// Hands back every value whose stamp is at most this.
+    pub fn expire(&self, stamp: u64) -> Vec<V> {
+        let mut state = P::lock(&self.arrivals.state);
+        let Some(lane) = state.lane(self.id) else { return Vec::new() };
+        let mut expired = Vec::new();
+        while lane.waiting.front().is_some_and(|waiting| waiting.stamp <= stamp) {
+            expired.extend(lane.waiting.pop_front().map(|waiting| waiting.value));
+        }
+        expired
+    }
+
+    /// Takes no more values, and hands back those that nobody has taken.
+    pub fn close(&self) -> Vec<V> {
+        let mut state = P::lock(&self.arrivals.state);
+        let Some(lane) = state.lane(self.id) else { return Vec::new() };
+        lane.phase = lane.phase.max(Phase::Closed);
+        let refused: Vec<_> = std::mem::take(&mut lane.waiting).into_iter().map(|waiting| waiting.value).collect();
+        // Whoever takes from any may now have nothing to wait for.
+        let wakers = state.takers.take();
+        drop(state);
+        wakers.wake();
+        refused
+    }
+
+    /// No more values come. With `keep`, what waits can still be taken, once it is shown. After it takes end with `None`. What
+    /// is not kept is handed back.
+    pub fn end(&self, keep: bool) -> Vec<V> {
+        let mut state = P::lock(&self.arrivals.state);
+        let Some(index) = state.index(self.id) else { return Vec::new() };
+        let mut back = Vec::new();
+        let lane = &mut state.lanes[index];
+        if !keep {
+            back.extend(lane.waiting.drain(..).map(|waiting| waiting.value));
+        }
+        lane.phase = Phase::Ended;
+        lane.taken.clear();
+        let of_lane = lane.takers.take();
+        let ended = |lane: &&mut LaneState<V>| lane.phase == Phase::Ended;
+        let mut left: usize = state.lanes.iter_mut().filter(ended).map(|lane| lane.waiting.len()).sum();
+        let max_left = state.max_left;
+        for lane in state.lanes.iter_mut().filter(ended) {
+            while left > max_left
+                && let Some(waiting) = lane.waiting.pop_front()
+            {
+                back.push(waiting.value);
+                left -= 1;
+            }
+        }
+        state.lanes.retain(|lane| lane.phase < Phase::Ended || !lane.waiting.is_empty());
+        let of_any = state.takers.take();
+        drop(state);
+        of_lane.wake();
+        of_any.wake();
+        back
+    }
+
+    /// Takes a value, if one can be taken now.
+    pub fn try_take(&self) -> Option<V> {
+        P::lock(&self.arrivals.state).take_from(Some(self.id))
+    }
+
+    /// Takes from this lane alone. Its takes end with `None` when the lane has [ended](Self::end) and nothing waits.
+    pub fn taker(&self) -> Taker<V, P> {
+        Taker { arrivals: Arc::clone(&self.arrivals), lane: Some(self.id), registration: None }
+    }
+}
+
+impl<V, P: Primitives> fmt::Debug for Lane<V, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
+/// Takes values, one after the other. Dropping it takes nothing, and leaves nothing behind (G9).
+pub struct Taker<V, P: Primitives = Std> {
+    arrivals: Arc<Arrivals<V, P>>,
+    /// From which lane; `None` is any.
+    lane: Option<u64>,
+    /// Where our waker is, from a poll that was pending to the next.
+    registration: Option<Registration>,
+}
+
+impl<V, P: Primitives> Taker<V, P> {
+    /// Takes the next value, or waits for one. `None` when there will be none.
+    pub fn poll_take(&mut self, cx: &mut Context<'_>) -> Poll<Option<V>> {
+        let Self { arrivals, lane, registration } = self;
+        // Foreign code: cloned before the lock, and what is not stored is dropped after it.
+        let waker = cx.waker().clone();
+        let mut state = P::lock(&arrivals.state);
+        let taken = state.take_from(*lane);
+        let outcome = match taken {
+            Some(value) => Poll::Ready(Some(value)),
+            None if state.is_over(*lane) => Poll::Ready(None),
+            None => Poll::Pending,
+        };
+        let unused = state.takers(*lane).and_then(|takers| match outcome {
+            Poll::Ready(_) => takers.remove(registration),
+            Poll::Pending => takers.register(registration, waker),
+        });
+        drop(state);
+        drop(unused);
+        outcome
+    }
+}
+
+impl<V, P: Primitives> Drop for Taker<V, P> {
+    fn drop(&mut self) {
+        if self.registration.is_some() {
+            let mut state = P::lock(&self.arrivals.state);
+            let waker = state.takers(self.lane).and_then(|takers| takers.remove(&mut self.registration));
+            drop(state);
+            drop(waker);
+        }
+    }
+}
+
+impl<V, P: Primitives> fmt::Debug for Taker<V, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Taker").field("lane", &self.lane).finish_non_exhaustive()
+    }
+}
