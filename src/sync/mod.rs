@@ -55,6 +55,7 @@ pub use primitives::{Ordering, Primitives, Std};
 pub use reader::SlotReader;
 pub use reservation::{ClearHook, Refused, Reservation, SessionId};
 pub use slot::SessionSlot;
+pub use turns::Turns;
 pub use wait::{Wait, WaitUntilError};
 
 mod order;
@@ -64,5 +65,6 @@ mod reservation;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod wait;
 mod wait_list;

@@ -1,0 +1,78 @@
+//! Wake-ups that come while a task is polled.
+
+use std::{
+    future::poll_fn,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use evermux::sync::Turns;
+use loom::{
+    future::block_on,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    thread,
+};
+use loom_tests::{
+    Loom,
+    Preemptions::{self, AtMost, Unbounded},
+    explore,
+};
+
+/// Threads that each have news for a task and wake it, once. The news is written with nothing but the wake-up to order it.
+///
+/// The task is done when it has seen all of it. A wake-up that is lost leaves it asleep, which loom calls a deadlock.
+fn no_wake_up_is_lost(name: &str, preemptions: Preemptions, least: usize, threads: usize, may_go_on: bool) {
+    explore(name, preemptions, least, move || {
+        let mut turns = Turns::<Loom>::with_primitives();
+        // Another task has polled before: its waker wakes nobody who is left.
+        let mut kept = None;
+        let polled = turns.poll(
+            &mut Context::from_waker(Waker::noop()),
+            || may_go_on,
+            |cx| {
+                kept = Some(cx.waker().clone());
+                Poll::<()>::Pending
+            },
+        );
+        assert!(polled.is_pending());
+        let waker = kept.unwrap();
+        let news: Arc<Vec<_>> = Arc::new((0..threads).map(|_| AtomicBool::new(false)).collect());
+        let threads: Vec<_> = (0..threads)
+            .map(|index| {
+                let (news, waker) = (Arc::clone(&news), waker.clone());
+                thread::spawn(move || {
+                    news[index].store(true, Relaxed);
+                    waker.wake();
+                })
+            })
+            .collect();
+        block_on(poll_fn(|cx| {
+            let turn = |_: &mut Context<'_>| {
+                if news.iter().all(|news| news.load(Relaxed)) { Poll::Ready(()) } else { Poll::Pending }
+            };
+            turns.poll(cx, || may_go_on, turn)
+        }));
+        for thread in threads {
+            thread.join().unwrap();
+        }
+    });
+}
+
+/// A wake-up before, during and after a turn.
+#[test]
+fn no_wake_up_is_lost_beside_a_turn() {
+    no_wake_up_is_lost("no_wake_up_is_lost_beside_a_turn", Unbounded, 500, 1, true);
+}
+
+/// The scheduler is let in after each turn that was woken.
+#[test]
+fn no_wake_up_is_lost_when_the_scheduler_is_let_in() {
+    no_wake_up_is_lost("no_wake_up_is_lost_when_the_scheduler_is_let_in", Unbounded, 500, 1, false);
+}
+
+/// One thread is late to wake the task, which has been polled and has slept again meanwhile, and takes the waker that
+/// another one looks for.
+#[test]
+fn a_late_wake_up_hides_no_other() {
+    no_wake_up_is_lost("a_late_wake_up_hides_no_other", AtMost(3), 10_000, 2, true);
+}
