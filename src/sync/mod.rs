@@ -50,6 +50,8 @@
 //! 10. A poisoned lock is entered. `Clone` of `V` and of `R` is the only foreign code that runs under it, and nothing is
 //!     half-changed while it does.
 
+pub use claim::{Claim, Departure};
+pub use hold::Hold;
 pub use order::{Ending, SessionEnd, StopGuard};
 pub use primitives::{Ordering, Primitives, Std};
 pub use reader::SlotReader;
@@ -58,6 +60,8 @@ pub use slot::SessionSlot;
 pub use turns::Turns;
 pub use wait::{Wait, WaitUntilError};
 
+mod claim;
+mod hold;
 mod order;
 mod primitives;
 mod reader;
