@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
@@ -16,17 +16,7 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::frame::{Header, Kind, flags};
-
-/// The peer's FIN was handed over.
-const FIN_IN: u8 = 1;
-/// The peer's RST was handed over. After a FIN it fails writes only.
-const RST_IN: u8 = 2;
-/// The handle is gone or has reset the stream: what the crate still says of it is not the user's word.
-const GONE: u8 = 4;
-/// The user's FIN stands in the queue.
-const FIN_QUEUED: u8 = 8;
-/// The peer has sent too many frames that nobody reads.
-const FLOODED: u8 = 16;
+use crate::sync::Ends;
 
 /// Data frames that a stream may hold unread. The window bounds their bytes, and this what the memory for each frame
 /// adds to them: some 4 MiB, where a peer sends a byte in each. One more resets the stream.
@@ -35,10 +25,8 @@ pub(crate) const MAX_UNREAD_FRAMES: u32 = 1 << 16;
 /// What wire and handle know of one stream.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
-    facts: AtomicU8,
-    carried: AtomicU64,
-    /// How much of it the user has read.
-    read: AtomicU64,
+    /// The wire carries, the user reads. The end of the peer is its FIN.
+    ends: Ends,
     /// Who waits for bytes, and who for credit. The crate wakes them, but not when it is lost to a panic.
     pub(crate) reader: AtomicWaker,
     pub(crate) writer: AtomicWaker,
@@ -47,50 +35,46 @@ pub(crate) struct Entry {
 impl Entry {
     /// Whether the peer's FIN was handed over, and the bytes that its Data frames carried before it.
     pub(crate) fn finished_at(&self) -> Option<u64> {
-        self.is(FIN_IN).then(|| self.carried.load(Ordering::Acquire))
+        self.ends.finished_at()
     }
 
+    /// Whether the peer's RST was handed over. After a FIN it fails writes only.
     pub(crate) fn is_reset_by_peer(&self) -> bool {
-        self.is(RST_IN)
+        self.ends.is_reset()
     }
 
+    /// Whether the peer has sent too many frames that nobody reads.
     pub(crate) fn is_flooded(&self) -> bool {
-        self.is(FLOODED)
+        self.ends.is_flooded()
     }
 
     /// The user has read so many bytes by now.
     pub(crate) fn set_read(&self, bytes: u64) {
-        self.read.store(bytes, Ordering::Relaxed);
+        self.ends.set_read(bytes);
     }
 
+    /// Whether the handle is gone or has reset the stream: what the crate still says of it is not the user's word.
     pub(crate) fn is_gone(&self) -> bool {
-        self.is(GONE)
+        self.ends.is_gone()
     }
 
+    /// Whether the user's FIN stands in the queue.
     pub(crate) fn is_fin_queued(&self) -> bool {
-        self.is(FIN_QUEUED)
+        self.ends.is_fin_queued()
     }
 
     pub(crate) fn set_gone(&self) {
-        self.set(GONE);
+        self.ends.set_gone();
     }
 
     pub(crate) fn set_fin_queued(&self) {
-        self.set(FIN_QUEUED);
+        self.ends.set_fin_queued();
     }
 
     /// Wakes whoever waits. The session must be closed, and the crate gone.
     pub(crate) fn wake(&self) {
         self.reader.wake();
         self.writer.wake();
-    }
-
-    fn is(&self, fact: u8) -> bool {
-        self.facts.load(Ordering::Acquire) & fact != 0
-    }
-
-    fn set(&self, fact: u8) {
-        self.facts.fetch_or(fact, Ordering::AcqRel);
     }
 }
 
@@ -240,19 +224,18 @@ impl Ledger {
         if header.kind != Kind::Data || header.has(flags::RST) {
             return Ruling::Pass;
         }
-        if record.entry.is(FIN_IN) {
+        if record.entry.ends.is_finished() {
             return Ruling::Drop;
         }
         if header.body_len() == 0 {
             return Ruling::Pass;
         }
-        let carried = record.entry.carried.load(Ordering::Relaxed);
-        if record.entry.read.load(Ordering::Relaxed) == carried {
+        if record.entry.ends.is_all_read() {
             record.unread_frames = 0;
         }
         record.unread_frames += 1;
         if record.unread_frames > MAX_UNREAD_FRAMES {
-            record.entry.set(FLOODED);
+            record.entry.ends.set_flooded();
             return Ruling::Flood;
         }
         Ruling::Pass
@@ -263,16 +246,18 @@ impl Ledger {
         let Some(record) = self.records.get(&header.stream_id) else { return };
         let entry = &record.entry;
         if header.has(flags::RST) {
-            entry.set(RST_IN);
+            entry.ends.set_reset();
             self.remove(header.stream_id);
             return;
         }
-        entry.carried.fetch_add(u64::from(header.body_len()), Ordering::AcqRel);
+        let bytes = u64::from(header.body_len());
         if header.has(flags::FIN) {
-            entry.set(FIN_IN);
+            entry.ends.finish(bytes);
             if record.fin_out {
                 self.remove(header.stream_id);
             }
+        } else {
+            entry.ends.carry(bytes);
         }
     }
 
@@ -293,7 +278,7 @@ impl Ledger {
             return Ruling::Reset;
         }
         record.fin_out = true;
-        if record.entry.is(FIN_IN) {
+        if record.entry.ends.is_finished() {
             self.remove(header.stream_id);
             Ruling::Pass
         } else if record.reset_after_fin {

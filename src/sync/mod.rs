@@ -51,6 +51,7 @@
 //!     half-changed while it does.
 
 pub use claim::{Claim, Departure};
+pub use ends::Ends;
 pub use hold::Hold;
 pub use order::{Ending, SessionEnd, StopGuard};
 pub use primitives::{Ordering, Primitives, Std};
@@ -61,6 +62,7 @@ pub use turns::Turns;
 pub use wait::{Wait, WaitUntilError};
 
 mod claim;
+mod ends;
 mod hold;
 mod order;
 mod primitives;

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    Claim, ClearHook, Ending, Hold, Refused, SessionEnd, SessionId, SessionSlot, SlotReader, StopGuard, Turns,
+    Claim, ClearHook, Ending, Ends, Hold, Refused, SessionEnd, SessionId, SessionSlot, SlotReader, StopGuard, Turns,
     WaitUntilError,
 };
 
@@ -889,4 +889,32 @@ fn more_permits_than_places_are_a_mistake() {
     install(&slot, "a");
     let (mut claim, permit) = candidate(&slot);
     let _ = claim.install(permit, "b", Arc::default());
+}
+
+#[test]
+fn the_end_of_a_stream_comes_with_all_of_its_bytes() {
+    let ends = Ends::new();
+    ends.carry(3);
+    assert_eq!((ends.finished_at(), ends.is_finished(), ends.is_all_read()), (None, false, false));
+    ends.set_read(3);
+    assert!(ends.is_all_read());
+    ends.finish(2);
+    assert_eq!((ends.finished_at(), ends.is_finished(), ends.is_all_read()), (Some(5), true, false));
+    ends.set_read(5);
+    assert!(ends.is_all_read());
+}
+
+#[test]
+fn each_fact_of_a_stream_is_told_by_itself_and_stays() {
+    let ends = Ends::new();
+    let facts = || [ends.is_finished(), ends.is_reset(), ends.is_gone(), ends.is_fin_queued(), ends.is_flooded()];
+    let tell: [fn(&Ends); 5] =
+        [|ends| ends.finish(0), Ends::set_reset, Ends::set_gone, Ends::set_fin_queued, Ends::set_flooded];
+    let mut told = [false; 5];
+    assert_eq!(facts(), told);
+    for (index, tell) in tell.iter().enumerate() {
+        tell(&ends);
+        told[index] = true;
+        assert_eq!(facts(), told);
+    }
 }
