@@ -5,6 +5,10 @@
 //! [peek](SessionSlot::peek), or keep a [`SlotReader`]. The session `V` and the reason of a stop `R` are opaque: both
 //! are cheap to clone, an `Arc` for example. This module imports `std` alone, so it can be used, and checked, by itself.
 //!
+//! Beside it is what else two threads have to agree on: who has a place ([`Claim`], and the [`Hold`] that it is made of),
+//! how a session or its provider ends ([`SessionEnd`], [`StopGuard`]), how a stream ended ([`Ends`]), and who acts on a
+//! wake-up ([`Turns`]).
+//!
 //! ```
 //! use std::{sync::Arc, thread};
 //! use evermux::sync::SessionSlot;
