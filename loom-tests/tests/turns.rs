@@ -18,10 +18,10 @@ use loom_tests::{
     explore,
 };
 
-/// Threads that each have news for a task and wake it, once. The news is written with nothing but the wake-up to order it.
+/// Threads that each have so many news for a task, and wake it after each. Nothing but the wake-up orders what is written.
 ///
 /// The task is done when it has seen all of it. A wake-up that is lost leaves it asleep, which loom calls a deadlock.
-fn no_wake_up_is_lost(name: &str, preemptions: Preemptions, least: usize, threads: usize, may_go_on: bool) {
+fn no_wake_up_is_lost(name: &str, preemptions: Preemptions, least: usize, news: &'static [usize], may_go_on: bool) {
     explore(name, preemptions, least, move || {
         let mut turns = Turns::<Loom>::with_primitives();
         // Another task has polled before: its waker wakes nobody who is left.
@@ -36,19 +36,27 @@ fn no_wake_up_is_lost(name: &str, preemptions: Preemptions, least: usize, thread
         );
         assert!(polled.is_pending());
         let waker = kept.unwrap();
-        let news: Arc<Vec<_>> = Arc::new((0..threads).map(|_| AtomicBool::new(false)).collect());
-        let threads: Vec<_> = (0..threads)
-            .map(|index| {
-                let (news, waker) = (Arc::clone(&news), waker.clone());
+        let news: Vec<Arc<Vec<_>>> =
+            news.iter().map(|news| Arc::new((0..*news).map(|_| AtomicBool::new(false)).collect())).collect();
+        let threads: Vec<_> = news
+            .iter()
+            .map(|news| {
+                let (news, waker) = (Arc::clone(news), waker.clone());
                 thread::spawn(move || {
-                    news[index].store(true, Relaxed);
-                    waker.wake();
+                    for news in &*news {
+                        news.store(true, Relaxed);
+                        waker.wake_by_ref();
+                    }
                 })
             })
             .collect();
         block_on(poll_fn(|cx| {
             let turn = |_: &mut Context<'_>| {
-                if news.iter().all(|news| news.load(Relaxed)) { Poll::Ready(()) } else { Poll::Pending }
+                if news.iter().all(|news| news.iter().all(|news| news.load(Relaxed))) {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
             };
             turns.poll(cx, || may_go_on, turn)
         }));
@@ -61,18 +69,24 @@ fn no_wake_up_is_lost(name: &str, preemptions: Preemptions, least: usize, thread
 /// A wake-up before, during and after a turn.
 #[test]
 fn no_wake_up_is_lost_beside_a_turn() {
-    no_wake_up_is_lost("no_wake_up_is_lost_beside_a_turn", Unbounded, 500, 1, true);
+    no_wake_up_is_lost("no_wake_up_is_lost_beside_a_turn", Unbounded, 500, &[1], true);
+}
+
+/// Two wake-ups before a turn, of which the first alone wakes the task: the turn that overwrites them is ordered after both.
+#[test]
+fn a_turn_sees_what_every_wake_up_was_about() {
+    no_wake_up_is_lost("a_turn_sees_what_every_wake_up_was_about", AtMost(4), 2_500, &[2], true);
 }
 
 /// The scheduler is let in after each turn that was woken.
 #[test]
 fn no_wake_up_is_lost_when_the_scheduler_is_let_in() {
-    no_wake_up_is_lost("no_wake_up_is_lost_when_the_scheduler_is_let_in", Unbounded, 500, 1, false);
+    no_wake_up_is_lost("no_wake_up_is_lost_when_the_scheduler_is_let_in", Unbounded, 500, &[1], false);
 }
 
 /// One thread is late to wake the task, which has been polled and has slept again meanwhile, and takes the waker that
 /// another one looks for.
 #[test]
 fn a_late_wake_up_hides_no_other() {
-    no_wake_up_is_lost("a_late_wake_up_hides_no_other", AtMost(3), 10_000, 2, true);
+    no_wake_up_is_lost("a_late_wake_up_hides_no_other", AtMost(3), 10_000, &[1, 1], true);
 }
