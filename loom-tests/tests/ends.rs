@@ -13,7 +13,7 @@ fn ends() -> Arc<Ends<Loom>> {
 /// G17: who finds a stream at its end knows all of its bytes.
 #[test]
 fn an_early_end_of_file() {
-    explore("an_early_end_of_file", Unbounded, 5, || {
+    explore("an_early_end_of_file", Unbounded, 3, || {
         let ends = ends();
         let wire = thread::spawn({
             let ends = Arc::clone(&ends);
@@ -31,7 +31,7 @@ fn an_early_end_of_file() {
 /// G17: of a stream whose user has sent its FIN and dropped it, the wire does not think that it was cut.
 #[test]
 fn a_fin_is_queued_before_its_stream_is_gone() {
-    explore("a_fin_is_queued_before_its_stream_is_gone", Unbounded, 8, || {
+    explore("a_fin_is_queued_before_its_stream_is_gone", Unbounded, 5, || {
         let ends = ends();
         let user = thread::spawn({
             let ends = Arc::clone(&ends);
@@ -49,7 +49,7 @@ fn a_fin_is_queued_before_its_stream_is_gone() {
 /// G17: what the wire and the user tell at the same time is kept, all of it.
 #[test]
 fn facts_told_at_once_are_kept() {
-    explore("facts_told_at_once_are_kept", Unbounded, 4, || {
+    explore("facts_told_at_once_are_kept", Unbounded, 3, || {
         let ends = ends();
         let wire = thread::spawn({
             let ends = Arc::clone(&ends);
@@ -68,7 +68,7 @@ fn facts_told_at_once_are_kept() {
 /// G19: the wire never thinks that all was read while something is unread.
 #[test]
 fn unread_bytes_are_not_taken_for_read() {
-    explore("unread_bytes_are_not_taken_for_read", Unbounded, 4, || {
+    explore("unread_bytes_are_not_taken_for_read", Unbounded, 3, || {
         let ends = ends();
         ends.carry(2);
         let user = thread::spawn({

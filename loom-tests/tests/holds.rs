@@ -92,7 +92,7 @@ fn assert_balanced(slot: &Slot, permits: &Permits) {
 /// What was put is dropped or taken, whenever the end comes.
 #[test]
 fn nothing_is_held_after_the_end() {
-    explore("nothing_is_held_after_the_end", Unbounded, 90, || {
+    explore("nothing_is_held_after_the_end", Unbounded, 45, || {
         let permits = Permits::new(1);
         let hold = Arc::new(Hold::<Permit, Loom>::with_primitives());
         let leaver = thread::spawn({
@@ -114,7 +114,7 @@ fn nothing_is_held_after_the_end() {
 /// A session dies while another waits for its place.
 #[test]
 fn a_place_is_free_before_its_permit() {
-    explore("a_place_is_free_before_its_permit", Unbounded, 12, || {
+    explore("a_place_is_free_before_its_permit", Unbounded, 8, || {
         let (slot, permits) = place();
         let old = leaves(live(&slot, &permits, 1).departure());
         let new = comes(&slot, &permits, 2).join().unwrap();
@@ -127,7 +127,7 @@ fn a_place_is_free_before_its_permit() {
 /// A session dies while it is installed.
 #[test]
 fn a_session_that_has_left_keeps_no_permit() {
-    explore("a_session_that_has_left_keeps_no_permit", Unbounded, 11, || {
+    explore("a_session_that_has_left_keeps_no_permit", Unbounded, 7, || {
         let (slot, permits) = place();
         let mut new = Candidate::new(&slot);
         let new_leaves = leaves(new.departure());
@@ -143,7 +143,7 @@ fn a_session_that_has_left_keeps_no_permit() {
 /// A ghost dies while it is replaced, and a third session looks for a place.
 #[test]
 fn a_ghost_dies_while_it_is_replaced() {
-    explore("a_ghost_dies_while_it_is_replaced", Unbounded, 250, || {
+    explore("a_ghost_dies_while_it_is_replaced", Unbounded, 150, || {
         let (slot, permits) = place();
         let ghost = live(&slot, &permits, 1);
         let ghost_leaves = leaves(ghost.departure());
@@ -163,7 +163,7 @@ fn a_ghost_dies_while_it_is_replaced() {
 /// A session dies while it replaces another, which keeps its place then, and a third one looks for a place.
 #[test]
 fn a_ghost_keeps_its_permit_when_its_heir_dies() {
-    explore("a_ghost_keeps_its_permit_when_its_heir_dies", Unbounded, 180, || {
+    explore("a_ghost_keeps_its_permit_when_its_heir_dies", Unbounded, 120, || {
         let (slot, permits) = place();
         let ghost = live(&slot, &permits, 1);
         let mut new = Candidate::new(&slot);
@@ -185,7 +185,7 @@ fn a_ghost_keeps_its_permit_when_its_heir_dies() {
 /// A ghost and the session that replaces it die both.
 #[test]
 fn a_ghost_and_its_heir_die() {
-    explore("a_ghost_and_its_heir_die", Unbounded, 7_000, || {
+    explore("a_ghost_and_its_heir_die", Unbounded, 4_000, || {
         let (slot, permits) = place();
         let ghost = live(&slot, &permits, 1);
         let new = Candidate::new(&slot);
@@ -201,7 +201,7 @@ fn a_ghost_and_its_heir_die() {
 /// Two sessions want the place of one: its permit goes to one of them.
 #[test]
 fn two_replace_one_ghost() {
-    explore("two_replace_one_ghost", Unbounded, 700, || {
+    explore("two_replace_one_ghost", Unbounded, 350, || {
         let (slot, permits) = place();
         let ghost = live(&slot, &permits, 1);
         let (second, third) = (Candidate::new(&slot), Candidate::new(&slot));
@@ -217,7 +217,7 @@ fn two_replace_one_ghost() {
 /// A session is replaced while its slot is stopped: it is closed, or it keeps its permit until it leaves.
 #[test]
 fn a_replace_beside_a_stop() {
-    explore("a_replace_beside_a_stop", Unbounded, 9, || {
+    explore("a_replace_beside_a_stop", Unbounded, 6, || {
         let (slot, permits) = place();
         let ghost = live(&slot, &permits, 1);
         let stops = thread::spawn({

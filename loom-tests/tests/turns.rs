@@ -69,24 +69,24 @@ fn no_wake_up_is_lost(name: &str, preemptions: Preemptions, least: usize, news: 
 /// A wake-up before, during and after a turn.
 #[test]
 fn no_wake_up_is_lost_beside_a_turn() {
-    no_wake_up_is_lost("no_wake_up_is_lost_beside_a_turn", Unbounded, 500, &[1], true);
+    no_wake_up_is_lost("no_wake_up_is_lost_beside_a_turn", Unbounded, 250, &[1], true);
 }
 
 /// Two wake-ups before a turn, of which the first alone wakes the task: the turn that overwrites them is ordered after both.
 #[test]
 fn a_turn_sees_what_every_wake_up_was_about() {
-    no_wake_up_is_lost("a_turn_sees_what_every_wake_up_was_about", AtMost(4), 2_500, &[2], true);
+    no_wake_up_is_lost("a_turn_sees_what_every_wake_up_was_about", AtMost(4), 1_400, &[2], true);
 }
 
 /// The scheduler is let in after each turn that was woken.
 #[test]
 fn no_wake_up_is_lost_when_the_scheduler_is_let_in() {
-    no_wake_up_is_lost("no_wake_up_is_lost_when_the_scheduler_is_let_in", Unbounded, 500, &[1], false);
+    no_wake_up_is_lost("no_wake_up_is_lost_when_the_scheduler_is_let_in", Unbounded, 250, &[1], false);
 }
 
 /// One thread is late to wake the task, which has been polled and has slept again meanwhile, and takes the waker that
 /// another one looks for.
 #[test]
 fn a_late_wake_up_hides_no_other() {
-    no_wake_up_is_lost("a_late_wake_up_hides_no_other", AtMost(3), 10_000, &[1, 1], true);
+    no_wake_up_is_lost("a_late_wake_up_hides_no_other", AtMost(3), 5_000, &[1, 1], true);
 }
