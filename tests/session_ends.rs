@@ -525,7 +525,7 @@ async fn a_transport_is_not_called_again_after_its_error() {
                 Ok(session) => {
                     let mut stream = session.open_stream().await.ok();
                     if let Some(stream) = &mut stream {
-                        let _ = in_time(stream.write_all(&[0; 100_000])).await;
+                        let _ = in_time(stream.write_all(&vec![0; 100_000])).await;
                     }
                     in_time(session.closed()).await
                 }

@@ -11,21 +11,25 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
+        mpsc as threads,
     },
     task::{Context, Poll, Wake, Waker},
+    thread,
     time::Duration,
 };
 
 use evermux::{
-    Accept, CloseReason, Connected, MuxManager, OpenError, Session, StartError, Stopped,
+    Accept, CloseReason, Connected, MuxManager, OpenError, Provide, Session, StartError, Stopped,
     error::{AcceptError, ConnectError},
     manager::Activity,
+    provider::Installer,
 };
 use support::{establisher, exact, log::Log, network, own_address, quick, receiver, soon, until};
 use testkit::frames::{Flags, Header, Kind, Peer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::{TcpListener, TcpStream},
+    runtime,
     sync::mpsc,
     time::{Instant, sleep},
 };
@@ -509,4 +513,70 @@ async fn a_shutdown_closes_no_session_of_others() {
     let (manager, _) = receiver(quick()).await;
     soon(manager.shutdown()).await;
     assert!(!alone.is_closed());
+}
+
+/// What a task of a manager holds. Its drop takes so long that a shutdown which does not wait for it returns meanwhile,
+/// and says whether one did.
+struct Slow {
+    returned: threads::Receiver<()>,
+    returned_early: threads::Sender<bool>,
+}
+
+impl Drop for Slow {
+    fn drop(&mut self) {
+        let early = self.returned.recv_timeout(Duration::from_millis(200)).is_ok();
+        self.returned_early.send(early).unwrap();
+    }
+}
+
+/// Holds one while it provides nothing, and spawns a task that holds the other, which is younger than the manager's own.
+struct HoldsTwo {
+    older: Slow,
+    younger: Slow,
+    spawned: Arc<AtomicBool>,
+}
+
+impl Provide for HoldsTwo {
+    async fn provide(self, installer: Installer) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let Self { older: _older, younger, spawned } = self;
+        installer.spawn(async move {
+            let _younger = younger;
+            pending::<()>().await;
+        });
+        spawned.store(true, Ordering::SeqCst);
+        pending().await
+    }
+}
+
+/// A runtime drops its tasks one after the other. The one that watches over the manager is not the last.
+#[test]
+fn a_shutdown_waits_for_every_task_that_its_runtime_drops() {
+    let (early, returned_early) = threads::channel();
+    let slow = || {
+        let (returns, returned) = threads::channel();
+        (returns, Slow { returned, returned_early: early.clone() })
+    };
+    let ((tells_older, older), (tells_younger, younger)) = (slow(), slow());
+    let spawned = Arc::new(AtomicBool::new(false));
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let manager = runtime.block_on(async {
+        let provider = HoldsTwo { older, younger, spawned: Arc::clone(&spawned) };
+        let manager = MuxManager::provide_with(provider).config(quick().build().unwrap()).start().await.unwrap();
+        until(|| spawned.load(Ordering::SeqCst)).await;
+        manager
+    });
+    let shutdown = thread::spawn({
+        let manager = manager.clone();
+        move || {
+            manager.shutdown_blocking();
+            let _ = (tells_older.send(()), tells_younger.send(()));
+        }
+    });
+    while !manager.is_shutting_down() {
+        thread::yield_now();
+    }
+    drop(runtime);
+    shutdown.join().unwrap();
+    assert_eq!([returned_early.recv(), returned_early.recv()], [Ok(false), Ok(false)]);
+    assert_eq!(manager.status().activity, Activity::Stopped);
 }

@@ -126,6 +126,24 @@ impl Primitives for Loom {
         atomic.store(value, order);
     }
 
+    fn swap_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering) -> u64 {
+        atomic.swap(value, order)
+    }
+
+    fn compare_exchange_u64(
+        atomic: &Self::AtomicU64,
+        current: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64> {
+        atomic.compare_exchange(current, new, success, failure)
+    }
+
+    fn fetch_or_u64(atomic: &Self::AtomicU64, bits: u64, order: Ordering) -> u64 {
+        atomic.fetch_or(bits, order)
+    }
+
     fn now() -> Self::Instant {
         0
     }

@@ -146,6 +146,24 @@ impl Primitives for Odd {
         Loom::store_u64(atomic, value, order);
     }
 
+    fn swap_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering) -> u64 {
+        Loom::swap_u64(atomic, value, order)
+    }
+
+    fn compare_exchange_u64(
+        atomic: &Self::AtomicU64,
+        current: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64> {
+        Loom::compare_exchange_u64(atomic, current, new, success, failure)
+    }
+
+    fn fetch_or_u64(atomic: &Self::AtomicU64, bits: u64, order: Ordering) -> u64 {
+        Loom::fetch_or_u64(atomic, bits, order)
+    }
+
     fn now() -> Self::Instant {
         WORLD.lock().unwrap_or_else(PoisonError::into_inner).now
     }

@@ -1,8 +1,7 @@
 //! How a connection becomes a session in the slot.
 //!
-//! Whoever installs has the permit for a place, and the session holds it until it has left the slot. So an install finds
-//! its place free, and who waits for one is served in the order of asking. A session that takes another's place takes
-//! its permit with it.
+//! Whoever installs has the permit for a place, and the session holds it until it has left the slot (see [`Claim`]). So
+//! an install finds its place free, and who waits for one is served in the order of asking.
 
 use std::{
     error::Error,
@@ -11,7 +10,7 @@ use std::{
     io,
     net::SocketAddr,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -30,7 +29,7 @@ use crate::{
     deadline,
     error::{CloseReason, Stopped},
     session::{Identity, Session, wire::Role},
-    sync::{Refused, Reservation, SessionId, SessionSlot},
+    sync::{Claim, Hold, Refused, SessionId, SessionSlot},
 };
 
 /// The slot of a manager.
@@ -78,56 +77,7 @@ pub(crate) struct Parts {
 }
 
 /// The permit for a place, as a session holds it.
-#[derive(Debug, Default)]
-pub(crate) struct Hold(Mutex<Held>);
-
-#[derive(Debug, Default)]
-enum Held {
-    /// The session is not in the slot yet, or another is about to take its place.
-    #[default]
-    Nothing,
-    Place(OwnedSemaphorePermit),
-    /// The session has left the slot, and will never be in it again.
-    Left,
-}
-
-impl Hold {
-    fn held(&self) -> MutexGuard<'_, Held> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Holds a place, unless the session has left the slot: then the place is free.
-    fn put(&self, permit: OwnedSemaphorePermit) {
-        let mut held = self.held();
-        let free = match *held {
-            Held::Left => Some(permit),
-            _ => {
-                *held = Held::Place(permit);
-                None
-            }
-        };
-        drop(held);
-        drop(free);
-    }
-
-    /// Takes the place away from the session that has it.
-    fn take(&self) -> Option<OwnedSemaphorePermit> {
-        let mut held = self.held();
-        match std::mem::take(&mut *held) {
-            Held::Place(permit) => Some(permit),
-            other => {
-                *held = other;
-                None
-            }
-        }
-    }
-
-    /// The session has left the slot: its place is free.
-    fn leave(&self) {
-        let held = std::mem::replace(&mut *self.held(), Held::Left);
-        drop(held);
-    }
-}
+pub(crate) type PlaceHold = Hold<OwnedSemaphorePermit>;
 
 impl Installer {
     pub(crate) fn new(parts: Parts) -> Self {
@@ -229,23 +179,16 @@ impl Installer {
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let Connected { io, local, peer } = connected;
-        let reservation = self.0.slot.reserve();
-        let hold = Arc::new(Hold::default());
+        let claim = Claim::new(&self.0.slot);
+        let departure = claim.departure();
+        let clear = Box::new(move || departure.leave());
         let load = Arc::new(AtomicUsize::new(0));
-        let clear = {
-            let (hook, hold) = (reservation.clear_hook(), Arc::clone(&hold));
-            Box::new(move || {
-                hook.clear();
-                // The place is free before anyone is told so.
-                hold.leave();
-            })
-        };
         let arrivals = Arc::clone(self.0.tasks.arrivals());
-        let identity = Identity { id: reservation.id(), clear, load: Arc::clone(&load), arrivals };
+        let identity = Identity { id: claim.id(), clear, load: Arc::clone(&load), arrivals };
         let (session, driver) =
             Session::launch(io, role, role == Role::Server, (local, peer), prove_by, identity, &self.0.config);
-        self.0.tasks.drive(&session, &hold, driver);
-        Candidate { installer: self.clone(), session: Some(session), reservation, hold, load, place }
+        self.0.tasks.drive(&session, claim.hold(), driver);
+        Candidate { installer: self.clone(), session: Some(session), claim, load, place }
     }
 
     /// From what the provider draws.
@@ -365,8 +308,7 @@ pub struct Candidate {
     installer: Installer,
     /// None once installed.
     session: Option<Session>,
-    reservation: Reservation<Session, Stopped>,
-    hold: Arc<Hold>,
+    claim: Claim<Session, Stopped, OwnedSemaphorePermit>,
     load: Arc<AtomicUsize>,
     place: Option<Place>,
 }
@@ -417,7 +359,7 @@ impl From<InstallError> for io::Error {
 impl Candidate {
     /// What names the session, from now on and when it is installed.
     pub fn id(&self) -> SessionId {
-        self.reservation.id()
+        self.claim.id()
     }
 
     /// Waits for a round trip that proves the session (G15), until [`Config::handshake_timeout`] after its begin.
@@ -482,7 +424,10 @@ impl Candidate {
         let Some(Place(permit)) = self.place.take() else {
             return Err(if self.installer.is_stopped() { InstallError::Stopped } else { InstallError::Full });
         };
-        self.install_in(permit)
+        let session = self.session().clone();
+        let installed = self.claim.install(permit, session, Arc::clone(&self.load));
+        installed.map_err(|refused| not_installed(&refused))?;
+        Ok(self.installed())
     }
 
     /// Puts the session into the place of another one, which ends with [`CloseReason::Replaced`]. Waits for its
@@ -501,46 +446,26 @@ impl Candidate {
     /// When it was installed before.
     pub async fn replace(&mut self, old: SessionId) -> Result<Session, InstallError> {
         self.proven().await.map_err(InstallError::NotProven)?;
-        let ghost = self.installer.0.tasks.hold_of(old);
-        let taken = ghost.and_then(|hold| Some((hold.take()?, hold)));
-        let Some((permit, ghost)) = taken else { return Err(InstallError::Full) };
+        let Some(ghost) = self.installer.0.tasks.hold_of(old) else { return Err(InstallError::Full) };
         let session = self.session().clone();
-        let slot = &self.installer.0.slot;
-        match slot.replace(old, &mut self.reservation, session, Arc::clone(&self.load)) {
-            Ok(old) => {
-                info!(session = %old.id(), by = %self.id(), "session replaced");
-                let session = self.installed(permit);
-                // By whoever replaced it, and after the lock (G6).
-                old.end(CloseReason::Replaced);
-                Ok(session)
-            }
-            // It has left by itself since its permit was taken: this is the permit of a free place.
-            Err(Refused::Gone(_) | Refused::Full(_)) => self.install_in(permit),
-            Err(refused) => {
-                // It keeps its place.
-                ghost.put(permit);
-                Err(not_installed(&refused))
-            }
+        let replaced = self.claim.replace((old, &ghost), session, Arc::clone(&self.load));
+        let old = replaced.map_err(|refused| not_installed(&refused))?;
+        if let Some(old) = &old {
+            info!(session = %old.id(), by = %self.id(), "session replaced");
         }
-    }
-
-    /// Publishes the session in the free place that the permit is for.
-    fn install_in(&mut self, permit: OwnedSemaphorePermit) -> Result<Session, InstallError> {
-        let session = self.session().clone();
-        let slot = &self.installer.0.slot;
-        match slot.install(&mut self.reservation, session, Arc::clone(&self.load)) {
-            Ok(()) => Ok(self.installed(permit)),
-            Err(refused) => Err(not_installed(&refused)),
+        let session = self.installed();
+        if let Some(old) = old {
+            // By whoever replaced it, and after the lock (G6).
+            old.end(CloseReason::Replaced);
         }
+        Ok(session)
     }
 
     fn session(&self) -> &Session {
         self.session.as_ref().unwrap_or_else(|| panic!("a candidate is installed once"))
     }
 
-    fn installed(&mut self, permit: OwnedSemaphorePermit) -> Session {
-        // If the session has died since, it has left the place already.
-        self.hold.put(permit);
+    fn installed(&mut self) -> Session {
         let session = self.session().clone();
         self.session = None;
         self.installer.on_live(&session);
@@ -548,13 +473,13 @@ impl Candidate {
     }
 }
 
-/// Why a candidate that had a place was not installed.
+/// Why a candidate was not installed.
 fn not_installed(refused: &Refused<Session, Stopped>) -> InstallError {
     match refused {
         Refused::Stopped(..) => InstallError::Stopped,
         // It may still be closing.
         Refused::Dead(session) => InstallError::NotProven(session.close_reason().unwrap_or(CloseReason::PeerClosed)),
-        Refused::Full(_) | Refused::Gone(_) => unreachable!("a permit stands for a free place"),
+        Refused::Full(_) | Refused::Gone(_) => InstallError::Full,
     }
 }
 

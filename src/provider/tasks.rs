@@ -14,7 +14,7 @@ use tokio_util::{
 };
 use tracing::Instrument;
 
-use super::installer::Hold;
+use super::installer::PlaceHold;
 use crate::{
     config::Config,
     session::{Inbound, Session},
@@ -37,7 +37,7 @@ pub(crate) struct Tasks {
 #[derive(Clone)]
 struct Driven {
     session: Session,
-    hold: Arc<Hold>,
+    hold: Arc<PlaceHold>,
 }
 
 /// Takes a session out of the list when its driver ends, in whatever way.
@@ -87,7 +87,12 @@ impl Tasks {
     }
 
     /// Spawns the driver of a session.
-    pub(crate) fn drive(&self, session: &Session, hold: &Arc<Hold>, driver: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn drive(
+        &self,
+        session: &Session,
+        hold: &Arc<PlaceHold>,
+        driver: impl Future<Output = ()> + Send + 'static,
+    ) {
         self.driven().push(Driven { session: session.clone(), hold: Arc::clone(hold) });
         let listed = Listed { tasks: self.clone(), id: session.id() };
         drop(self.spawn(async move {
@@ -97,7 +102,7 @@ impl Tasks {
     }
 
     /// What a session that is driven holds of its place.
-    pub(crate) fn hold_of(&self, id: SessionId) -> Option<Arc<Hold>> {
+    pub(crate) fn hold_of(&self, id: SessionId) -> Option<Arc<PlaceHold>> {
         let driven = self.driven();
         driven.iter().find(|driven| driven.session.id() == id).map(|driven| Arc::clone(&driven.hold))
     }

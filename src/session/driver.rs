@@ -12,6 +12,7 @@ use std::{
 use futures_util::io::AsyncRead as _;
 use tokio::{
     sync::{mpsc, oneshot},
+    task::coop,
     time::{Instant, Sleep, sleep_until},
 };
 use tracing::{debug, error, info, warn};
@@ -21,14 +22,13 @@ use super::{
     ledger::{Entry, Place, WINDOW},
     state::SessionState,
     stream::{Inbound, MuxStream, StreamCore, announce},
-    turn::Turns,
     wire::{Role, Wire, WireCore},
 };
 use crate::{
     config::Config,
     deadline,
     error::CloseReason,
-    sync::{Ending, Lane, SessionEnd},
+    sync::{Ending, Lane, SessionEnd, Turns},
 };
 
 /// The crate's own limit on streams is put out of reach: the wire limits them, and the crate's limit ends the session.
@@ -140,6 +140,8 @@ impl<Io> Ending for Life<Io> {
 pub(crate) struct Driver<Io> {
     /// None once the session has ended.
     life: Option<SessionEnd<Life<Io>>>,
+    /// The crate wakes its own task in every poll that takes a command. Going through the scheduler for each of these
+    /// costs twice the context switches.
     turns: Turns,
 }
 
@@ -172,7 +174,7 @@ where
             return Poll::Ready(());
         };
         machine.wire.core().begin_round();
-        let polled = turns.poll(cx, |cx| machine.turn(cx));
+        let polled = turns.poll(cx, coop::has_budget_remaining, |cx| machine.turn(cx));
         if polled.is_pending() && machine.wire.core().has_put_off() {
             cx.waker().wake_by_ref();
         }

@@ -8,7 +8,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
 };
 
@@ -22,32 +22,17 @@ use super::{
 };
 use crate::{
     config::Config,
-    sync::{Lane, Over},
+    sync::{Ends, Lane, Over},
 };
 
 /// The window that a stream begins with, each way.
 pub(crate) const WINDOW: u32 = 256 << 10;
 
-/// The peer's FIN was handed over.
-const FIN_IN: u8 = 1;
-/// The peer's RST was handed over. After a FIN it fails writes only.
-const RST_IN: u8 = 2;
-/// The handle is gone or has reset the stream: what the crate still says of it is not the user's word.
-const GONE: u8 = 4;
-/// The user's FIN stands in the queue.
-const FIN_QUEUED: u8 = 8;
-/// The peer has sent too many frames that nobody reads: we have reset the stream, and dropped what it holds.
-const FLOODED: u8 = 16;
-/// The peer's RST came before its ACK: nobody there was given the stream.
-const REFUSED: u8 = 32;
-
 /// What wire and handle know of one stream.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
-    facts: AtomicU8,
-    carried: AtomicU64,
-    /// How much of it the user has read.
-    read: AtomicU64,
+    /// The wire carries, the user reads. The end of the peer is its FIN.
+    ends: Ends,
     /// The crate's end of it. None before the crate has made it, and once it was reset on this side.
     inner: Mutex<Option<yamux::Stream>>,
     /// Who waits for bytes, and who for credit. The crate wakes them, but not when it is lost to a panic.
@@ -62,48 +47,50 @@ impl Entry {
 
     /// Whether the peer's FIN was handed over, and the bytes that its Data frames carried before it.
     pub(crate) fn finished_at(&self) -> Option<u64> {
-        self.is(FIN_IN).then(|| self.carried.load(Ordering::Acquire))
+        self.ends.finished_at()
     }
 
+    /// Whether the peer's RST was handed over. After a FIN it fails writes only.
     pub(crate) fn is_reset_by_peer(&self) -> bool {
-        self.is(RST_IN)
+        self.ends.is_reset()
     }
 
     /// Whether the peer has reset it before it was given to anybody.
     pub(crate) fn is_refused(&self) -> bool {
-        self.is(REFUSED)
+        self.ends.is_refused()
     }
 
+    /// Whether the peer has sent too many frames that nobody reads: we have reset the stream, and dropped what it held.
     pub(crate) fn is_flooded(&self) -> bool {
-        self.is(FLOODED)
+        self.ends.is_flooded()
     }
 
     /// So many more bytes of it were read.
     pub(crate) fn add_read(&self, bytes: usize) {
-        // One task reads.
-        let read = self.read.load(Ordering::Relaxed) + bytes as u64;
-        self.read.store(read, Ordering::Relaxed);
+        self.ends.add_read(bytes as u64);
     }
 
     /// How many bytes of it were read.
     pub(crate) fn read(&self) -> u64 {
-        self.read.load(Ordering::Relaxed)
+        self.ends.read()
     }
 
+    /// Whether the handle is gone or has reset the stream: what the crate still says of it is not the user's word.
     pub(crate) fn is_gone(&self) -> bool {
-        self.is(GONE)
+        self.ends.is_gone()
     }
 
+    /// Whether the user's FIN stands in the queue.
     pub(crate) fn is_fin_queued(&self) -> bool {
-        self.is(FIN_QUEUED)
+        self.ends.is_fin_queued()
     }
 
     pub(crate) fn set_gone(&self) {
-        self.set(GONE);
+        self.ends.set_gone();
     }
 
     pub(crate) fn set_fin_queued(&self) {
-        self.set(FIN_QUEUED);
+        self.ends.set_fin_queued();
     }
 
     /// Drops what the crate has of a flooded stream, read or not, and tells whoever waits for it.
@@ -117,14 +104,6 @@ impl Entry {
     pub(crate) fn wake(&self) {
         self.reader.wake();
         self.writer.wake();
-    }
-
-    fn is(&self, fact: u8) -> bool {
-        self.facts.load(Ordering::Acquire) & fact != 0
-    }
-
-    fn set(&self, fact: u8) {
-        self.facts.fetch_or(fact, Ordering::AcqRel);
     }
 }
 
@@ -321,7 +300,7 @@ impl Ledger {
 
     /// How many bytes the peer may still send on a stream. None for one whose frames go nowhere.
     pub(crate) fn credit(&self, id: u32) -> Option<u64> {
-        let record = self.records.get(&id).filter(|record| !record.entry.is(FIN_IN))?;
+        let record = self.records.get(&id).filter(|record| !record.entry.ends.is_finished())?;
         Some(record.granted.saturating_sub(record.begun))
     }
 
@@ -343,7 +322,7 @@ impl Ledger {
         if header.kind != Kind::Data || header.has(flags::RST) {
             return Ruling::Pass;
         }
-        if record.entry.is(FIN_IN) {
+        if record.entry.ends.is_finished() {
             return Ruling::Drop;
         }
         if header.body_len() == 0 {
@@ -387,7 +366,7 @@ impl Ledger {
                 let (entry, unread) = self.left.swap_remove(left);
                 self.unread -= unread.frames();
                 if let Some(entry) = entry.upgrade() {
-                    entry.set(FLOODED);
+                    entry.ends.set_flooded();
                     self.flooded.push(entry);
                 }
                 None
@@ -400,7 +379,7 @@ impl Ledger {
     /// Gives up a stream that holds too many unread frames. Its reader is told, once it holds them no more.
     fn flood(&mut self, id: u32) -> Header {
         let Some(record) = self.records.remove(&id) else { return Header::reset(id) };
-        record.entry.set(FLOODED);
+        record.entry.ends.set_flooded();
         self.flooded.push(Arc::clone(&record.entry));
         let reset = self.reset(id, &record);
         self.removed(id, record);
@@ -437,23 +416,24 @@ impl Ledger {
         let entry = &record.entry;
         if header.has(flags::RST) {
             if record.outbound && !record.acknowledged && peer_acknowledges {
-                entry.set(REFUSED);
+                entry.ends.set_refused();
             }
-            entry.set(RST_IN);
+            entry.ends.set_reset();
             self.remove(header.stream_id);
             return;
         }
         let body = header.body_len();
         if body > 0 {
-            let before = entry.carried.fetch_add(body.into(), Ordering::AcqRel);
-            record.unread.push(before + u64::from(body));
+            record.unread.push(entry.ends.carried() + u64::from(body));
             self.unread += 1;
         }
         if header.has(flags::FIN) {
-            entry.set(FIN_IN);
+            entry.ends.finish(body.into());
             if record.fin_out {
                 self.remove(header.stream_id);
             }
+        } else {
+            entry.ends.carry(body.into());
         }
     }
 
@@ -485,7 +465,7 @@ impl Ledger {
             return Ruling::Reset;
         }
         record.fin_out = true;
-        if record.entry.is(FIN_IN) {
+        if record.entry.ends.is_finished() {
             self.remove(header.stream_id);
             Ruling::Pass
         } else if record.reset_after_fin {
@@ -525,7 +505,7 @@ impl Ledger {
         }
         if !record.outbound {
             // One that came whole can still be taken. One that its opener has reset before that is of no use to anybody.
-            drop(self.lane.over(id, record.entry.is(FIN_IN)));
+            drop(self.lane.over(id, record.entry.ends.is_finished()));
         }
         self.unread -= record.unread.settle(record.entry.read());
         let frames = record.unread.frames();

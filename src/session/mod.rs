@@ -13,7 +13,6 @@ pub mod heartbeat;
 mod ledger;
 mod state;
 mod stream;
-mod turn;
 mod unread;
 pub(crate) mod wire;
 

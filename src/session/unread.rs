@@ -101,7 +101,7 @@ mod tests {
             let read = end.saturating_sub(behind);
             counted -= unread.settle(read);
             ends.retain(|end| *end > read);
-            let there = ends.len() as u32;
+            let there = u32::try_from(ends.len()).unwrap();
             assert_eq!(unread.frames(), counted);
             let most = there + there.div_ceil(2) + 2;
             assert!((there..=most).contains(&unread.frames()), "{there} are unread, and {} counted", unread.frames());

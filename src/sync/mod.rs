@@ -6,6 +6,10 @@
 //! are cheap to clone, an `Arc` for example. This module imports `std` alone, so it can be used, and checked, by itself.
 //! Beside the slot stand [`Arrivals`]: what the sessions bring, and who takes it.
 //!
+//! Beside it is what else two threads have to agree on: who has a place ([`Claim`], and the [`Hold`] that it is made of),
+//! how a session or its provider ends ([`SessionEnd`], [`StopGuard`]), how a stream ended ([`Ends`]), and who acts on a
+//! wake-up ([`Turns`]).
+//!
 //! ```
 //! use std::{sync::Arc, thread};
 //! use evermux::sync::SessionSlot;
@@ -52,14 +56,21 @@
 //!     half-changed while it does.
 
 pub use arrivals::{Arrivals, Lane, LaneLimits, Over, Taker};
+pub use claim::{Claim, Departure};
+pub use ends::Ends;
+pub use hold::Hold;
 pub use order::{Ending, SessionEnd, StopGuard};
 pub use primitives::{Ordering, Primitives, Std};
 pub use reader::SlotReader;
 pub use reservation::{ClearHook, Refused, Reservation, SessionId};
 pub use slot::SessionSlot;
+pub use turns::Turns;
 pub use wait::{Wait, WaitUntilError};
 
 mod arrivals;
+mod claim;
+mod ends;
+mod hold;
 mod order;
 mod primitives;
 mod reader;
@@ -67,5 +78,6 @@ mod reservation;
 mod slot;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod wait;
 mod wait_list;

@@ -20,7 +20,7 @@ pub trait Primitives: Sized + 'static {
     type Condvar;
     /// Counts the load of a place.
     type AtomicUsize;
-    /// Counts the changes of a slot.
+    /// Counts the changes of a slot and the bytes of a stream, and says in which state something is.
     type AtomicU64;
     /// A moment of this platform's clock.
     type Instant: Copy + Ord;
@@ -51,6 +51,19 @@ pub trait Primitives: Sized + 'static {
     fn load_u64(atomic: &Self::AtomicU64, order: Ordering) -> u64;
     /// Stores into an atomic.
     fn store_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering);
+    /// Stores into an atomic, and gives what was there.
+    fn swap_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering) -> u64;
+    /// Stores `new` into an atomic if it is `current`. Gives what was there, as an error if it was something else. Never
+    /// fails without a reason.
+    fn compare_exchange_u64(
+        atomic: &Self::AtomicU64,
+        current: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64>;
+    /// Sets these bits of an atomic, and gives what was there.
+    fn fetch_or_u64(atomic: &Self::AtomicU64, bits: u64, order: Ordering) -> u64;
     /// Reads the clock.
     fn now() -> Self::Instant;
 }
@@ -125,6 +138,27 @@ impl Primitives for Std {
     #[inline]
     fn store_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering) {
         atomic.store(value, order);
+    }
+
+    #[inline]
+    fn swap_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering) -> u64 {
+        atomic.swap(value, order)
+    }
+
+    #[inline]
+    fn compare_exchange_u64(
+        atomic: &Self::AtomicU64,
+        current: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64> {
+        atomic.compare_exchange(current, new, success, failure)
+    }
+
+    #[inline]
+    fn fetch_or_u64(atomic: &Self::AtomicU64, bits: u64, order: Ordering) -> u64 {
+        atomic.fetch_or(bits, order)
     }
 
     #[inline]

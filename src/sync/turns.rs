@@ -1,0 +1,145 @@
+//! A waker that turns a wake-up during a poll into another turn of the poll.
+
+use std::{
+    fmt,
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
+};
+
+use super::{Ordering, Primitives, Std};
+
+/// No poll is under way: a wake-up goes to the task.
+const IDLE: u64 = 0;
+/// A poll is under way.
+const POLLING: u64 = 1;
+/// Woken since the last turn began: that poll goes on, or the task has been woken.
+const WOKEN: u64 = 2;
+
+/// Turns before the scheduler is let in.
+const MAX_TURNS: usize = 32;
+
+/// Polls by turns: a wake-up that comes while a poll is under way is another turn of that poll, and none of the
+/// scheduler.
+///
+/// No wake-up is lost: after it a turn begins, and what was written before the wake-up is seen by that turn; or the task
+/// is woken, and the turn is one of its next poll. After a poll that was ready, or whose turn panicked, wake-ups reach
+/// nobody until the next.
+///
+/// ```
+/// use std::task::{Context, Poll, Waker};
+/// use evermux::sync::Turns;
+///
+/// let (mut turns, mut count) = (Turns::new(), 0);
+/// let polled = turns.poll(&mut Context::from_waker(Waker::noop()), || true, |cx| {
+///     count += 1;
+///     if count < 3 {
+///         cx.waker().wake_by_ref();
+///     }
+///     Poll::<()>::Pending
+/// });
+/// assert!(polled.is_pending());
+/// assert_eq!(count, 3);
+/// ```
+pub struct Turns<P: Primitives = Std> {
+    shared: Arc<Shared<P>>,
+    /// Of `shared`.
+    waker: Waker,
+}
+
+struct Shared<P: Primitives> {
+    /// Changed by read-modify-write alone: a wake-up that a turn overwrites is thus ordered before the turn, which sees
+    /// what the wake-up was about.
+    state: P::AtomicU64,
+    /// Whom a wake-up reaches that finds no poll under way.
+    task: P::Mutex<Option<Waker>>,
+}
+
+impl<P: Primitives> Shared<P> {
+    /// The waker is cloned before the lock, and what was there is dropped after it (rule 8).
+    fn register(&self, waker: &Waker) {
+        let waker = waker.clone();
+        let old = P::lock(&self.task).replace(waker);
+        drop(old);
+    }
+
+    fn wake_task(&self) {
+        let waker = P::lock(&self.task).take();
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl<P: Primitives> Wake for Shared<P> {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        // One step decides who acts on the wake-up: the poll that is under way, or the task.
+        if P::swap_u64(&self.state, WOKEN, Ordering::AcqRel) == IDLE {
+            self.wake_task();
+        }
+    }
+}
+
+impl Turns<Std> {
+    /// Makes what a task polls by.
+    pub fn new() -> Self {
+        Self::with_primitives()
+    }
+}
+
+impl Default for Turns<Std> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P: Primitives> Turns<P> {
+    /// As [`new`](Turns::new), on a platform of the caller's choice.
+    pub fn with_primitives() -> Self
+    where
+        P::AtomicU64: Send + Sync,
+        P::Mutex<Option<Waker>>: Send + Sync,
+    {
+        let shared = Arc::new(Shared::<P> { state: P::atomic_u64(IDLE), task: P::mutex(None) });
+        Self { waker: Waker::from(Arc::clone(&shared)), shared }
+    }
+
+    /// Calls `turn` until it is ready, or pending and not woken meanwhile.
+    ///
+    /// Pending as well, with the task woken, when `may_go_on` says no after a turn, and after 32 turns.
+    pub fn poll<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut may_go_on: impl FnMut() -> bool,
+        mut turn: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let state = &self.shared.state;
+        // Before the first turn, and so before a wake-up can find that no poll is under way.
+        self.shared.register(cx.waker());
+        for _ in 0..MAX_TURNS {
+            P::swap_u64(state, POLLING, Ordering::AcqRel);
+            if let Poll::Ready(output) = turn(&mut Context::from_waker(&self.waker)) {
+                return Poll::Ready(output);
+            }
+            let slept = P::compare_exchange_u64(state, POLLING, IDLE, Ordering::AcqRel, Ordering::Acquire);
+            if slept.is_ok() {
+                return Poll::Pending;
+            }
+            if !may_go_on() {
+                break;
+            }
+        }
+        // Still woken: no other wake-up needs to reach the task before it is polled.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}
+
+impl<P: Primitives> fmt::Debug for Turns<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Turns").finish_non_exhaustive()
+    }
+}
