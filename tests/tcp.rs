@@ -128,11 +128,11 @@ async fn dial_without_deadline() {
 /// such sockets Linux gives `connect` the ports of one parity, so that tens of thousands of dials come to every one.
 #[cfg(target_os = "linux")]
 async fn port_of_nobody() -> SocketAddr {
+    // Where it begins differs from process to process and from test to test, so that each has a port of its own.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
     let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
     let range: Vec<u16> = range.split_whitespace().map(|port| port.parse().unwrap()).collect();
     let (first, last) = (range[0], range[1]);
-    // Where it begins differs from process to process and from test to test, so that each has a port of its own.
-    static NEXT: AtomicU32 = AtomicU32::new(0);
     let ports = u32::from(last - first) / 2;
     let begin = std::process::id() * 97 + NEXT.fetch_add(1_000, Ordering::Relaxed);
     for step in (0..ports).map(|step| (begin + step) % ports * 2) {
