@@ -226,12 +226,19 @@ impl From<StartError> for io::Error {
     }
 }
 
-/// A setting that is out of its bounds.
+/// A setting that is out of its bounds. Its text says what was given, and what is allowed.
+///
+/// ```
+/// let error = evermux::Config::builder().accept_backlog(0).build().unwrap_err();
+/// assert_eq!(error.setting(), "accept_backlog");
+/// assert_eq!(error.to_string(), "accept_backlog is 0: it must be from 1 to 65536");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{setting} {bound}")]
+#[error("{setting} is {given}: it {bound}")]
 pub struct ConfigError {
     pub(crate) setting: &'static str,
-    pub(crate) bound: &'static str,
+    pub(crate) given: String,
+    pub(crate) bound: String,
 }
 
 impl ConfigError {
