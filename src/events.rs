@@ -37,7 +37,8 @@ pub enum Event {
         /// The pause before the next attempt; `None` when there will be none.
         next_delay: Option<Duration>,
     },
-    /// A receiver could not accept a connection. It goes on after a pause.
+    /// A receiver could not accept a connection. It goes on: at once where that is about this connection, else after a
+    /// pause.
     AcceptFailed {
         /// Why.
         error: Arc<dyn Error + Send + Sync>,

@@ -26,6 +26,9 @@ use crate::{
 
 /// The pause after a failed accept: long enough that file descriptors may be freed, short enough to go unnoticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// So many connections in a row may be lost before they are accepted, and no pause is made. A listener that fails at once
+/// for ever may call its error what it likes.
+const LOST_IN_A_ROW: u32 = 64;
 /// Candidates that may wait for a place; one more is closed.
 const MAX_CANDIDATES: usize = 64;
 
@@ -34,6 +37,7 @@ pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Res
     let acceptor = Arc::new(acceptor);
     let waiting = Arc::new(Waiting::new());
     let mut connections = Connections::new(installer.config().handshakes_in_flight());
+    let mut lost_in_a_row = 0;
     let mut resume_at = None;
     installer.progress().set(Activity::Listening);
     let gave_up = loop {
@@ -44,6 +48,7 @@ pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Res
             () = sleep_until(resume_at.unwrap_or_else(Instant::now)), if resume_at.is_some() => resume_at = None,
             accepted = acceptor.accept(), if resume_at.is_none() => match accepted {
                 Ok(pending) => {
+                    lost_in_a_row = 0;
                     let span = info_span!("accepted", peer = A::peer_addr(&pending).map(tracing::field::display));
                     let connection = Connection {
                         acceptor: Arc::clone(&acceptor),
@@ -54,7 +59,13 @@ pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Res
                     connections.add(|passed| installer.track(connection.run(pending, passed).instrument(span)));
                 }
                 Err(error) if error.is_fatal() => break Some(error),
+                Err(error) if error.is_connection() && lost_in_a_row + 1 < LOST_IN_A_ROW => {
+                    debug!(%error, "a connection was lost before it was accepted");
+                    lost_in_a_row += 1;
+                    installer.progress().accept_failed(&error.into_source());
+                }
                 Err(error) => {
+                    lost_in_a_row = 0;
                     warn!(%error, next_delay = ?ACCEPT_PAUSE, "accept failed");
                     installer.progress().accept_failed(&error.into_source());
                     resume_at = Some(Instant::now() + ACCEPT_PAUSE);

@@ -83,8 +83,8 @@ impl Connect for TcpConnector {
 /// 1,024 connections may wait to be accepted. Accepted sockets get `TCP_NODELAY` and, on Linux and Android, a
 /// `TCP_NOTSENT_LOWAT` of 128 KiB.
 ///
-/// Running out of file descriptors or memory, and connections that are lost before they are accepted, are transient
-/// errors (G13). An error is fatal when the listener itself is broken.
+/// Running out of file descriptors or memory is a transient error, after which accepting pauses; a connection that is lost
+/// before it is accepted costs nothing else (G13). An error is fatal when the listener itself is broken.
 ///
 /// ```
 /// use evermux::{Accept, Config, TcpAcceptor};
@@ -154,7 +154,7 @@ impl Accept for TcpAcceptor {
     }
 
     async fn finish(&self, (stream, peer): Self::Pending) -> Result<Connected<TcpStream>, AcceptError> {
-        tune(&stream).map_err(AcceptError::transient)?;
+        tune(&stream).map_err(AcceptError::connection)?;
         let local = stream.local_addr().ok();
         Ok(Connected::new(stream, local, Some(peer)))
     }
@@ -222,7 +222,7 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
 }
 
 fn accept_error(error: io::Error) -> AcceptError {
-    if listener_is_broken(&error) { AcceptError::fatal(error) } else { AcceptError::transient(error) }
+    if listener_is_broken(&error) { AcceptError::fatal(error) } else { error.into() }
 }
 
 /// Whether `accept` will give this error for ever. All others pass: those that accept(2) hands on from the new socket,

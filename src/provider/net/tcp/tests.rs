@@ -88,26 +88,31 @@ async fn a_socket_that_dials_its_own_port_is_refused_and_leaves_the_port_free() 
 #[cfg(unix)]
 #[test]
 fn fatal_on_transient_accept() {
-    let fatal = |number| accept_error(io::Error::from_raw_os_error(number)).is_fatal();
+    let error = |number| accept_error(io::Error::from_raw_os_error(number));
+    let verdict = |number| (error(number).is_connection(), error(number).is_fatal());
+    for number in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EACCES, libc::EFAULT, 999] {
+        assert_eq!(verdict(number), (false, false), "{}: accepting pauses", error(number));
+    }
     for number in [
-        libc::EMFILE,
-        libc::ENFILE,
-        libc::ENOBUFS,
-        libc::ENOMEM,
         libc::ECONNABORTED,
         libc::ECONNRESET,
         libc::EPERM,
         libc::EPROTO,
         libc::EINTR,
+        libc::ENOPROTOOPT,
         libc::EOPNOTSUPP,
         libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::EHOSTDOWN,
         libc::EHOSTUNREACH,
         libc::ETIMEDOUT,
+        #[cfg(target_os = "linux")]
+        libc::ENONET,
     ] {
-        assert!(!fatal(number), "{}", io::Error::from_raw_os_error(number));
+        assert_eq!(verdict(number), (true, false), "{}: one connection is lost", error(number));
     }
     for number in [libc::EBADF, libc::ENOTSOCK, libc::EINVAL] {
-        assert!(fatal(number), "{}", io::Error::from_raw_os_error(number));
+        assert_eq!(verdict(number), (false, true), "{}: the listener is broken", error(number));
     }
 }
 
