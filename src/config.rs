@@ -148,8 +148,14 @@ settings! {
     /// place: a peer that comes back takes over from its own ghost so. They are asked for a sign of life no more often
     /// than this. At least 1 ms; at most half of `handshake_timeout` counts. Default: 2 s.
     takeover_probe: Duration,
-    /// How many accepted connections may be in their handshake at once, from 1 to 65,536. Each takes some 130 KiB.
-    /// Default: 64.
+    /// How many accepted connections may be in their handshake at once, from 1 to 65,536: that of the transport, and the
+    /// proof of the session. Each takes some 130 KiB. Default: 64.
+    ///
+    /// One more waits until another has passed or ended, and nobody else is accepted meanwhile: they wait in the kernel.
+    /// A handshake that has said nothing for a second is dropped to make room, the one that has been silent for the
+    /// longest, so that silent strangers keep nobody out. It counts as silent from its accept on, from the end of its
+    /// transport's handshake, into which nobody can look, or from its last byte. When nobody was silent, passed or ended
+    /// for a second, the oldest makes room. [`Event::CrowdedOut`](crate::Event::CrowdedOut) tells of each.
     handshakes_in_flight: usize,
     /// How long a session that closes may take for what is in flight; at least 1 ms. Default: 10 s.
     drain_timeout: Duration,

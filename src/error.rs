@@ -46,6 +46,15 @@ pub enum CloseReason {
     /// The peer did not answer in time while the session was being set up.
     #[error("the peer did not answer in time while the session was being set up")]
     NotProven,
+    /// It made room for another connection while it was being set up: more were in their handshake than
+    /// [`Config::handshakes_in_flight`](crate::Config::handshakes_in_flight) allows.
+    #[error(
+        "more handshakes were in flight than handshakes_in_flight allows, and the peer had said nothing for {silent_for:?}"
+    )]
+    CrowdedOut {
+        /// For how long the peer had said nothing.
+        silent_for: Duration,
+    },
     /// The task that drives it panicked. This is a bug in evermux or in what it is given.
     #[error("the task that drives the session panicked")]
     Panicked,
@@ -58,7 +67,9 @@ impl CloseReason {
     /// The [`io::ErrorKind`] that a stream of a session which ended so reports.
     pub fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::HeartbeatTimeout | Self::WriteStalled | Self::NotProven => io::ErrorKind::TimedOut,
+            Self::HeartbeatTimeout | Self::WriteStalled | Self::NotProven | Self::CrowdedOut { .. } => {
+                io::ErrorKind::TimedOut
+            }
             Self::Protocol(_) | Self::PingFlood | Self::ControlFlood => io::ErrorKind::InvalidData,
             _ => io::ErrorKind::ConnectionReset,
         }

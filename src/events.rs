@@ -43,6 +43,14 @@ pub enum Event {
         /// Why.
         error: Arc<dyn Error + Send + Sync>,
     },
+    /// A receiver has dropped a connection in its handshake, to make room for another: more were in theirs than
+    /// [`Config::handshakes_in_flight`](crate::Config::handshakes_in_flight) allows.
+    CrowdedOut {
+        /// The address of the other side, where the transport has one.
+        peer: Option<SocketAddr>,
+        /// For how long it had said nothing.
+        silent_for: Duration,
+    },
     /// A session is live: callers are given it.
     SessionLive {
         /// What names it.

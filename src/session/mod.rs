@@ -25,7 +25,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{mpsc, oneshot},
-    time::timeout,
+    time::{Instant, timeout},
 };
 use tracing::{Instrument, debug, info_span};
 
@@ -348,6 +348,11 @@ impl Session {
 
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {
         self.0.state.close_reason()
+    }
+
+    /// When the peer was last heard of before the session was proven.
+    pub(crate) fn last_heard(&self) -> Option<Instant> {
+        self.0.state.last_heard()
     }
 
     /// Whether the session has ended. One that is closing has not.

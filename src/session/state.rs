@@ -3,13 +3,16 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, OnceLock,
+        Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use tokio::sync::{Notify, Semaphore};
+use tokio::{
+    sync::{Notify, Semaphore},
+    time::Instant,
+};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::{
@@ -82,6 +85,8 @@ pub(crate) struct SessionState {
     clear: ClearHook,
     retired: CancellationToken,
     proven: Told<Duration>,
+    /// When the peer was last heard of before that.
+    heard: Mutex<Option<Instant>>,
     closed: Told<CloseReason>,
 }
 
@@ -104,6 +109,7 @@ impl SessionState {
             clear,
             retired: CancellationToken::new(),
             proven: Told::new(),
+            heard: Mutex::new(None),
             closed: Told::new(),
         }
     }
@@ -130,6 +136,16 @@ impl SessionState {
 
     pub(crate) fn set_proven(&self, round_trip: Duration) {
         self.proven.tell(round_trip);
+    }
+
+    /// The peer, which has proven nothing yet, is heard of.
+    pub(crate) fn set_heard(&self, at: Instant) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    }
+
+    /// When the peer was last heard of before the session was proven.
+    pub(crate) fn last_heard(&self) -> Option<Instant> {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the round trip that proves the session.
