@@ -46,6 +46,15 @@ pub enum CloseReason {
     /// The peer did not answer in time while the session was being set up.
     #[error("the peer did not answer in time while the session was being set up")]
     NotProven,
+    /// It made room for another connection while it was being set up: more were in their handshake than
+    /// [`Config::handshakes_in_flight`](crate::Config::handshakes_in_flight) allows.
+    #[error(
+        "more handshakes were in flight than handshakes_in_flight allows, and the peer had said nothing for {silent_for:?}"
+    )]
+    CrowdedOut {
+        /// For how long the peer had said nothing.
+        silent_for: Duration,
+    },
     /// The task that drives it panicked. This is a bug in evermux or in what it is given.
     #[error("the task that drives the session panicked")]
     Panicked,
@@ -58,7 +67,9 @@ impl CloseReason {
     /// The [`io::ErrorKind`] that a stream of a session which ended so reports.
     pub fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::HeartbeatTimeout | Self::WriteStalled | Self::NotProven => io::ErrorKind::TimedOut,
+            Self::HeartbeatTimeout | Self::WriteStalled | Self::NotProven | Self::CrowdedOut { .. } => {
+                io::ErrorKind::TimedOut
+            }
             Self::Protocol(_) | Self::PingFlood | Self::ControlFlood => io::ErrorKind::InvalidData,
             _ => io::ErrorKind::ConnectionReset,
         }
@@ -278,12 +289,19 @@ impl From<StartError> for io::Error {
     }
 }
 
-/// A setting that is out of its bounds.
+/// A setting that is out of its bounds. Its text says what was given, and what is allowed.
+///
+/// ```
+/// let error = evermux::Config::builder().accept_backlog(0).build().unwrap_err();
+/// assert_eq!(error.setting(), "accept_backlog");
+/// assert_eq!(error.to_string(), "accept_backlog is 0: it must be from 1 to 65536");
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{setting} {bound}")]
+#[error("{setting} is {given}: it {bound}")]
 pub struct ConfigError {
     pub(crate) setting: &'static str,
-    pub(crate) bound: &'static str,
+    pub(crate) given: String,
+    pub(crate) bound: String,
 }
 
 impl ConfigError {
@@ -335,27 +353,59 @@ impl From<io::Error> for ConnectError {
 }
 
 /// Why a connection could not be accepted, and whether the next one may be.
+///
+/// An [`io::Error`] becomes one of a single [`connection`](Self::connection) where that is what it says, and is
+/// [`transient`](Self::transient) otherwise; it is never [`fatal`](Self::fatal), since its number alone does not say so.
+///
+/// ```
+/// use std::io;
+/// use evermux::error::AcceptError;
+///
+/// let aborted = AcceptError::from(io::Error::from(io::ErrorKind::ConnectionAborted));
+/// assert!(aborted.is_connection() && !aborted.is_fatal());
+/// ```
 #[derive(Debug, thiserror::Error)]
 #[error("{source}")]
 pub struct AcceptError {
     source: Box<dyn Error + Send + Sync>,
-    fatal: bool,
+    concerns: Concerns,
+}
+
+/// What an error of accepting costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Concerns {
+    /// One connection.
+    Connection,
+    /// All that come for a while.
+    Now,
+    /// All that will ever come.
+    Ever,
 }
 
 impl AcceptError {
-    /// The next connection may be accepted.
+    /// One connection is lost and nothing else: the next one is accepted at once.
+    pub fn connection(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { source: source.into(), concerns: Concerns::Connection }
+    }
+
+    /// The next connection may be accepted, after a pause: something has run out, file descriptors perhaps.
     pub fn transient(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { source: source.into(), fatal: false }
+        Self { source: source.into(), concerns: Concerns::Now }
     }
 
     /// No connection will ever be accepted again: the manager gives up.
     pub fn fatal(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
-        Self { source: source.into(), fatal: true }
+        Self { source: source.into(), concerns: Concerns::Ever }
+    }
+
+    /// Whether one connection is lost and nothing else.
+    pub fn is_connection(&self) -> bool {
+        self.concerns == Concerns::Connection
     }
 
     /// Whether no connection will ever be accepted again.
     pub fn is_fatal(&self) -> bool {
-        self.fatal
+        self.concerns == Concerns::Ever
     }
 
     pub(crate) fn into_source(self) -> Arc<dyn Error + Send + Sync> {
@@ -365,6 +415,33 @@ impl AcceptError {
 
 impl From<io::Error> for AcceptError {
     fn from(source: io::Error) -> Self {
-        Self::transient(source)
+        if is_of_one_connection(&source) { Self::connection(source) } else { Self::transient(source) }
     }
 }
+
+/// Whether `accept` hands on an error of the connection that it took: accept(2) names these, and firewalls give `EPERM`.
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable, TimedOut,
+    };
+    let named = matches!(
+        error.kind(),
+        ConnectionAborted
+            | ConnectionReset
+            | HostUnreachable
+            | Interrupted
+            | NetworkDown
+            | NetworkUnreachable
+            | TimedOut
+    );
+    named || error.raw_os_error().is_some_and(|number| NAMELESS.contains(&number))
+}
+
+/// Such errors that have no [`io::ErrorKind`], or share it with others.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+const NAMELESS: &[i32] =
+    &[libc::EPERM, libc::EPROTO, libc::ENOPROTOOPT, libc::EHOSTDOWN, libc::EOPNOTSUPP, libc::ENONET];
+#[cfg(all(unix, not(any(target_os = "android", target_os = "linux"))))]
+const NAMELESS: &[i32] = &[libc::EPERM, libc::EPROTO, libc::ENOPROTOOPT, libc::EHOSTDOWN, libc::EOPNOTSUPP];
+#[cfg(not(unix))]
+const NAMELESS: &[i32] = &[];

@@ -37,10 +37,19 @@ pub enum Event {
         /// The pause before the next attempt; `None` when there will be none.
         next_delay: Option<Duration>,
     },
-    /// A receiver could not accept a connection. It goes on after a pause.
+    /// A receiver could not accept a connection. It goes on: at once where that is about this connection, else after a
+    /// pause.
     AcceptFailed {
         /// Why.
         error: Arc<dyn Error + Send + Sync>,
+    },
+    /// A receiver has dropped a connection in its handshake, to make room for another: more were in theirs than
+    /// [`Config::handshakes_in_flight`](crate::Config::handshakes_in_flight) allows.
+    CrowdedOut {
+        /// The address of the other side, where the transport has one.
+        peer: Option<SocketAddr>,
+        /// For how long it had said nothing.
+        silent_for: Duration,
     },
     /// A session is live: callers are given it.
     SessionLive {

@@ -4,6 +4,7 @@
 mod common;
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -21,7 +22,7 @@ use testkit::frames::{Header, Peer};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     net::TcpStream,
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 #[tokio::test]
@@ -87,4 +88,69 @@ async fn a_candidate_that_says_goodbye_holds_no_place() {
     holder.abort();
     let next = Session::client(connector.connect().await.unwrap().io, &config);
     timeout(Duration::from_secs(1), next).await.expect("the place is free").unwrap();
+}
+
+/// Fails to accept as it is told, and counts how often it is asked.
+struct Failing {
+    inner: PipeAcceptor,
+    asked: Arc<AtomicU32>,
+    fails: fn(u32) -> Option<AcceptError>,
+}
+
+impl Accept for Failing {
+    type Io = DuplexStream;
+    type Pending = DuplexStream;
+
+    async fn accept(&self) -> Result<DuplexStream, AcceptError> {
+        match (self.fails)(self.asked.fetch_add(1, Ordering::Relaxed)) {
+            Some(error) => Err(error),
+            None => self.inner.accept().await,
+        }
+    }
+
+    async fn finish(&self, io: DuplexStream) -> Result<Connected<DuplexStream>, AcceptError> {
+        self.inner.finish(io).await
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+}
+
+/// How long a receiver takes to accept a connection whose acceptor fails so before.
+async fn accepted_after(fails: fn(u32) -> Option<AcceptError>) -> Duration {
+    let (connector, inner) = network();
+    let began = Instant::now();
+    let receiver = MuxManager::receive_with(Failing { inner, asked: Arc::default(), fails }).start().await.unwrap();
+    let establisher = MuxManager::establish_with(connector).start().await.unwrap();
+    establisher.session().await.unwrap();
+    let took = began.elapsed();
+    assert!(receiver.status().last_error.is_some());
+    establisher.shutdown().await;
+    receiver.shutdown().await;
+    took
+}
+
+/// Somebody who gave up while he waited in the kernel keeps nobody else waiting.
+#[tokio::test(start_paused = true)]
+async fn an_error_of_one_connection_does_not_pause_accepting() {
+    let aborted = |asked| (asked < 63).then(|| io::Error::from(io::ErrorKind::ConnectionAborted).into());
+    assert_eq!(accepted_after(aborted).await, Duration::ZERO);
+    // The process has run out of something: soon there may be some again.
+    let out_of_files = |asked| (asked < 3).then(|| AcceptError::transient("too many open files"));
+    let took = accepted_after(out_of_files).await;
+    assert_eq!(took.as_millis() / 100, 3, "{took:?}");
+}
+
+/// A listener that fails at once and for ever takes no processor time to speak of, whatever it says.
+#[tokio::test(start_paused = true)]
+async fn errors_of_connections_without_end_pause_accepting() {
+    let (_connector, inner) = network();
+    let asked = Arc::new(AtomicU32::new(0));
+    let acceptor = Failing { inner, asked: Arc::clone(&asked), fails: |_| Some(AcceptError::connection("gone")) };
+    let receiver = MuxManager::receive_with(acceptor).start().await.unwrap();
+    sleep(Duration::from_secs(10)).await;
+    let asked = asked.load(Ordering::Relaxed);
+    assert!((64 * 90..=64 * 101).contains(&asked), "asked {asked} times in ten seconds");
+    in_time(receiver.shutdown()).await;
 }

@@ -21,7 +21,7 @@ async fn a_status_reads_well_as_json() {
     assert_eq!(live["round_trip_seconds"], json!(session.round_trip().unwrap().as_secs_f64()));
     assert_eq!(live["open_streams"], json!(0));
     assert_eq!(status["activity"], json!("live"));
-    assert_eq!(status["sessions_so_far"], json!(1));
+    assert_eq!((&status["sessions_so_far"], &status["crowded_out"]), (&json!(1), &json!(0)));
     assert_eq!((&status["stopped"], &status["last_error"]), (&json!(null), &json!(null)));
     soon(receiver.shutdown()).await;
     let status = serde_json::to_value(receiver.status()).unwrap();

@@ -5,15 +5,16 @@ use std::{
     io,
     net::SocketAddr,
     pin::pin,
+    sync::atomic::{AtomicU32, Ordering},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
-use evermux::{Accept, Config, Connect, TcpAcceptor, TcpConnector, error::StartError};
+use evermux::{Accept, Config, Connect, MuxManager, TcpAcceptor, TcpConnector, error::StartError, events::Event};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpSocket, TcpStream},
-    time::Instant,
+    net::{TcpListener, TcpSocket, TcpStream},
+    time::{Instant, sleep, timeout},
 };
 
 async fn listen(address: &str) -> (TcpAcceptor, SocketAddr) {
@@ -121,4 +122,97 @@ async fn dial_without_deadline() {
     assert!(began.elapsed() >= limit);
     assert!(!error.is_fatal());
     assert!(error.to_string().ends_with("no connection within 300ms"), "{error}");
+}
+
+/// A port on which nobody listens, and which the operating system may give to the socket that dials it. Of the range for
+/// such sockets Linux gives `connect` the ports of one parity, so that tens of thousands of dials come to every one.
+#[cfg(target_os = "linux")]
+async fn port_of_nobody() -> SocketAddr {
+    // Where it begins differs from process to process and from test to test, so that each has a port of its own.
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let range = std::fs::read_to_string("/proc/sys/net/ipv4/ip_local_port_range").unwrap();
+    let range: Vec<u16> = range.split_whitespace().map(|port| port.parse().unwrap()).collect();
+    let (first, last) = (range[0], range[1]);
+    let ports = u32::from(last - first) / 2;
+    let begin = std::process::id() * 97 + NEXT.fetch_add(1_000, Ordering::Relaxed);
+    for step in (0..ports).map(|step| (begin + step) % ports * 2) {
+        let port = first + u16::try_from(step).unwrap();
+        if let Ok(free) = TcpListener::bind(("127.0.0.1", port)).await {
+            return free.local_addr().unwrap();
+        }
+    }
+    panic!("no port is free");
+}
+
+#[cfg(target_os = "linux")]
+const CONNECTED_TO_ITSELF: &str = "the socket was connected to itself: nobody listens there";
+
+/// TCP lets a socket that dials its own port connect to itself ("simultaneous open", RFC 9293, section 3.5). Whatever is
+/// dialled there answers with what it was asked.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_socket_that_is_connected_to_itself_is_a_refusal() {
+    let address = port_of_nobody().await;
+    // As it is, as an IPv6 address that stands for it, and as the address that stands for this host.
+    for host in ["127.0.0.1", "[::ffff:127.0.0.1]", "0.0.0.0"] {
+        let connector = connector(format!("{host}:{}", address.port()));
+        let mut dials = 0_u32;
+        let error = loop {
+            let error = match connector.connect().await {
+                Ok(connected) => panic!("{:?} is connected to {:?}", connected.local, connected.peer),
+                Err(error) => error,
+            };
+            if error.to_string().contains("itself") {
+                break error;
+            }
+            dials += 1;
+            assert!(dials < 1_000_000, "it never happens: {error}");
+        };
+        assert!(!error.is_fatal());
+        assert!(error.to_string().ends_with(CONNECTED_TO_ITSELF), "{error}");
+        let failures = std::error::Error::source(&error).unwrap();
+        let answer = failures.source().unwrap().downcast_ref::<io::Error>().unwrap();
+        assert_eq!(answer.kind(), io::ErrorKind::ConnectionRefused);
+        // Nothing of the socket holds the port, not even for the time of TIME_WAIT.
+        TcpListener::bind(address).await.expect("the port is free at once");
+    }
+}
+
+/// The whole story: the receiver is away, its establisher dials on, and the receiver comes back.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn an_establisher_that_meets_itself_keeps_the_port_free_for_its_receiver() {
+    let address = port_of_nobody().await;
+    let pause = Duration::from_millis(1);
+    let config = Config::builder().backoff_initial(pause).backoff_max(pause).build().unwrap();
+    // Many places, since each dials once in a millisecond.
+    let establisher = MuxManager::establish(address.to_string()).config(config).sessions(64).start().await.unwrap();
+    let mut events = establisher.events();
+    let met_itself = async {
+        while let Some(event) = events.next().await {
+            match event {
+                Event::AttemptFailed { error, .. } if error.to_string().ends_with(CONNECTED_TO_ITSELF) => return,
+                Event::SessionLive { peer, .. } => panic!("live with {peer:?}, although nobody listens"),
+                _ => {}
+            }
+        }
+    };
+    timeout(Duration::from_secs(60), met_itself).await.expect("it never happens");
+    assert_eq!(establisher.status().sessions_so_far, 0);
+    let receive = async {
+        loop {
+            // A stranger may be given the port for a moment; so may a dial of ours.
+            match MuxManager::receive(address.to_string()).sessions(64).start().await {
+                Ok(receiver) => break receiver,
+                Err(StartError::Bind { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {
+                    sleep(pause).await;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    };
+    let receiver = timeout(Duration::from_secs(30), receive).await.expect("the port stays taken");
+    timeout(Duration::from_secs(30), establisher.session()).await.unwrap().unwrap();
+    establisher.shutdown().await;
+    receiver.shutdown().await;
 }

@@ -61,7 +61,7 @@ pub(crate) struct Settings {
     pub(crate) sessions: u16,
     /// How many connections to carry at once, each way, with those that wait for a session. More are not accepted until
     /// one ends. Give both sides the same
-    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    #[arg(long, value_name = "N", default_value_t = 1024, value_parser = clap::value_parser!(u32).range(1..=16_384))]
     pub(crate) max_connections: u32,
     /// How long connections in flight may take to finish after Ctrl-C or SIGTERM. The other side's limit counts as well
     #[arg(long, value_name = "SECONDS", default_value_t = 10, value_parser = clap::value_parser!(u32).range(0..=86_400))]
@@ -108,7 +108,8 @@ impl Settings {
             .heartbeat_idle(dead_after * 2 / 3)
             .heartbeat_timeout(dead_after / 3)
             .write_timeout(dead_after * 2 / 3)
-            .drain_timeout(self.drain())
+            // Zero is no time to close anything in.
+            .drain_timeout(self.drain().max(Duration::from_millis(1)))
             .max_streams(self.max_connections)
             .accept_backlog(self.max_connections as usize)
             .build()

@@ -19,6 +19,9 @@ pub struct Status {
     pub sessions: Vec<SessionStatus>,
     /// How many sessions have become live since the start, with the one that is live now.
     pub sessions_so_far: u64,
+    /// How many connections a receiver has dropped in their handshake since the start, to make room for others: see
+    /// [`Config::handshakes_in_flight`](crate::Config::handshakes_in_flight).
+    pub crowded_out: u64,
     /// How many attempts have failed in a row, since the start or the last session. A receiver makes none: always 0.
     pub attempts: u32,
     /// The error of the last attempt, or the last `accept`, that failed; kept when a later one succeeds.
@@ -77,6 +80,7 @@ impl Status {
             activity,
             sessions,
             sessions_so_far: notes.sessions_so_far,
+            crowded_out: notes.crowded_out,
             attempts: notes.attempts,
             backoff_slept: notes.backoff_slept(),
             last_error: notes.last_error,

@@ -461,7 +461,7 @@ impl Candidate {
         Ok(session)
     }
 
-    fn session(&self) -> &Session {
+    pub(super) fn session(&self) -> &Session {
         self.session.as_ref().unwrap_or_else(|| panic!("a candidate is installed once"))
     }
 

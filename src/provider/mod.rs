@@ -10,6 +10,7 @@ use std::{error::Error, future::Future};
 
 pub mod backoff;
 pub(crate) mod establisher;
+mod handshakes;
 pub(crate) mod installer;
 pub mod net;
 pub(crate) mod progress;

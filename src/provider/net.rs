@@ -90,8 +90,10 @@ pub trait Accept: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`AcceptError::transient`] when the next connection may be accepted: it is called again after a pause.
-    /// [`AcceptError::fatal`] when none will be: the manager then gives up.
+    /// [`AcceptError::connection`] when one connection was lost before it could be taken: it is called again at once, and
+    /// after a pause where that happens 64 times in a row. [`AcceptError::transient`] when none can be taken now, for want
+    /// of file descriptors perhaps: it is called again after a pause of 100 ms. [`AcceptError::fatal`] when none ever will:
+    /// the manager then gives up. `?` on an [`io::Error`](std::io::Error) tells the first two apart.
     ///
     /// # Cancel safety
     ///
@@ -104,8 +106,8 @@ pub trait Accept: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`AcceptError::transient`] when this connection is lost and nothing else; [`AcceptError::fatal`] when no other
-    /// will ever be accepted: the manager then gives up.
+    /// [`AcceptError::fatal`] when no other connection will ever be accepted: the manager then gives up. Any other costs
+    /// this connection and nothing else.
     ///
     /// # Cancel safety
     ///

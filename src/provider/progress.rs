@@ -2,6 +2,7 @@
 
 use std::{
     error::Error,
+    net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -60,6 +61,7 @@ pub(crate) struct Notes {
     /// Attempts that failed in a row, since the start or the last session.
     pub(crate) attempts: u32,
     pub(crate) sessions_so_far: u64,
+    pub(crate) crowded_out: u64,
     pub(crate) last_error: Option<Arc<dyn Error + Send + Sync>>,
     /// That there will be no session any more was told.
     stopped: bool,
@@ -95,6 +97,7 @@ impl Progress {
             activity,
             attempts: 0,
             sessions_so_far: 0,
+            crowded_out: 0,
             last_error: None,
             stopped: false,
             backoff_slept: Duration::ZERO,
@@ -182,6 +185,16 @@ impl Progress {
         let old = self.notes().last_error.replace(Arc::clone(error));
         drop(old);
         self.tell(|| Event::AcceptFailed { error: Arc::clone(error) });
+    }
+
+    /// A handshake had to make room. Says how many had to so far.
+    pub(crate) fn crowded_out(&self, peer: Option<SocketAddr>, silent_for: Duration) -> u64 {
+        let mut notes = self.notes();
+        notes.crowded_out += 1;
+        let so_far = notes.crowded_out;
+        drop(notes);
+        self.tell(|| Event::CrowdedOut { peer, silent_for });
+        so_far
     }
 
     /// A session is live.

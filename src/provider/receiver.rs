@@ -1,20 +1,20 @@
 //! The provider that listens.
 //!
 //! It accepts and does nothing else in its loop: each connection is finished, half-proven and installed in a task of its
-//! own, under one deadline (G13).
+//! own, under one deadline (G13). How many may be on their way is the matter of [`Handshakes`].
 
-use std::{collections::VecDeque, future::pending, sync::Arc, time::Duration};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Mutex, Semaphore},
-    task::{AbortHandle, JoinError, JoinSet},
+    task::{JoinError, JoinSet},
     time::{Instant, sleep_until, timeout_at},
 };
-use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use super::{
     Accept,
+    handshakes::{Handshake, Handshakes},
     installer::{Candidate, InstallError, Installer},
     progress::Activity,
 };
@@ -26,6 +26,9 @@ use crate::{
 
 /// The pause after a failed accept: long enough that file descriptors may be freed, short enough to go unnoticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// So many connections in a row may be lost before they are accepted, and no pause is made. A listener that fails at once
+/// for ever may call its error what it likes.
+const LOST_IN_A_ROW: u32 = 64;
 /// Candidates that may wait for a place; one more is closed.
 const MAX_CANDIDATES: usize = 64;
 
@@ -33,28 +36,47 @@ const MAX_CANDIDATES: usize = 64;
 pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Result<(), GaveUp> {
     let acceptor = Arc::new(acceptor);
     let waiting = Arc::new(Waiting::new());
-    let mut connections = Connections::new(installer.config().handshakes_in_flight());
+    let mut tasks = JoinSet::new();
+    let mut handshakes = Handshakes::new(installer.clone());
+    // What was accepted and waits for room among the handshakes. Nobody else is accepted meanwhile.
+    let mut next = None;
+    let mut lost_in_a_row = 0;
     let mut resume_at = None;
     installer.progress().set(Activity::Listening);
     let gave_up = loop {
         tokio::select! {
             biased;
             () = installer.stopped() => break None,
-            fatal = connections.fatal() => break Some(fatal),
+            fatal = fatal(&mut tasks) => break Some(fatal),
+            room = handshakes.room(), if next.is_some() => {
+                let Some(pending) = next.take() else { continue };
+                let peer = A::peer_addr(&pending);
+                let span = info_span!("accepted", peer = peer.map(tracing::field::display));
+                let connection = Connection {
+                    acceptor: Arc::clone(&acceptor),
+                    installer: installer.clone(),
+                    waiting: Arc::clone(&waiting),
+                    deadline: deadline::after(Instant::now(), installer.config().handshake_timeout()),
+                };
+                handshakes.begin(room, peer, |handshake| {
+                    let run = connection.run(pending, handshake).instrument(span);
+                    tasks.spawn(installer.track(run).in_current_span())
+                });
+            }
             () = sleep_until(resume_at.unwrap_or_else(Instant::now)), if resume_at.is_some() => resume_at = None,
-            accepted = acceptor.accept(), if resume_at.is_none() => match accepted {
+            accepted = acceptor.accept(), if resume_at.is_none() && next.is_none() => match accepted {
                 Ok(pending) => {
-                    let span = info_span!("accepted", peer = A::peer_addr(&pending).map(tracing::field::display));
-                    let connection = Connection {
-                        acceptor: Arc::clone(&acceptor),
-                        installer: installer.clone(),
-                        waiting: Arc::clone(&waiting),
-                        deadline: deadline::after(Instant::now(), installer.config().handshake_timeout()),
-                    };
-                    connections.add(|passed| installer.track(connection.run(pending, passed).instrument(span)));
+                    lost_in_a_row = 0;
+                    next = Some(pending);
                 }
                 Err(error) if error.is_fatal() => break Some(error),
+                Err(error) if error.is_connection() && lost_in_a_row + 1 < LOST_IN_A_ROW => {
+                    debug!(%error, "a connection was lost before it was accepted");
+                    lost_in_a_row += 1;
+                    installer.progress().accept_failed(&error.into_source());
+                }
                 Err(error) => {
+                    lost_in_a_row = 0;
                     warn!(%error, next_delay = ?ACCEPT_PAUSE, "accept failed");
                     installer.progress().accept_failed(&error.into_source());
                     resume_at = Some(Instant::now() + ACCEPT_PAUSE);
@@ -62,9 +84,10 @@ pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Res
             },
         }
     };
+    drop(next);
     // Nothing of a connection outlives its provider (G5). Where the provider is dropped, its shutdown waits for them.
-    connections.tasks.abort_all();
-    while let Some(ended) = connections.tasks.join_next().await {
+    tasks.abort_all();
+    while let Some(ended) = tasks.join_next().await {
         _ = ended_badly(ended);
     }
     match gave_up {
@@ -73,44 +96,13 @@ pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Res
     }
 }
 
-/// The connections that are not sessions yet.
-struct Connections {
-    tasks: JoinSet<Result<(), AcceptError>>,
-    /// Those in their handshake, oldest first, each with the token that says that it has passed it.
-    handshakes: VecDeque<(CancellationToken, AbortHandle)>,
-    limit: usize,
-}
-
-impl Connections {
-    fn new(limit: usize) -> Self {
-        Self { tasks: JoinSet::new(), handshakes: VecDeque::new(), limit }
-    }
-
-    /// Adds a connection. When the limit is reached the oldest handshake is dropped: a silent crowd keeps nobody out.
-    fn add<F>(&mut self, run: impl FnOnce(CancellationToken) -> F)
-    where
-        F: Future<Output = Result<(), AcceptError>> + Send + 'static,
-    {
-        self.handshakes.retain(|(passed, task)| !passed.is_cancelled() && !task.is_finished());
-        if self.handshakes.len() >= self.limit
-            && let Some((_, oldest)) = self.handshakes.pop_front()
-        {
-            debug!(limit = self.limit, "too many handshakes: the oldest is dropped");
-            oldest.abort();
-        }
-        let passed = CancellationToken::new();
-        let task = self.tasks.spawn(run(passed.clone()).in_current_span());
-        self.handshakes.push_back((passed, task));
-    }
-
-    /// Waits for an error after which nothing will ever be accepted.
-    async fn fatal(&mut self) -> AcceptError {
-        loop {
-            match self.tasks.join_next().await.map(ended_badly) {
-                Some(Some(fatal)) => return fatal,
-                Some(None) => {}
-                None => pending().await,
-            }
+/// Waits for an error of a connection after which nothing will ever be accepted.
+async fn fatal(tasks: &mut JoinSet<Result<(), AcceptError>>) -> AcceptError {
+    loop {
+        match tasks.join_next().await.map(ended_badly) {
+            Some(Some(fatal)) => return fatal,
+            Some(None) => {}
+            None => pending().await,
         }
     }
 }
@@ -167,7 +159,7 @@ struct Connection<A> {
 
 impl<A: Accept> Connection<A> {
     /// From the accepted socket to the live session, or to its end at the deadline.
-    async fn run(self, pending: A::Pending, passed: CancellationToken) -> Result<(), AcceptError> {
+    async fn run(self, pending: A::Pending, handshake: Handshake) -> Result<(), AcceptError> {
         if !self.installer.admits(A::peer_addr(&pending)) {
             debug!("not admitted");
             return Ok(());
@@ -177,8 +169,11 @@ impl<A: Accept> Connection<A> {
             return Ok(());
         };
         let mut candidate = self.installer.server_by(self.deadline, finished?);
+        if !handshake.is_finished(&candidate) {
+            return Ok(());
+        }
         match candidate.proven().await {
-            Ok(()) => passed.cancel(),
+            Ok(()) => drop(handshake),
             Err(reason) => {
                 debug!(%reason, "candidate not proven");
                 return Ok(());

@@ -206,6 +206,8 @@ struct Machine<Io> {
     opens: VecDeque<(Place, oneshot::Sender<MuxStream>)>,
     pings: Vec<oneshot::Sender<Duration>>,
     pinging: bool,
+    /// The signs of life that were noted while nothing was proven.
+    heard: u64,
     probes: Vec<Probe>,
     lingers: Vec<Linger>,
     drain: Option<Drain>,
@@ -256,6 +258,7 @@ where
             opens: VecDeque::new(),
             pings: Vec::new(),
             pinging: false,
+            heard: 0,
             probes: Vec::new(),
             lingers: Vec::new(),
             drain: None,
@@ -508,10 +511,13 @@ where
             let mut wire = self.wire.core();
             (wire.proven(), wire.take_pong(), wire.signs_of_life())
         };
-        if let Some(round_trip) = proven
-            && self.session.round_trip().is_none()
-        {
-            self.session.set_proven(round_trip);
+        match proven {
+            Some(round_trip) if self.session.round_trip().is_none() => self.session.set_proven(round_trip),
+            None if signs != self.heard => {
+                self.heard = signs;
+                self.session.set_heard(Instant::now());
+            }
+            _ => {}
         }
         if let Some(round_trip) = pong {
             self.pinging = false;

@@ -341,6 +341,11 @@ impl Session {
         self.0.state.close_reason()
     }
 
+    /// When the peer was last heard of before the session was proven.
+    pub(crate) fn last_heard(&self) -> Option<Instant> {
+        self.0.state.last_heard()
+    }
+
     /// Whether the session has ended. One that is closing has not.
     pub fn is_closed(&self) -> bool {
         self.0.state.close_reason().is_some()

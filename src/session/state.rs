@@ -2,11 +2,11 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, OnceLock, atomic::AtomicUsize},
+    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicUsize},
     time::Duration,
 };
 
-use tokio::sync::Semaphore;
+use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use super::stream::Inbound;
@@ -79,6 +79,8 @@ pub(crate) struct SessionState {
     clear: ClearHook,
     retired: CancellationToken,
     proven: Told<Duration>,
+    /// When the peer was last heard of before that.
+    heard: Mutex<Option<Instant>>,
     closed: Told<CloseReason>,
 }
 
@@ -97,6 +99,7 @@ impl SessionState {
             clear,
             retired: CancellationToken::new(),
             proven: Told::new(),
+            heard: Mutex::new(None),
             closed: Told::new(),
         }
     }
@@ -115,6 +118,16 @@ impl SessionState {
 
     pub(crate) fn set_proven(&self, round_trip: Duration) {
         self.proven.tell(round_trip);
+    }
+
+    /// The peer, which has proven nothing yet, is heard of.
+    pub(crate) fn set_heard(&self, at: Instant) {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
+    }
+
+    /// When the peer was last heard of before the session was proven.
+    pub(crate) fn last_heard(&self) -> Option<Instant> {
+        *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits for the round trip that proves the session.

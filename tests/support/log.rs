@@ -3,16 +3,18 @@
 use std::{
     cell::RefCell,
     fmt::{Debug, Write},
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, OnceLock},
 };
 
 use tracing::{
-    Event, Metadata, Subscriber,
+    Dispatch, Event, Metadata, Subscriber,
     field::{Field, Visit},
     span::{Attributes, Id, Record},
     subscriber::DefaultGuard,
 };
 use tracing_core::span::Current;
+
+static SECOND: OnceLock<Dispatch> = OnceLock::new();
 
 thread_local! {
     static ENTERED: RefCell<Vec<u64>> = const { RefCell::new(Vec::new()) };
@@ -32,6 +34,9 @@ struct Content {
 impl Log {
     /// Records what this thread traces, until the guard is dropped.
     pub(crate) fn record() -> (Self, DefaultGuard) {
+        // Where there is one subscriber alone, tracing asks the thread that comes first to a line whether anybody wants it,
+        // and remembers the answer: that thread may be another test's.
+        SECOND.get_or_init(|| Dispatch::new(Self::default()));
         let log = Self::default();
         let guard = tracing::subscriber::set_default(log.clone());
         (log, guard)

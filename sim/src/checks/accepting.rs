@@ -75,7 +75,8 @@ impl Check for Accepting {
                 }
                 self.ends.push(entry.at);
             }
-            // Past the limit of handshakes the oldest is dropped, and that may be the establisher's.
+            // Past the limit of handshakes others wait, and one that was silent for a second makes room: that may be the
+            // establisher's.
             What::Noted(text) if entry.who == RECEIVER && text.starts_with("too many") => self.must_succeed = None,
             What::Connecting if entry.who == ESTABLISHER => {
                 self.ends.retain(|end| *end + self.ghost_waits > entry.at);

@@ -5,22 +5,24 @@ use crate::history::{Entry, Still, What};
 use crate::plan::{Plan, Transport};
 
 /// How an ending of a session begins, as it is traced, and its counter.
-const ENDINGS: [(&str, &str); 9] = [
+const ENDINGS: [(&str, &str); 10] = [
     ("the session was closed by the peer", "a session ended: closed by the peer"),
     ("the session was closed on this side", "a session ended: closed on this side"),
     ("the connection was lost", "a session ended: connection lost"),
     ("the peer stayed silent after a ping", "a session ended: silent after a ping"),
     ("a write to the socket stayed pending", "a session ended: write stalled"),
     ("the peer did not answer in time", "a session ended: not proven"),
+    ("more handshakes were in flight", "a session ended: crowded out of its handshake"),
     ("the peer broke the yamux protocol", "a session ended: not yamux"),
     ("the session was replaced by another one", "a session ended: replaced"),
     ("the runtime that drives", "a session ended: its runtime ended"),
 ];
 
 /// What evermux traces in a rare state, and its counter.
-const NOTES: [(&str, &str); 7] = [
+const NOTES: [(&str, &str); 8] = [
     ("accept failed", "accept failed"),
-    ("too many handshakes: the oldest is dropped", "the oldest handshake was dropped"),
+    ("too many handshakes: accepting pauses", "accepting paused"),
+    ("too many handshakes: one makes room", "a handshake made room for another"),
     ("handshake timed out", "a handshake timed out"),
     ("candidate not proven", "a candidate was not proven"),
     ("candidate lost while it waited for a place", "a candidate was lost while it waited for a place"),

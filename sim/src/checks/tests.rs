@@ -341,7 +341,7 @@ fn an_attempt_that_fails_for_others_is_found() {
     };
     let others = [("strangers", 60_000), ("reset", 1), ("refuse", 5_000)];
     let [reset, refused] = [1, 2].map(|fault| [(600, "", What::FaultBegins(fault)), (601, "", What::FaultEnds(fault))]);
-    let full = [(600, RECEIVER, What::Noted("too many handshakes: the oldest is dropped".into()))];
+    let full = [(600, RECEIVER, What::Noted("too many handshakes: accepting pauses".into()))];
     let over = [(600, ESTABLISHER, What::ShutsDown), (600, ESTABLISHER, What::Stops)];
     let strangers = [(600, "", What::FaultBegins(0))];
 

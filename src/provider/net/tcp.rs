@@ -1,7 +1,8 @@
 //! TCP: dialling by name, and listening.
 
-use std::{future::Future, io, net::SocketAddr};
+use std::{future::Future, io, net::SocketAddr, time::Duration};
 
+use socket2::SockRef;
 use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     runtime::Handle,
@@ -23,6 +24,8 @@ const BACKLOG: u32 = 1024;
 #[cfg(any(target_os = "android", target_os = "linux"))]
 const NOTSENT_LOWAT_BYTES: u32 = 128 << 10;
 
+const CONNECTED_TO_ITSELF: &str = "the socket was connected to itself: nobody listens there";
+
 /// Dials a host and a port over TCP.
 ///
 /// Each attempt resolves the name anew, so that an address that has moved is found, and tries all its addresses, 64 at
@@ -34,6 +37,9 @@ const NOTSENT_LOWAT_BYTES: u32 = 128 << 10;
 ///
 /// Its errors are transient, those of names, firewalls and limits included, since all of these change. One is fatal:
 /// the operating system calls an address invalid that was given as an IP address.
+///
+/// A socket that was connected to itself, as TCP does where nobody listens on a port from which sockets dial, is closed,
+/// and counts as refused.
 ///
 /// ```
 /// use evermux::{Config, Connect, TcpConnector};
@@ -77,8 +83,8 @@ impl Connect for TcpConnector {
 /// 1,024 connections may wait to be accepted. Accepted sockets get `TCP_NODELAY` and, on Linux and Android, a
 /// `TCP_NOTSENT_LOWAT` of 128 KiB.
 ///
-/// Running out of file descriptors or memory, and connections that are lost before they are accepted, are transient
-/// errors (G13). An error is fatal when the listener itself is broken.
+/// Running out of file descriptors or memory is a transient error, after which accepting pauses; a connection that is lost
+/// before it is accepted costs nothing else (G13). An error is fatal when the listener itself is broken.
 ///
 /// ```
 /// use evermux::{Accept, Config, TcpAcceptor};
@@ -148,7 +154,7 @@ impl Accept for TcpAcceptor {
     }
 
     async fn finish(&self, (stream, peer): Self::Pending) -> Result<Connected<TcpStream>, AcceptError> {
-        tune(&stream).map_err(AcceptError::transient)?;
+        tune(&stream).map_err(AcceptError::connection)?;
         let local = stream.local_addr().ok();
         Ok(Connected::new(stream, local, Some(peer)))
     }
@@ -174,11 +180,26 @@ impl Network for System {
     }
 
     async fn connect(&self, address: SocketAddr) -> io::Result<(TcpStream, Option<SocketAddr>)> {
-        let stream = TcpStream::connect(address).await?;
-        tune(&stream)?;
-        let local = stream.local_addr().ok();
-        Ok((stream, local))
+        dialled(TcpStream::connect(address).await?)
     }
+}
+
+/// Takes a socket that was dialled.
+///
+/// Where nobody listens on a port that the operating system gives to sockets which dial, a socket may be given the very
+/// port that it dials, and TCP then connects it to itself ("simultaneous open", RFC 9293, section 3.5). It would prove
+/// itself a peer (G15), and hold the port against the receiver that comes back.
+fn dialled(stream: TcpStream) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+    let local = stream.local_addr().ok();
+    // As the socket has them: what was dialled may stand for another address, as 0.0.0.0 does for this host.
+    let ends = local.zip(stream.peer_addr().ok());
+    if ends.is_some_and(|(local, peer)| (local.ip(), local.port()) == (peer.ip(), peer.port())) {
+        // A reset: TIME_WAIT would hold the port for another minute.
+        let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
+        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, CONNECTED_TO_ITSELF));
+    }
+    tune(&stream)?;
+    Ok((stream, local))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
@@ -194,14 +215,14 @@ fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     // An old kernel has no such option: the connection works without.
     #[cfg(any(target_os = "android", target_os = "linux"))]
-    if let Err(error) = socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES) {
+    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES) {
         tracing::debug!(%error, "no TCP_NOTSENT_LOWAT");
     }
     Ok(())
 }
 
 fn accept_error(error: io::Error) -> AcceptError {
-    if listener_is_broken(&error) { AcceptError::fatal(error) } else { AcceptError::transient(error) }
+    if listener_is_broken(&error) { AcceptError::fatal(error) } else { error.into() }
 }
 
 /// Whether `accept` will give this error for ever. All others pass: those that accept(2) hands on from the new socket,

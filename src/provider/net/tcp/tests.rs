@@ -66,29 +66,53 @@ async fn sockets_are_tuned_at_both_ends() {
     }
 }
 
+/// As it happens to one dial in some ten thousands: here the socket was given its port before.
+#[tokio::test]
+async fn a_socket_that_dials_its_own_port_is_refused_and_leaves_the_port_free() {
+    for host in ["127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"] {
+        let host: SocketAddr = host.parse().unwrap();
+        let socket = if host.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.unwrap();
+        if let Err(error) = socket.bind(host) {
+            assert_ne!(host.ip().to_string(), "127.0.0.1", "{error}");
+            continue; // A machine without IPv6.
+        }
+        let address = socket.local_addr().unwrap();
+        // Not every operating system connects a socket to itself.
+        let Ok(stream) = socket.connect(address).await else { continue };
+        let error = dialled(stream).unwrap_err();
+        assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::ConnectionRefused, CONNECTED_TO_ITSELF));
+        listen(address).expect("the port is free at once");
+    }
+}
+
 #[cfg(unix)]
 #[test]
 fn fatal_on_transient_accept() {
-    let fatal = |number| accept_error(io::Error::from_raw_os_error(number)).is_fatal();
+    let error = |number| accept_error(io::Error::from_raw_os_error(number));
+    let verdict = |number| (error(number).is_connection(), error(number).is_fatal());
+    for number in [libc::EMFILE, libc::ENFILE, libc::ENOBUFS, libc::ENOMEM, libc::EACCES, libc::EFAULT, 999] {
+        assert_eq!(verdict(number), (false, false), "{}: accepting pauses", error(number));
+    }
     for number in [
-        libc::EMFILE,
-        libc::ENFILE,
-        libc::ENOBUFS,
-        libc::ENOMEM,
         libc::ECONNABORTED,
         libc::ECONNRESET,
         libc::EPERM,
         libc::EPROTO,
         libc::EINTR,
+        libc::ENOPROTOOPT,
         libc::EOPNOTSUPP,
         libc::ENETDOWN,
+        libc::ENETUNREACH,
+        libc::EHOSTDOWN,
         libc::EHOSTUNREACH,
         libc::ETIMEDOUT,
+        #[cfg(target_os = "linux")]
+        libc::ENONET,
     ] {
-        assert!(!fatal(number), "{}", io::Error::from_raw_os_error(number));
+        assert_eq!(verdict(number), (true, false), "{}: one connection is lost", error(number));
     }
     for number in [libc::EBADF, libc::ENOTSOCK, libc::EINVAL] {
-        assert!(fatal(number), "{}", io::Error::from_raw_os_error(number));
+        assert_eq!(verdict(number), (false, true), "{}: the listener is broken", error(number));
     }
 }
 

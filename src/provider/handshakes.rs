@@ -1,0 +1,230 @@
+//! The handshakes of a receiver: how many there may be at once, and which of them makes room for another (G13).
+//!
+//! Each holds a permit from its accept until it has passed or ended. When there is none left, whoever comes next waits for
+//! one, and nobody else is accepted meanwhile: the kernel holds the others. So a burst of honest peers is served in its
+//! turn, and loses nobody. A crowd that says nothing keeps nobody out for long: a handshake that has been silent for
+//! [`SILENCE`] is dropped, the one that has been so for the longest; and if for so long nobody was silent, passed or ended,
+//! the oldest, which has had the most time.
+
+use std::{
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::AbortHandle,
+    time::{Instant, sleep_until},
+};
+use tracing::{debug, warn};
+
+use super::installer::{Candidate, Installer};
+use crate::{error::CloseReason, session::Session};
+
+/// How long a handshake may be silent while another waits, and the longest for which accepting pauses.
+const SILENCE: Duration = Duration::from_secs(1);
+/// It is looked at twice, so far apart. In a process that stood still its bytes may wait to be read.
+const APART: Duration = Duration::from_millis(50);
+/// The least time between two warnings.
+const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
+
+/// The handshakes that are going on.
+pub(super) struct Handshakes {
+    installer: Installer,
+    permits: Arc<Semaphore>,
+    /// In the order of their accepts; with some that are over, until there are as many as may be.
+    list: Vec<Known>,
+    /// Somebody has waited for room since then.
+    waits: Option<Instant>,
+    /// He had waited for too long when it was looked.
+    overdue: Option<Instant>,
+    warned: Option<Instant>,
+}
+
+/// A handshake, as the receiver knows it.
+struct Known {
+    shared: Arc<Shared>,
+    task: AbortHandle,
+    /// Since when it was last heard of when it was found silent, and when that was.
+    found: Option<(Instant, Instant)>,
+}
+
+struct Shared {
+    peer: Option<SocketAddr>,
+    begun: Instant,
+    stage: Mutex<Stage>,
+}
+
+enum Stage {
+    /// The transport's own handshake, into which nobody can look: it counts as silent from its accept on.
+    Finishing(OwnedSemaphorePermit),
+    /// Since its transport was ready. That was a word of the peer's, unless there is nothing to be done for it.
+    Proving(OwnedSemaphorePermit, Session, Instant),
+    /// It has passed, or ended.
+    Over,
+}
+
+/// A handshake, as its task has it. It is over when this is dropped.
+pub(super) struct Handshake(Arc<Shared>);
+
+impl Shared {
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.stage.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When its peer was last heard of. None when it is over.
+    fn heard(&self) -> Option<Instant> {
+        match &*self.stage() {
+            Stage::Finishing(_) => Some(self.begun),
+            Stage::Proving(_, session, since) => Some(session.last_heard().map_or(*since, |heard| heard.max(*since))),
+            Stage::Over => None,
+        }
+    }
+
+    fn end(&self) -> Stage {
+        std::mem::replace(&mut *self.stage(), Stage::Over)
+    }
+}
+
+impl Handshake {
+    /// The transport is ready, and the session has to be proven. Says whether it may go on.
+    pub(super) fn is_finished(&self, candidate: &Candidate) -> bool {
+        let mut stage = self.0.stage();
+        *stage = match std::mem::replace(&mut *stage, Stage::Over) {
+            Stage::Finishing(permit) => Stage::Proving(permit, candidate.session().clone(), Instant::now()),
+            other => other,
+        };
+        matches!(*stage, Stage::Proving(..))
+    }
+}
+
+impl Drop for Handshake {
+    fn drop(&mut self) {
+        // Outside the lock: what it holds is foreign (G7).
+        drop(self.0.end());
+    }
+}
+
+impl Handshakes {
+    pub(super) fn new(installer: Installer) -> Self {
+        let permits = Arc::new(Semaphore::new(installer.config().handshakes_in_flight()));
+        Self { installer, permits, list: Vec::new(), waits: None, overdue: None, warned: None }
+    }
+
+    /// Waits for room for one more, and makes it in a little over [`SILENCE`] at the most.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future leaves the room to the next call.
+    pub(super) async fn room(&mut self) -> OwnedSemaphorePermit {
+        let room = loop {
+            let next = match self.look(Instant::now()) {
+                Ok(room) => break room,
+                Err(next) => next,
+            };
+            tokio::select! {
+                biased;
+                room = Arc::clone(&self.permits).acquire_owned() => {
+                    break room.unwrap_or_else(|_| unreachable!("the permits are never closed"));
+                }
+                () = sleep_until(next) => {}
+            }
+        };
+        (self.waits, self.overdue) = (None, None);
+        room
+    }
+
+    /// A handshake begins, in this room: `spawn` begins its task.
+    pub(super) fn begin(
+        &mut self,
+        room: OwnedSemaphorePermit,
+        peer: Option<SocketAddr>,
+        spawn: impl FnOnce(Handshake) -> AbortHandle,
+    ) {
+        if self.list.len() >= self.limit() {
+            self.list.retain(|known| known.shared.heard().is_some());
+        }
+        let stage = Mutex::new(Stage::Finishing(room));
+        let shared = Arc::new(Shared { peer, begun: Instant::now(), stage });
+        let task = spawn(Handshake(Arc::clone(&shared)));
+        self.list.push(Known { shared, task, found: None });
+    }
+
+    fn limit(&self) -> usize {
+        self.installer.config().handshakes_in_flight()
+    }
+
+    /// Looks for room, and takes it from a handshake where that may be. Else says when to look again.
+    fn look(&mut self, now: Instant) -> Result<OwnedSemaphorePermit, Instant> {
+        if let Ok(room) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Ok(room);
+        }
+        if self.waits.is_none() {
+            debug!(limit = self.limit(), "too many handshakes: accepting pauses");
+        }
+        let over = *self.waits.get_or_insert(now) + SILENCE;
+        let mut next = again(&mut self.overdue, over, now);
+        let mut silent: Option<(usize, Instant)> = None;
+        self.list.retain(|known| known.shared.heard().is_some());
+        for (index, known) in self.list.iter_mut().enumerate() {
+            let Some(heard) = known.shared.heard() else { continue };
+            let mut found = known.found.take_if(|(before, _)| *before == heard).map(|(_, at)| at);
+            let moment = again(&mut found, heard + SILENCE, now);
+            known.found = found.map(|at| (heard, at));
+            next = next.min(moment);
+            if moment <= now && silent.is_none_or(|(_, longest)| heard < longest) {
+                silent = Some((index, heard));
+            }
+        }
+        // Where there is none the one that waits is overdue.
+        let victim = silent.map_or(0, |(index, _)| index);
+        if next > now {
+            return Err(next);
+        }
+        // Where the last has just ended by itself its permit is on its way.
+        if self.list.is_empty() {
+            return Err(now + APART);
+        }
+        self.crowd_out(victim, now).ok_or(now)
+    }
+
+    /// Drops a handshake, and gives its room. None when it is over by now.
+    fn crowd_out(&mut self, index: usize, now: Instant) -> Option<OwnedSemaphorePermit> {
+        let Known { shared, task, .. } = self.list.remove(index);
+        let silent_for = now.saturating_duration_since(shared.heard()?);
+        let room = match shared.end() {
+            Stage::Finishing(room) => {
+                task.abort();
+                room
+            }
+            Stage::Proving(room, session, _) => {
+                session.end(CloseReason::CrowdedOut { silent_for });
+                room
+            }
+            Stage::Over => return None,
+        };
+        let (peer, limit) = (shared.peer, self.limit());
+        let so_far = self.installer.progress().crowded_out(peer, silent_for);
+        let peer = peer.map(tracing::field::display);
+        if self.warned.is_none_or(|warned| now >= warned + BETWEEN_WARNINGS) {
+            self.warned = Some(now);
+            warn!(peer, ?silent_for, limit, so_far, "too many handshakes: one makes room, see handshakes_in_flight");
+        } else {
+            debug!(peer, ?silent_for, limit, so_far, "too many handshakes: one makes room");
+        }
+        Some(room)
+    }
+}
+
+/// When to look again at something that must not be found twice at or after a moment: the first time may be [`APART`]
+/// before. It was found twice when that is not later than `now`.
+fn again(found: &mut Option<Instant>, moment: Instant, now: Instant) -> Instant {
+    if found.is_none() && now + APART >= moment {
+        *found = Some(now);
+    }
+    match *found {
+        Some(at) => moment.max(at + APART),
+        None => moment.checked_sub(APART).unwrap_or(moment),
+    }
+}
