@@ -11,7 +11,8 @@ use crate::error::ConfigError;
 const SHORTEST: Duration = Duration::from_millis(1);
 
 const MAX_HANDSHAKES_IN_FLIGHT: usize = 1 << 16;
-const MAX_ACCEPT_BACKLOG: usize = 1 << 16;
+/// Together with those that are open they must stay below the yamux crate's own limit, which ends the session.
+const MAX_ACCEPT_BACKLOG: usize = if usize::BITS >= 64 { 1 << 16 } else { 1 << 10 };
 /// The yamux crate looks at every stream of a session when one is opened: 198 µs with so many. Where `usize` has 32 bits
 /// the crate's own limit, which ends the session, is near.
 const MAX_STREAMS: u32 = if usize::BITS >= 64 { 1 << 14 } else { 1 << 10 };
@@ -163,8 +164,8 @@ settings! {
     drain_timeout: Duration,
     /// How long [`Session::open_stream`](crate::Session::open_stream) waits for a place; at least 1 ms. Default: 75 s.
     open_timeout: Duration,
-    /// How many inbound streams of a session may wait to be taken, from 1 to 65,536; one more is reset. They come beside
-    /// `max_streams` that were taken. Default: 256.
+    /// How many inbound streams of a session may wait to be taken, from 1 to 65,536, or to 1,024 where `usize` has 32
+    /// bits; one more is reset. They come beside `max_streams` that were taken. Default: 256.
     ///
     /// Below 256 it is load shedding: a peer opens that many before it waits for the first to be acknowledged, and of a burst
     /// those past the limit are refused.

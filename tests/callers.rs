@@ -213,8 +213,9 @@ async fn a_stream_that_finds_no_place_is_an_error_of_its_own() {
     let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
     let establisher = MuxManager::establish_with(connector).config(config).start().await.unwrap();
     let stream = establisher.open_stream().await.unwrap();
+    let taken = receiver.session().await.unwrap().accept_stream().await.unwrap();
     assert!(matches!(establisher.open_stream().await, Err(OpenError::TimedOut)));
-    drop(stream);
+    drop((stream, taken));
     establisher.shutdown().await;
     receiver.shutdown().await;
 }

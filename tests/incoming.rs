@@ -173,6 +173,38 @@ async fn what_came_whole_before_the_session_was_lost_is_given_out() {
     }
 }
 
+/// Sessions that come and go, and whose streams nobody takes, leave no more than one of them could hold: the last.
+#[tokio::test]
+async fn what_lost_sessions_leave_is_bounded() {
+    let (receiver, address) = receiver(quick().accept_backlog(4)).await;
+    let establisher = establisher(address, quick()).await;
+    for round in 0..5_u8 {
+        let session = soon(establisher.session()).await.unwrap();
+        let held = soon(receiver.session()).await.unwrap();
+        for number in 0..3 {
+            let mut stream = soon(session.open_stream()).await.unwrap();
+            stream.write_all(&[3 * round + number]).await.unwrap();
+            stream.shutdown().await.unwrap();
+            drop(stream);
+        }
+        until(|| held.open_streams() == 3).await;
+        soon(held.ping()).await.unwrap();
+        session.abort();
+        soon(held.closed()).await;
+        session_after(&establisher, &session).await;
+    }
+    let mut incoming = receiver.incoming();
+    for number in 11..15 {
+        let mut stream = soon(incoming.next()).await.unwrap();
+        let mut bytes = Vec::new();
+        soon(stream.read_to_end(&mut bytes)).await.unwrap();
+        assert_eq!(bytes, [number]);
+    }
+    assert!(incoming.next().now_or_never().is_none());
+    soon(establisher.shutdown()).await;
+    soon(receiver.shutdown()).await;
+}
+
 /// Whoever is called with each session knows of it before anybody is given a stream of it.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_session_is_told_before_its_first_stream() {

@@ -17,8 +17,11 @@ const WINDOW: u32 = 256 << 10;
 
 /// A session whose pings are answered after this time, and its peer.
 async fn session_over(round_trip: Duration) -> (Session, Peer<DuplexStream>) {
+    session_with(round_trip, &Config::default()).await
+}
+
+async fn session_with(round_trip: Duration, config: &Config) -> (Session, Peer<DuplexStream>) {
     let (near, far) = duplex(1 << 20);
-    let config = Config::default();
     let mut peer = Peer::new(far);
     let answers = async {
         // The proof, and the first ping of the crate.
@@ -28,7 +31,7 @@ async fn session_over(round_trip: Duration) -> (Session, Peer<DuplexStream>) {
             peer.send(Header::pong(ping.length), &[]).await.unwrap();
         }
     };
-    let (session, ()) = tokio::join!(Session::server(near, &config), answers);
+    let (session, ()) = tokio::join!(Session::server(near, config), answers);
     peer.answer_pings(true);
     (session.unwrap(), peer)
 }
@@ -63,6 +66,14 @@ async fn a_window_grows_on_a_long_path() {
     let (session, peer) = session_over(Duration::from_millis(50)).await;
     assert!(session.round_trip() >= Some(Duration::from_millis(50)));
     assert!(largest_window(session, peer, 400).await > WINDOW);
+}
+
+#[tokio::test]
+async fn windows_grow_within_their_budget() {
+    let config = Config::builder().window_growth_budget(WINDOW as usize).build().unwrap();
+    let (session, peer) = session_with(Duration::from_millis(50), &config).await;
+    let largest = largest_window(session, peer, 400).await;
+    assert!((WINDOW + 1..=2 * WINDOW).contains(&largest), "{largest}");
 }
 
 #[tokio::test(start_paused = true)]
