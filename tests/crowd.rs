@@ -88,7 +88,7 @@ async fn two_hundred_silent_clients_keep_an_honest_agent_out_for_seconds_only() 
     let agent = establisher(address, quick()).await;
     soon(agent.session()).await.unwrap();
     // 64 make room for the next 64 in a second, and so on: the agent is the 201st.
-    assert!(began.elapsed() < 8 * SECOND, "{:?}", began.elapsed());
+    assert!(began.elapsed() < 15 * SECOND, "{:?}", began.elapsed());
     assert_eq!(agent.status().attempts, 0);
     assert_eq!(receiver.status().crowded_out, 200 - 63);
     let crowded = crowded_out(&so_far(&mut events).await);

@@ -18,9 +18,10 @@ fn rows() -> Vec<Row> {
     let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("ARCHITECTURE.md")).unwrap();
     let (_, limits) = text.split_once("\n## Limits\n").expect("there is a section on limits");
     let (limits, _) = limits.split_once("\n## ").unwrap();
-    let cells = limits.lines().filter(|line| line.starts_with("| ") && !line.contains("---")).map(|line| {
-        line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>()
-    });
+    let cells = limits
+        .lines()
+        .filter(|line| line.starts_with("| ") && !line.contains("---"))
+        .map(|line| line.trim_matches('|').split('|').map(|cell| cell.trim().to_owned()).collect::<Vec<_>>());
     let rows: Vec<_> = cells
         .filter(|cells| cells[0] != "limit")
         .map(|cells| match <[String; 6]>::try_from(cells) {
@@ -110,7 +111,10 @@ async fn the_defaults_and_the_bounds_of_the_table_are_those_of_the_code() {
             } else if let Some((get, set)) = time(name) {
                 assert_eq!(get(&config), duration(default), "{name}");
                 let least = duration(row.bounds.strip_suffix(" and up").expect("bounds are a time and up"));
-                assert!(builds(set(Config::builder(), least)) && builds(set(Config::builder(), Duration::MAX)), "{name}");
+                assert!(
+                    builds(set(Config::builder(), least)) && builds(set(Config::builder(), Duration::MAX)),
+                    "{name}"
+                );
                 assert!(!builds(set(Config::builder(), least - Duration::from_nanos(1))), "{name}");
             } else {
                 assert_eq!((name, default, row.bounds.as_str()), ("sessions", "1", "1 to 1,024"));

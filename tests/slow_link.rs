@@ -48,6 +48,16 @@ async fn upload(bytes_per_second: usize) -> (Option<CloseReason>, usize) {
     let (near, far) = slow_link(bytes_per_second);
     let config = Config::default();
     let (client, server) = tokio::try_join!(Session::client(near, &config), Session::server(far, &config)).unwrap();
+    // They are taken, and not read.
+    let taking = tokio::spawn(async move {
+        let mut taken = Vec::new();
+        while taken.len() < STREAMS
+            && let Ok(stream) = server.accept_stream().await
+        {
+            taken.push(stream);
+        }
+        (server, taken)
+    });
     let mut streams = Vec::new();
     for _ in 0..STREAMS {
         let mut stream = client.open_stream().await.unwrap();
@@ -56,8 +66,8 @@ async fn upload(bytes_per_second: usize) -> (Option<CloseReason>, usize) {
     }
     let ended = timeout(Duration::from_secs(120), client.closed()).await.ok();
     let mut arrived = 0;
-    for _ in 0..STREAMS {
-        let mut inbound = server.accept_stream().await.unwrap();
+    let (_server, taken) = taking.await.unwrap();
+    for mut inbound in taken {
         let mut bytes = vec![0; WINDOW_BYTES];
         while arrived < STREAMS * WINDOW_BYTES
             && let Ok(Ok(n @ 1..)) = timeout(Duration::from_secs(1), inbound.read(&mut bytes)).await

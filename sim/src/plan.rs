@@ -311,7 +311,7 @@ pub fn any_settings() -> BoxedStrategy<Settings> {
     let percent = || proptest::prop_oneof![3 => Just(100), 1 => 60..=150_u32];
     let heartbeat = proptest::prop_oneof![3 => Just(100), 1 => 30..=60_u32];
     let handshakes = proptest::prop_oneof![Just(64), 4..=8_usize];
-    let accept_backlog = proptest::prop_oneof![3 => Just(128), 1 => 2..=8_usize];
+    let accept_backlog = proptest::prop_oneof![3 => Just(256), 1 => 2..=8_usize];
     let max_streams = proptest::prop_oneof![3 => Just(256), 1 => 8..=16_u32];
     let sessions = proptest::prop_oneof![4 => Just(1), 1 => 2..=4_usize];
     (sessions, handshakes, accept_backlog, max_streams, heartbeat, percent(), percent())

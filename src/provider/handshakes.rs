@@ -89,7 +89,7 @@ impl Shared {
 
 impl Handshake {
     /// The transport is ready, and the session has to be proven. Says whether it may go on.
-    pub(super) fn is_finished(&self, candidate: &Candidate) -> bool {
+    pub(super) fn begins_proof(&self, candidate: &Candidate) -> bool {
         let mut stage = self.0.stage();
         *stage = match std::mem::replace(&mut *stage, Stage::Over) {
             Stage::Finishing(permit) => Stage::Proving(permit, candidate.session().clone(), Instant::now()),

@@ -169,7 +169,7 @@ impl<A: Accept> Connection<A> {
             return Ok(());
         };
         let mut candidate = self.installer.server_by(self.deadline, finished?);
-        if !handshake.is_finished(&candidate) {
+        if !handshake.begins_proof(&candidate) {
             return Ok(());
         }
         match candidate.proven().await {
