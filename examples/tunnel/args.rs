@@ -111,7 +111,6 @@ impl Settings {
             // Zero is no time to close anything in.
             .drain_timeout(self.drain().max(Duration::from_millis(1)))
             .max_streams(self.max_connections)
-            .accept_backlog(self.max_connections as usize)
             .build()
     }
 }

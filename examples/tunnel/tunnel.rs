@@ -189,6 +189,10 @@ impl Tunnel {
     async fn carry_in(&self, stream: MuxStream, address: &str, bytes: Arc<Bytes>) -> Result<(), Failure> {
         let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
         let tcp = connected.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())).map_err(Failure::Connect)?;
+        // TCP connects a socket to itself where nobody listens on a port of the ephemeral range.
+        if tcp.local_addr().is_ok_and(|local| tcp.peer_addr().is_ok_and(|peer| peer == local)) {
+            return Err(Failure::Connect(io::ErrorKind::ConnectionRefused.into()));
+        }
         connection::prepare(&tcp).map_err(Failure::Tcp)?;
         connection::carry(&tcp, stream, &self.sessions, [&self.bytes, &bytes]).await
     }

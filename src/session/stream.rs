@@ -313,7 +313,12 @@ impl Drop for WriteHalf {
 /// - `shutdown()` on it says that no more bytes come; the other direction goes on. `Ok` means queued, not delivered.
 /// - Reading ends with end of file only when the peer has said that it is finished *and* every byte before that was
 ///   read. A reset, a lost session, a stream that the peer dropped: all of these are an error of the kind
-///   [`ConnectionReset`](io::ErrorKind::ConnectionReset), after the bytes that came before it.
+///   [`ConnectionReset`](io::ErrorKind::ConnectionReset), after the bytes that came before it. Its source, a
+///   [`StreamError`] or a [`CloseReason`], says which.
+/// - A stream that an evermux peer refused, and so gave to nobody, has an error of the kind
+///   [`ConnectionRefused`](io::ErrorKind::ConnectionRefused): what was done on it may be repeated on another.
+/// - One that has sent more small frames than may wait to be read ([`StreamError::Flooded`]) is reset at once, and what was
+///   buffered of it is gone.
 /// - Dropping it before `shutdown()` resets it: the peer sees an error, after the bytes that were written. Dropping it
 ///   after `shutdown()` leaves the peer up to 10 s and 1 MiB to finish; then it is reset.
 ///
