@@ -57,6 +57,7 @@ What a row says:
   caught     yes, when every start found it
   seeds      for each start, how many seeds it took; - where nothing was found
   median     of these
+  sweep      with --general, the seed with which the random sweep found it; - where it did not
   at last    what the checker named, and what it saw; or why the bug was not caught
 
 A patch:
@@ -91,6 +92,10 @@ struct Cli {
     /// Print one JSON object for each bug, and one for all.
     #[arg(long)]
     json: bool,
+    /// Look besides whether the random sweep finds each bug, whatever is written for it: so many seeds of every scenario
+    /// that `sim sweep` takes by itself. It takes a build and some minutes for each bug.
+    #[arg(long, value_name = "SEEDS", default_value = "0")]
+    general: u64,
     /// Try so many of the bugs, those whose turn it is.
     #[arg(long, value_name = "N", requires = "turn")]
     some: Option<NonZeroUsize>,
@@ -133,6 +138,7 @@ fn run(cli: &Cli) -> Result<bool, String> {
         starts: (0..starts).map(|start| start * SPACING).collect(),
         seeds: cli.seeds.get(),
         limit: Duration::from_secs(cli.limit.get()),
+        general: cli.general,
     };
     let begun = Instant::now();
     hunter.clean(&patches)?;
@@ -215,6 +221,8 @@ struct Hunter {
     starts: Vec<u64>,
     seeds: u64,
     limit: Duration,
+    /// How many seeds the random sweep has for each bug.
+    general: u64,
 }
 
 impl Hunter {
@@ -255,8 +263,14 @@ impl Hunter {
 
     /// Tries one bug.
     fn hunt<'a>(&self, patch: &'a Patch) -> Result<Outcome<'a>, String> {
-        let mut outcome =
-            Outcome { patch, build: Duration::ZERO, hunt: Duration::ZERO, starts: Vec::new(), problem: None };
+        let mut outcome = Outcome {
+            patch,
+            build: Duration::ZERO,
+            hunt: Duration::ZERO,
+            starts: Vec::new(),
+            general: None,
+            problem: None,
+        };
         if let Err(unfit) = self.scratch.plant(patch)? {
             outcome.problem = Some(format!("{}: {}", patch.file.display(), told(&unfit)));
             return Ok(outcome);
@@ -273,7 +287,18 @@ impl Hunter {
             Ok(sim) => outcome.problem = self.search(patch, sim.as_deref(), &mut outcome.starts).err(),
         }
         outcome.hunt = begun.elapsed().saturating_sub(outcome.build);
+        if self.general > 0 && outcome.problem.is_none() {
+            outcome.general = Some(self.sweep_at_random(patch)?);
+        }
         Ok(outcome)
+    }
+
+    /// Whether the random sweep finds the bug that is planted now.
+    fn sweep_at_random(&self, patch: &Patch) -> Result<Found, String> {
+        let step = format!("{}: the random sweep", patch.name);
+        self.report.doing(&step);
+        let sim = self.scratch.build_sim()?.map_err(|unfit| format!("{}, {}", patch.name, told(&unfit)))?;
+        hunt::sweep(&sim, &[], (0, self.general), self.limit, |line| self.report.hears(&step, line))
     }
 
     fn search(&self, patch: &Patch, sim: Option<&Path>, starts: &mut Vec<Start>) -> Result<(), String> {

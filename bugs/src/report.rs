@@ -16,6 +16,8 @@ pub(crate) struct Outcome<'a> {
     pub(crate) hunt: Duration,
     /// What each start came to; one for tests.
     pub(crate) starts: Vec<Start>,
+    /// What the random sweep came to, where it was asked.
+    pub(crate) general: Option<Found>,
     /// Why nothing, or not everything, could be tried.
     pub(crate) problem: Option<String>,
 }
@@ -52,6 +54,14 @@ impl Outcome<'_> {
         match self.patch.caught_by {
             CaughtBy::Sim(_) => self.starts.iter().map(|start| start.seeds(self.patch)).collect(),
             CaughtBy::Test(_) => Vec::new(),
+        }
+    }
+
+    /// The seed with which the random sweep found it, if it did.
+    fn general_seed(&self) -> Option<u64> {
+        match &self.general {
+            Some(Found::Failure(failure)) => Some(failure.seed),
+            _ => None,
         }
     }
 
@@ -108,6 +118,10 @@ impl Outcome<'_> {
             "problem": self.problem,
             "starts": starts.collect::<Vec<_>>(),
             "median_seeds": median(&self.seeds()),
+            "general": self.general.as_ref().map(|general| match general {
+                Found::Nothing { runs } => json!({ "runs": runs, "seed": null }),
+                Found::Failure(failure) => json!({ "seed": failure.seed, "named": failure.named, "what": failure.what }),
+            }),
             "build_seconds": self.build.as_secs_f64(),
             "hunt_seconds": self.hunt.as_secs_f64(),
         })
@@ -167,7 +181,10 @@ impl Report {
     pub(crate) fn heading(&self) {
         if !self.json {
             let width = self.name_width;
-            self.say(&format!("{:<width$}  breaks    caught  seeds to the first failure   median   named", "bug"));
+            self.say(&format!(
+                "{:<width$}  breaks    caught  seeds to the first failure   median  sweep  named",
+                "bug"
+            ));
         }
     }
 
@@ -178,12 +195,13 @@ impl Report {
         let seeds = outcome.seeds();
         let told = |seeds: &Option<u64>| seeds.map_or("-".into(), |seeds| seeds.to_string());
         self.say(&format!(
-            "{:<width$}  {:<8}  {:<6}  {:<27}  {:>6}   {}",
+            "{:<width$}  {:<8}  {:<6}  {:<27}  {:>6}  {:>5}  {}",
             outcome.patch.name,
             outcome.patch.guarantee,
             if outcome.is_caught() { "yes" } else { "NO" },
             seeds.iter().map(told).collect::<Vec<_>>().join(" "),
             median(&seeds).map_or("-".into(), |median| median.to_string()),
+            outcome.general_seed().map_or("-".into(), |seed| seed.to_string()),
             outcome.what(),
             width = self.name_width,
         ));
@@ -199,12 +217,16 @@ impl Report {
         let caught = outcomes.len() - not_caught.len();
         let all: Vec<_> = outcomes.iter().flat_map(Outcome::seeds).collect();
         let median = median(&all);
+        let swept = outcomes.iter().filter(|outcome| outcome.general.is_some()).count();
+        let by_sweep = outcomes.iter().filter(|outcome| outcome.general_seed().is_some()).count();
         if self.json {
             let summary = json!({
                 "bugs": outcomes.len(),
                 "caught": caught,
                 "not_caught": not_caught,
                 "median_seeds": median,
+                "swept": swept,
+                "found_by_sweep": by_sweep,
                 "seconds": took.as_secs_f64(),
             });
             self.say(&json!({ "summary": summary }).to_string());
@@ -212,6 +234,9 @@ impl Report {
             let median = median.map_or("-".into(), |median| median.to_string());
             let (bugs, seconds) = (outcomes.len(), took.as_secs());
             self.say(&format!("\n{caught} of {bugs} caught, median seeds to the first failure {median}; {seconds} s"));
+            if swept > 0 {
+                self.say(&format!("{by_sweep} of {swept} are found by the random sweep as well"));
+            }
             if !not_caught.is_empty() {
                 self.say(&format!("not caught: {}", not_caught.join(" ")));
             }
