@@ -1,0 +1,54 @@
+//! Many streams.
+
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use super::{ECHO_LIMIT, Outcome};
+use crate::{
+    cast::{Cast, Options},
+    side::Echoes,
+    verdict::Failure,
+};
+
+/// What a request is.
+const REQUEST_BYTES: usize = 64;
+
+/// How many streams hashicorp's yamux keeps for an acceptor, and expects the other side to keep.
+const BACKLOG: usize = 256;
+
+pub(super) async fn streams(cast: &Cast, count: usize, at_once: usize) -> Outcome {
+    let pair = cast.pair(Options { serve: true, ..Options::default() }).await?;
+    pair.all_echo(count, at_once, 4 << 10, Duration::from_secs(50)).await?;
+    Ok(String::new())
+}
+
+/// The order is there before the session is.
+pub(super) async fn burst(cast: &Cast, count: usize) -> Outcome {
+    let pair = cast.start(Options { serve: true, ..Options::default() }).await?;
+    pair.all_echo(count, count, REQUEST_BYTES, ECHO_LIMIT).await?;
+    // The session has lived through it.
+    pair.all_echo(1, 1, REQUEST_BYTES, ECHO_LIMIT).await?;
+    Ok(String::new())
+}
+
+pub(super) async fn backlog(cast: &Cast, count: usize) -> Outcome {
+    let pair = cast.pair(Options::default()).await?;
+    let order = format!("echo {count} {count} {REQUEST_BYTES} {}", ECHO_LIMIT.as_secs());
+    let echoes = pair.opener().begin(order).await?;
+    sleep(Duration::from_millis(400)).await;
+    pair.acceptor().order("serve").await?;
+    let answer = echoes.answer().await?;
+    let Echoes { done, lost, first } =
+        Echoes::parse(&answer).ok_or_else(|| Failure::new(format!("it answers `{answer}`")))?;
+    if let Some(why) = pair.us.is_down().or(pair.it.is_down()) {
+        return Err(Failure::new(format!(
+            "{lost} of {count} streams lost, and the session with them: {why} ({first})"
+        )));
+    }
+    if lost > count.saturating_sub(BACKLOG) {
+        return Err(pair.acceptor().failure(format!("{lost} of {count} streams lost ({first})")));
+    }
+    pair.all_echo(1, 1, REQUEST_BYTES, ECHO_LIMIT).await?;
+    Ok(if lost > 0 { format!("{done} served, {lost} refused ({first})") } else { String::new() })
+}
