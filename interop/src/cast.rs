@@ -1,9 +1,14 @@
 //! Who plays: the two programs of a run, and how they are brought together.
 
-use std::{net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use testkit::FaultProxy;
-use tokio::process::Command;
+use tokio::{process::Command, time::sleep};
 
 use crate::{
     side::{Echoes, Held, Side},
@@ -46,6 +51,21 @@ pub(crate) struct Cast {
     pub(crate) peer_dials: bool,
     pub(crate) by: By,
     pub(crate) is_quick: bool,
+    pub(crate) doing: Doing,
+}
+
+/// The last order that was given in a run, to be told when the run has no end.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Doing(Arc<Mutex<String>>);
+
+impl Doing {
+    pub(crate) fn set(&self, order: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = order;
+    }
+
+    pub(crate) fn last(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 /// What is not usual about a pair.
@@ -89,7 +109,7 @@ impl Cast {
             let mut arguments = vec![place, address];
             arguments.extend(self.is_evermux().then_some(options.ours).into_iter().flatten());
             arguments.extend((options.serve && self.by == By::It).then_some("--serve"));
-            Side::start("we", self.ours.command(&arguments))
+            Side::start("we", self.ours.command(&arguments), self.doing.clone())
         };
         let peer = |place: &str, address: &str| {
             self.start_peer(place, address, if options.serve && self.by == By::Us { &["--serve"] } else { &[] })
@@ -107,13 +127,13 @@ impl Cast {
     pub(crate) fn start_peer(&self, place: &str, address: &str, more: &[&str]) -> Result<Side, Failure> {
         let mut arguments = vec![place, address];
         arguments.extend(more);
-        Side::start("it", self.peer.command(&arguments))
+        Side::start("it", self.peer.command(&arguments), self.doing.clone())
     }
 
     /// Starts what is in our place alone.
     pub(crate) fn start_ours(&self, program: &Program, arguments: &[&str]) -> Result<Side, Failure> {
         debug_assert!(self.is_evermux() || program.name == self.ours.name);
-        Side::start("we", program.command(arguments))
+        Side::start("we", program.command(arguments), self.doing.clone())
     }
 
     /// evermux itself has not kept its word. Of another in its place nothing of the kind is asked.
@@ -180,6 +200,8 @@ impl Pair {
         if done == count && lost == 0 {
             return Ok(());
         }
+        // The news of an end may be on its way.
+        sleep(Duration::from_millis(100)).await;
         let ends = [("our", &self.us), ("its", &self.it)].map(|(whose, side)| {
             side.is_down().map(|why| format!("; {whose} session has ended: {why}")).unwrap_or_default()
         });

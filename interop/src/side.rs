@@ -24,10 +24,13 @@ use tokio::{
     time::timeout,
 };
 
-use crate::verdict::Failure;
+use crate::{cast::Doing, verdict::Failure};
 
 /// How long a program may take to start and say where it listens.
 const START: Duration = Duration::from_secs(20);
+
+/// How long writes may go on that must fail.
+const FLOOD: Duration = Duration::from_secs(3);
 
 /// Lines of standard error that are kept.
 const KEPT_LINES: usize = 4;
@@ -42,6 +45,7 @@ pub(crate) struct Side {
     next: AtomicU64,
     heard: Arc<Heard>,
     state: watch::Receiver<State>,
+    doing: Doing,
 }
 
 /// What a program has said of itself.
@@ -89,7 +93,7 @@ pub(crate) struct Pending<'a> {
 
 impl Side {
     /// Starts a program.
-    pub(crate) fn start(name: &'static str, mut command: Command) -> Result<Self, Failure> {
+    pub(crate) fn start(name: &'static str, mut command: Command, doing: Doing) -> Result<Self, Failure> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -116,6 +120,7 @@ impl Side {
             next: AtomicU64::new(1),
             heard,
             state,
+            doing,
         })
     }
 
@@ -158,6 +163,7 @@ impl Side {
     /// Gives an order, and does not wait for the answer.
     pub(crate) async fn begin(&self, order: impl Into<String>) -> Result<Pending<'_>, Failure> {
         let order = order.into();
+        self.doing.set(format!("{}: {order}", self.name));
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let (reply, answer) = oneshot::channel();
         self.heard.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(number, reply);
@@ -285,7 +291,11 @@ impl<'a> Held<'a> {
 
     /// Writes until that fails.
     pub(crate) async fn flood(&self) -> Result<End, Failure> {
-        let answer = self.side.order(format!("flood {}", self.handle)).await?;
+        let order = format!("flood {}", self.handle);
+        let Ok(answer) = timeout(FLOOD, self.side.order(order)).await else {
+            return Err(self.side.failure("a write that nobody will read waits for ever"));
+        };
+        let answer = answer?;
         match End::parse(&answer) {
             Some(end @ End::Error(..)) => Ok(end),
             _ => Err(self.side.failure(format!("writes without an end: {answer}"))),

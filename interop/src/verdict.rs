@@ -14,6 +14,8 @@ pub(crate) struct Failure {
 pub(crate) enum Kind {
     /// Something between the two: the control runs decide.
     Between,
+    /// Our side took what was cut for complete. The yamux crate does so with every peer, so its control says nothing.
+    Honesty,
     /// evermux itself has not kept its word, whatever the peer did.
     Ours,
     /// The library has no such thing.
@@ -27,6 +29,10 @@ impl Failure {
 
     pub(crate) fn ours(text: impl Into<String>) -> Self {
         Self { text: text.into(), kind: Kind::Ours }
+    }
+
+    pub(crate) fn honesty(text: impl Into<String>) -> Self {
+        Self { text: text.into(), kind: Kind::Honesty }
     }
 
     pub(crate) fn not_available(name: &str, why: &str) -> Self {
@@ -86,9 +92,17 @@ impl Judgement {
     }
 }
 
-/// Whether a control has to be asked, and whether it may excuse.
+/// Whether a control has to be asked.
 pub(crate) fn wants_controls(outcome: &Result<String, Failure>) -> bool {
-    outcome.as_ref().is_err_and(|failure| failure.kind == Kind::Between)
+    outcome.as_ref().is_err_and(|failure| matches!(failure.kind, Kind::Between | Kind::Honesty))
+}
+
+/// Whether the yamux crate in our place may be asked: where the peer's own library cannot play, and the failure is one
+/// that the crate would not make with every peer.
+pub(crate) fn wants_crate(outcome: &Result<String, Failure>, own: Option<&Control>) -> bool {
+    let own_says_nothing =
+        own.is_none_or(|own| own.outcome.as_ref().is_err_and(|failure| failure.kind == Kind::NotAvailable));
+    own_says_nothing && outcome.as_ref().is_err_and(|failure| failure.kind == Kind::Between)
 }
 
 /// Judges a run with evermux by the controls that were made. One control that fails is enough: the fault shows without
@@ -102,7 +116,7 @@ pub(crate) fn judge(outcome: &Result<String, Failure>, controls: &[Control]) -> 
     match failure.kind {
         Kind::NotAvailable => return judgement(Verdict::NotAvailable, failure.text.clone()),
         Kind::Ours => return judgement(Verdict::Wrong, failure.text.clone()),
-        Kind::Between => {}
+        Kind::Between | Kind::Honesty => {}
     }
     let fails = controls.iter().find_map(|control| match &control.outcome {
         Err(excuse) if excuse.kind != Kind::NotAvailable => Some((control, excuse)),
@@ -165,6 +179,17 @@ mod tests {
         assert!(!wants_controls(&failed));
         let fails = control("itself", Err(Failure::new("the same")));
         assert_eq!(judge(&failed, &[fails]).verdict, Verdict::Wrong);
+    }
+
+    #[test]
+    fn the_crate_is_asked_only_where_the_library_itself_says_nothing() {
+        let failed = Err(Failure::new("we: no end"));
+        let own = |outcome| control("itself", outcome);
+        assert!(wants_crate(&failed, None));
+        assert!(wants_crate(&failed, Some(&own(Err(Failure::not_available("we", "no reset"))))));
+        assert!(!wants_crate(&failed, Some(&own(Ok("")))));
+        assert!(!wants_crate(&failed, Some(&own(Err(Failure::new("the same"))))));
+        assert!(!wants_crate(&Err(Failure::honesty("we: end of file")), None));
     }
 
     #[test]

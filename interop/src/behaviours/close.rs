@@ -52,7 +52,7 @@ pub(super) async fn half_close(cast: &Cast, first: First) -> Outcome {
         First::Opener => (opener, acceptor),
         First::Acceptor => (acceptor, opener),
         First::Both => {
-            let closes = async |own: &Held<'_>, other: &Held<'_>| {
+            let closes = async |own: &Held<'_>| {
                 let sends = async {
                     own.write(LATE_BYTES).await?;
                     own.fin().await
@@ -61,10 +61,9 @@ pub(super) async fn half_close(cast: &Cast, first: First) -> Outcome {
                     own.read(LATE_BYTES).await?;
                     own.must_end().await
                 };
-                let _ = other;
                 tokio::try_join!(sends, hears).map(drop)
             };
-            tokio::try_join!(closes(&opener, &acceptor), closes(&acceptor, &opener))?;
+            tokio::try_join!(closes(&opener), closes(&acceptor))?;
             return still_lives(&pair).await;
         }
     };
@@ -116,7 +115,7 @@ pub(super) async fn reset(cast: &Cast, who: Who, after: After) -> Outcome {
         let end = other.end().await?;
         let is_error = matches!(end, End::Error(0, _));
         if !is_error && other_is_ours {
-            cast.we_promise(false, || format!("we: a reset reads as {end}"))?;
+            return Err(Failure::honesty(format!("we: a reset reads as {end}")));
         }
         if !is_error {
             return Err(other.side.failure(format!("a reset reads as {end}")));

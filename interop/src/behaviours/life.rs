@@ -7,8 +7,8 @@ use tokio::time::{Instant, timeout};
 
 use super::Outcome;
 use crate::{
-    cast::{By, Cast, Options},
-    side::{End, Held, Pending, Side},
+    cast::{By, Cast, Options, Pair},
+    side::{End, Held, Pending},
     verdict::Failure,
 };
 
@@ -32,7 +32,6 @@ pub(super) async fn go_away(cast: &Cast, is_early: bool) -> Outcome {
     // One in flight that each side has something left to say on.
     let (ours, its) = pair.stream().await?;
     let we_close = cast.by == By::Us;
-    let begun = Instant::now();
     pair.opener().order("go-away").await?;
     // What each side still does on the stream. Whatever the peer does, nothing may look complete that is not.
     let (we_sent, it_sent) = tokio::join!(finish(&ours), finish(&its));
@@ -67,20 +66,25 @@ pub(super) async fn go_away(cast: &Cast, is_early: bool) -> Outcome {
         (None, Some(_)) => "its session ended",
         (None, None) => "both sessions live on",
     };
-    let _ = begun;
     Ok(format!("{fate}, {end}"))
 }
 
 const LATE_BYTES: u64 = 1000;
 
+/// How long the end of a stream in flight may take.
+const FINISH: Duration = Duration::from_secs(4);
+
 async fn finish(held: &Held<'_>) -> Result<(), Failure> {
-    held.write(1000).await?;
-    held.fin().await
+    let finishes = async {
+        held.write(1000).await?;
+        held.fin().await
+    };
+    timeout(FINISH, finishes).await.unwrap_or_else(|_| Err(held.side.failure("a write has no end")))
 }
 
 /// None when the stream has no end.
 async fn hear(held: &Held<'_>) -> Option<Result<End, Failure>> {
-    timeout(Duration::from_secs(4), held.end()).await.ok()
+    timeout(FINISH, held.end()).await.ok()
 }
 
 /// Two streams in flight: one that waits to be read, one whose window is full.
@@ -89,10 +93,9 @@ struct Flight<'a> {
     writing: Pending<'a>,
 }
 
-async fn flight<'a>(pair: &'a crate::cast::Pair, us: &'a Side) -> Result<Flight<'a>, Failure> {
+async fn flight(pair: &Pair) -> Result<Flight<'_>, Failure> {
     let (idle, _) = pair.stream().await?;
     let (full, _) = pair.stream().await?;
-    debug_assert!(std::ptr::eq(idle.side, us));
     Ok(Flight { reading: idle.begin_end().await?, writing: full.begin_write(4 << 20).await? })
 }
 
@@ -114,7 +117,7 @@ impl Flight<'_> {
 
 pub(super) async fn killed(cast: &Cast) -> Outcome {
     let pair = cast.pair(Options::default()).await?;
-    let flight = flight(&pair, &pair.us).await?;
+    let flight = flight(&pair).await?;
     pair.it.signal(Signal::SIGKILL)?;
     let why = pair.us.down(NOTICED).await?;
     flight.must_fail(cast).await?;

@@ -43,7 +43,7 @@ pub(super) async fn twenty_lives(cast: &Cast) -> Outcome {
         for life in 1..=LIVES {
             let it = cast.start_peer("--dial", &address, peer_serves)?;
             longest = longest.max(requests(cast, &us, &it, life).await?);
-            die(&it, life).await?;
+            die(&it, life)?;
         }
     } else {
         // The peer's port may be another each time; the manager dials one.
@@ -57,7 +57,7 @@ pub(super) async fn twenty_lives(cast: &Cast) -> Outcome {
         let mut it = first;
         for life in 1..=LIVES {
             longest = longest.max(requests(cast, &us, &it, life).await?);
-            die(&it, life).await?;
+            die(&it, life)?;
             if life < LIVES {
                 let next = cast.start_peer("--listen", "127.0.0.1:0", peer_serves)?;
                 proxy.set_target(next.listening().await?);
@@ -68,11 +68,9 @@ pub(super) async fn twenty_lives(cast: &Cast) -> Outcome {
     Ok(format!("back within {} ms", longest.as_millis()))
 }
 
-/// Every second life ends by a kill, the others by the end of the program's orders, which ends it as well.
-async fn die(it: &Side, life: usize) -> Result<(), Failure> {
-    it.signal(if life.is_multiple_of(2) { Signal::SIGKILL } else { Signal::SIGTERM })?;
-    sleep(Duration::from_millis(5)).await;
-    Ok(())
+/// Every second life ends by SIGKILL, the others by SIGTERM, which some programs take for a goodbye.
+fn die(it: &Side, life: usize) -> Result<(), Failure> {
+    it.signal(if life.is_multiple_of(2) { Signal::SIGKILL } else { Signal::SIGTERM })
 }
 
 /// Sends requests until they are answered.
