@@ -205,6 +205,6 @@ impl Pair {
         let ends = [("our", &self.us), ("its", &self.it)].map(|(whose, side)| {
             side.is_down().map(|why| format!("; {whose} session has ended: {why}")).unwrap_or_default()
         });
-        Err(self.opener().failure(format!("{lost} of {count} streams lost ({first}){}", ends.concat())))
+        Err(self.opener().failure(format!("echo: {lost} of {count} streams lost ({first}){}", ends.concat())))
     }
 }

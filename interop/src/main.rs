@@ -23,7 +23,7 @@ use futures_util::{StreamExt, stream};
 use peers::Peer;
 use report::{Cell, Report, Row};
 use tokio::time::{Instant, timeout};
-use verdict::{Control, Failure, Judgement, Verdict};
+use verdict::{Control, Failure, Judgement, StandsFor, Verdict};
 
 /// Something is wrong, or the quick form lacks what it must have.
 const FAILED: u8 = 1;
@@ -49,8 +49,8 @@ Examples:
 Verdicts:
   ok       it went as it must
   wrong    evermux is at fault, or it is not known who is
-  peer     the peer is at fault: the same fails, in the same run, with the peer's own library in the place of evermux;
-           or with the yamux crate there, where the peer's own library cannot play that part
+  peer     the peer is at fault: the same fails, in the same run, with the peer's own library in the place of evermux,
+           or, in the same place, with a third one that has nothing to do with either
   n/a      the library has no such thing
   skipped  the peer is not here
 
@@ -123,8 +123,8 @@ fn main() -> ExitCode {
 async fn run(cli: &Cli) -> Result<bool, String> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let installed = package.join("../target/interop/peers");
-    let peers = peers::all(&installed).map_err(|error| error.to_string())?;
-    let peers: Vec<_> = chosen("peer", &peers, &cli.peer, |peer| peer.name)?
+    let all = peers::all(&installed).map_err(|error| error.to_string())?;
+    let peers: Vec<_> = chosen("peer", &all, &cli.peer, |peer| peer.name)?
         .into_iter()
         .filter(|peer| peer.is_quick || !cli.quick || !cli.peer.is_empty())
         .collect();
@@ -139,11 +139,10 @@ async fn run(cli: &Cli) -> Result<bool, String> {
     report.heading(&peers);
     let wanted = peers.iter().flat_map(|peer| behaviours.iter().map(move |behaviour| (*peer, *behaviour)));
     let mut looks = stream::iter(wanted)
-        .map(|(peer, behaviour)| look(peer, behaviour, &evermux, cli.quick, &report))
+        .map(|(peer, behaviour)| look(peer, peers::third(&all, peer), behaviour, &evermux, cli.quick, &report))
         .buffered(cli.jobs.get());
     let mut rows = Vec::new();
     while let Some(row) = looks.next().await {
-        let row = row?;
         report.row(&row);
         rows.push(row);
     }
@@ -180,11 +179,12 @@ fn chosen<'a, T>(
 /// One behaviour of one peer, in all roles.
 async fn look(
     peer: &Peer,
+    third: Option<Program>,
     behaviour: &'static Behaviour,
     evermux: &Program,
     is_quick: bool,
     report: &Report,
-) -> Result<Row, String> {
+) -> Row {
     let mut cells = Vec::new();
     for peer_dials in [false, true] {
         for by in [By::Us, By::It] {
@@ -197,7 +197,7 @@ async fn look(
                 Ok(program) => {
                     let (ours, program) = (evermux.clone(), program.clone());
                     let cast = Cast { ours, peer: program, peer_dials, by, is_quick, doing: Doing::default() };
-                    judged(behaviour, &cast, peer.own_control()).await?
+                    judged(behaviour, &cast, peer.own_control(), third.clone()).await
                 }
             };
             cells.push(Cell { peer_dials, by, judgement, took: begun.elapsed() });
@@ -205,38 +205,39 @@ async fn look(
     }
     let row = Row { peer: peer.name, behaviour, cells };
     report.progress(peer.name, behaviour, row.verdict());
-    Ok(row)
+    row
 }
 
 /// How often a control is run that goes well: what happens to the peer in some runs alone is its own as well.
 const CONTROL_RUNS: usize = 3;
 
 /// Runs a behaviour, and its controls when it fails.
-async fn judged(behaviour: &Behaviour, cast: &Cast, own: Option<Program>) -> Result<Judgement, String> {
+async fn judged(behaviour: &Behaviour, cast: &Cast, own: Option<Program>, third: Option<Program>) -> Judgement {
     let outcome = play(behaviour, cast).await;
+    let programs = [(StandsFor::Itself, own), (StandsFor::Another, third)];
     let mut controls = Vec::new();
-    if behaviour.controls && verdict::wants_controls(&outcome) {
-        if let Some(own) = own {
-            controls.push(control(behaviour, cast, "itself", &own).await);
-        }
-        if verdict::wants_crate(&outcome, controls.first()) {
-            let program = peers::crate_control().map_err(|error| error.to_string())?;
-            controls.push(control(behaviour, cast, &program.name, &program).await);
+    for (stands_for, program) in programs {
+        if let Some(program) = program
+            && behaviour.controls
+            && verdict::wants_control(&outcome, &controls)
+        {
+            controls.push(control(behaviour, cast, stands_for, program).await);
         }
     }
-    Ok(verdict::judge(&outcome, &controls))
+    verdict::judge(&outcome, &controls)
 }
 
 /// The same with another library in our place.
-async fn control(behaviour: &Behaviour, cast: &Cast, name: &str, program: &Program) -> Control {
-    let cast = Cast { ours: program.clone(), ..cast.clone() };
+async fn control(behaviour: &Behaviour, cast: &Cast, stands_for: StandsFor, program: Program) -> Control {
+    let name = if stands_for == StandsFor::Itself { "itself".into() } else { program.name.clone() };
+    let cast = Cast { ours: program, ..cast.clone() };
     let mut outcome = play(behaviour, &cast).await;
     for _ in 1..CONTROL_RUNS {
         if outcome.is_ok() {
             outcome = play(behaviour, &cast).await;
         }
     }
-    Control { name: name.into(), outcome }
+    Control { name, stands_for, outcome }
 }
 
 /// Runs a behaviour once. What it has started is dead when it returns.

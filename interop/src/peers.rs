@@ -10,8 +10,7 @@ use crate::{
 /// The Go peer, without which the quick form has failed.
 pub(crate) const GO: &str = "go-yamux";
 
-/// The yamux crate as evermux has it.
-const CONTROL: &str = "yamux-0.14";
+const THIRDS: &[&str] = &[GO, "tokio-yamux"];
 
 /// The peers that `interop/run` installs, in the order of the table, and whether the quick form has them.
 const INSTALLED: &[(&str, bool)] =
@@ -66,9 +65,13 @@ impl Peer {
     }
 }
 
-/// What plays in our place where the peer's own library says nothing.
-pub(crate) fn crate_control() -> io::Result<Program> {
-    own_program(CONTROL)
+/// A library that plays in our place where the peer's own library has no fault, or cannot play: a third one, which has
+/// nothing to do with evermux or the peer. The yamux crate is none: evermux stands on it, and has its faults.
+pub(crate) fn third(peers: &[Peer], peer: &Peer) -> Option<Program> {
+    THIRDS.iter().filter(|name| **name != peer.name).find_map(|name| {
+        let third = peers.iter().find(|third| third.name == *name)?;
+        third.program.as_ref().ok().cloned()
+    })
 }
 
 fn own_program(name: &str) -> io::Result<Program> {
@@ -118,6 +121,20 @@ mod tests {
         assert!(parse("x", "").1.is_err());
         let (version, program) = parse("x", "lib 1.2\nnode\npeer.mjs\n");
         assert_eq!((version.as_str(), program.unwrap().command.len()), ("lib 1.2", 2));
+    }
+
+    #[test]
+    fn the_third_library_is_neither_the_peers_nor_missing() {
+        let mut peers = all(Path::new("nowhere")).unwrap();
+        let third = |peers: &[Peer], name: &str| {
+            let peer = peers.iter().find(|peer| peer.name == name).unwrap();
+            super::third(peers, peer).map(|program| program.name)
+        };
+        assert_eq!(third(&peers, "yamux-0.14").as_deref(), Some("tokio-yamux"));
+        assert_eq!(third(&peers, "tokio-yamux"), None);
+        peers.iter_mut().for_each(|peer| peer.program = own_program(peer.name).map_err(|error| error.to_string()));
+        assert_eq!(third(&peers, "tokio-yamux").as_deref(), Some(GO));
+        assert_eq!(third(&peers, GO).as_deref(), Some("tokio-yamux"));
     }
 
     #[test]

@@ -27,7 +27,7 @@ use tokio::{
 use crate::{cast::Doing, verdict::Failure};
 
 /// How long a program may take to start and say where it listens.
-const START: Duration = Duration::from_secs(20);
+const START: Duration = Duration::from_secs(8);
 
 /// How long writes may go on that must fail.
 const FLOOD: Duration = Duration::from_secs(3);
@@ -126,13 +126,14 @@ impl Side {
 
     /// Where it listens.
     pub(crate) async fn listening(&self) -> Result<SocketAddr, Failure> {
-        let state = self.wait("says where it listens", START, |state| state.listening.is_some()).await?;
+        let state = self.wait("says where it listens", START, |state| state.listening.is_some()).await;
+        let state = state.map_err(Failure::without_excuse)?;
         state.listening.ok_or_else(|| self.failure("says no address"))
     }
 
     /// Waits until it has a session.
     pub(crate) async fn up(&self) -> Result<(), Failure> {
-        self.wait("has a session", START, |state| state.is_up).await.map(drop)
+        self.wait("has a session", START, |state| state.is_up).await.map(drop).map_err(Failure::without_excuse)
     }
 
     /// Waits for the end of its session, and gives the reason that it tells.

@@ -14,9 +14,7 @@ pub(crate) struct Failure {
 pub(crate) enum Kind {
     /// Something between the two: the control runs decide.
     Between,
-    /// Our side took what was cut for complete. The yamux crate does so with every peer, so its control says nothing.
-    Honesty,
-    /// evermux itself has not kept its word, whatever the peer did.
+    /// No control excuses it: evermux itself has not kept its word, or the two did not even come to a session.
     Ours,
     /// The library has no such thing.
     NotAvailable,
@@ -31,8 +29,15 @@ impl Failure {
         Self { text: text.into(), kind: Kind::Ours }
     }
 
-    pub(crate) fn honesty(text: impl Into<String>) -> Self {
-        Self { text: text.into(), kind: Kind::Honesty }
+    /// The same, with no excuse.
+    pub(crate) fn without_excuse(self) -> Self {
+        Self { kind: Kind::Ours, ..self }
+    }
+
+    /// Which side fails at what: the first two words of the text.
+    fn place(&self) -> (&str, &str) {
+        let mut words = self.text.split([' ', ':']).filter(|word| !word.is_empty());
+        (words.next().unwrap_or_default(), words.next().unwrap_or_default())
     }
 
     pub(crate) fn not_available(name: &str, why: &str) -> Self {
@@ -76,7 +81,24 @@ impl Verdict {
 pub(crate) struct Control {
     /// The library in our place.
     pub(crate) name: String,
+    pub(crate) stands_for: StandsFor,
     pub(crate) outcome: Result<String, Failure>,
+}
+
+/// What a control is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StandsFor {
+    /// The peer's own library. Any failure excuses evermux: without it nothing works better.
+    Itself,
+    /// A library that has nothing to do with either. It may have faults of its own, so it must fail in the same place.
+    Another,
+}
+
+impl Control {
+    fn excuses(&self, failure: &Failure) -> Option<&Failure> {
+        let excuse = self.outcome.as_ref().err().filter(|excuse| excuse.kind == Kind::Between)?;
+        (self.stands_for == StandsFor::Itself || excuse.place() == failure.place()).then_some(excuse)
+    }
 }
 
 /// A verdict, and what it stands on.
@@ -92,17 +114,10 @@ impl Judgement {
     }
 }
 
-/// Whether a control has to be asked.
-pub(crate) fn wants_controls(outcome: &Result<String, Failure>) -> bool {
-    outcome.as_ref().is_err_and(|failure| matches!(failure.kind, Kind::Between | Kind::Honesty))
-}
-
-/// Whether the yamux crate in our place may be asked: where the peer's own library cannot play, and the failure is one
-/// that the crate would not make with every peer.
-pub(crate) fn wants_crate(outcome: &Result<String, Failure>, own: Option<&Control>) -> bool {
-    let own_says_nothing =
-        own.is_none_or(|own| own.outcome.as_ref().is_err_and(|failure| failure.kind == Kind::NotAvailable));
-    own_says_nothing && outcome.as_ref().is_err_and(|failure| failure.kind == Kind::Between)
+/// Whether another control has to be run, after these.
+pub(crate) fn wants_control(outcome: &Result<String, Failure>, made: &[Control]) -> bool {
+    let Err(failure) = outcome else { return false };
+    failure.kind == Kind::Between && made.iter().all(|control| control.excuses(failure).is_none())
 }
 
 /// Judges a run with evermux by the controls that were made. One control that fails is enough: the fault shows without
@@ -116,34 +131,34 @@ pub(crate) fn judge(outcome: &Result<String, Failure>, controls: &[Control]) -> 
     match failure.kind {
         Kind::NotAvailable => return judgement(Verdict::NotAvailable, failure.text.clone()),
         Kind::Ours => return judgement(Verdict::Wrong, failure.text.clone()),
-        Kind::Between | Kind::Honesty => {}
+        Kind::Between => {}
     }
-    let fails = controls.iter().find_map(|control| match &control.outcome {
-        Err(excuse) if excuse.kind != Kind::NotAvailable => Some((control, excuse)),
-        _ => None,
-    });
+    let fails = controls.iter().find_map(|control| Some((control, control.excuses(failure)?)));
     if let Some((control, excuse)) = fails {
         return judgement(
             Verdict::Peer,
             format!("{}. With {} in our place: {}", failure.text, control.name, excuse.text),
         );
     }
-    let works: Vec<_> =
-        controls.iter().filter(|control| control.outcome.is_ok()).map(|control| control.name.as_str()).collect();
-    let told = if works.is_empty() {
-        format!("{}. No control could be run", failure.text)
-    } else {
-        format!("{}. With {} in our place it goes well", failure.text, works.join(" and with "))
-    };
-    judgement(Verdict::Wrong, told)
+    let told = controls.iter().filter_map(|control| match &control.outcome {
+        Ok(_) => Some(format!("With {} in our place it goes well", control.name)),
+        Err(other) if other.kind == Kind::Between => {
+            Some(format!("With {} in our place something else fails: {}", control.name, other.text))
+        }
+        Err(_) => None,
+    });
+    let told = told.collect::<Vec<_>>().join(". ");
+    let told = if told.is_empty() { "No control could be run".into() } else { told };
+    judgement(Verdict::Wrong, format!("{}. {told}", failure.text))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn control(name: &str, outcome: Result<&str, Failure>) -> Control {
-        Control { name: name.into(), outcome: outcome.map(str::to_owned) }
+    fn control(stands_for: StandsFor, outcome: Result<&str, Failure>) -> Control {
+        let name = if stands_for == StandsFor::Itself { "itself" } else { "another" };
+        Control { name: name.into(), stands_for, outcome: outcome.map(str::to_owned) }
     }
 
     #[test]
@@ -154,20 +169,34 @@ mod tests {
 
     #[test]
     fn a_failure_is_the_peers_only_when_a_control_fails_too() {
-        let failed = Err(Failure::new("we: no end"));
-        let fails = control("yamux-0.14", Err(Failure::new("we: lost")));
-        let works = control("itself", Ok(""));
-        assert_eq!(judge(&failed, &[works.clone(), fails.clone()]).verdict, Verdict::Peer);
-        let judgement = judge(&failed, &[works]);
+        let failed = Err(Failure::new("we: read 1 10: end of file"));
+        let works = control(StandsFor::Itself, Ok(""));
+        let judgement = judge(&failed, std::slice::from_ref(&works));
         assert_eq!(judgement.verdict, Verdict::Wrong);
-        assert!(judgement.told.contains("With itself in our place it goes well"), "{}", judgement.told);
+        assert!(judgement.told.ends_with("With itself in our place it goes well"), "{}", judgement.told);
+        assert!(wants_control(&failed, std::slice::from_ref(&works)));
+        let fails = control(StandsFor::Itself, Err(Failure::new("it: write: lost")));
+        assert_eq!(judge(&failed, std::slice::from_ref(&fails)).verdict, Verdict::Peer);
+        assert!(!wants_control(&failed, &[fails]));
         assert_eq!(judge(&failed, &[]).verdict, Verdict::Wrong);
+    }
+
+    #[test]
+    fn another_library_excuses_only_where_it_fails_in_the_same_place() {
+        let failed = Err(Failure::new("we: read 1 10: end of file"));
+        let itself = control(StandsFor::Itself, Ok(""));
+        let same = control(StandsFor::Another, Err(Failure::new("we: read 2 10: lost")));
+        assert_eq!(judge(&failed, &[itself.clone(), same]).verdict, Verdict::Peer);
+        let other = control(StandsFor::Another, Err(Failure::new("it: read 1 10: lost")));
+        let judgement = judge(&failed, &[itself, other]);
+        assert_eq!(judgement.verdict, Verdict::Wrong);
+        assert!(judgement.told.contains("something else fails"), "{}", judgement.told);
     }
 
     #[test]
     fn a_control_that_lacks_the_thing_excuses_nothing() {
         let failed = Err(Failure::new("it: end of file"));
-        let lacks = control("itself", Err(Failure::not_available("we", "no way to reset")));
+        let lacks = control(StandsFor::Itself, Err(Failure::not_available("we", "no way to reset")));
         let judgement = judge(&failed, &[lacks]);
         assert_eq!(judgement.verdict, Verdict::Wrong);
         assert!(judgement.told.ends_with("No control could be run"), "{}", judgement.told);
@@ -176,20 +205,9 @@ mod tests {
     #[test]
     fn no_control_excuses_a_broken_word_of_evermux() {
         let failed = Err(Failure::ours("we: end of file instead of an error"));
-        assert!(!wants_controls(&failed));
-        let fails = control("itself", Err(Failure::new("the same")));
+        assert!(!wants_control(&failed, &[]));
+        let fails = control(StandsFor::Itself, Err(Failure::new("we: the same")));
         assert_eq!(judge(&failed, &[fails]).verdict, Verdict::Wrong);
-    }
-
-    #[test]
-    fn the_crate_is_asked_only_where_the_library_itself_says_nothing() {
-        let failed = Err(Failure::new("we: no end"));
-        let own = |outcome| control("itself", outcome);
-        assert!(wants_crate(&failed, None));
-        assert!(wants_crate(&failed, Some(&own(Err(Failure::not_available("we", "no reset"))))));
-        assert!(!wants_crate(&failed, Some(&own(Ok("")))));
-        assert!(!wants_crate(&failed, Some(&own(Err(Failure::new("the same"))))));
-        assert!(!wants_crate(&Err(Failure::honesty("we: end of file")), None));
     }
 
     #[test]

@@ -8,7 +8,6 @@ use super::{ECHO_LIMIT, Outcome};
 use crate::{
     cast::{Cast, Options},
     side::Echoes,
-    verdict::Failure,
 };
 
 /// What a request is.
@@ -26,7 +25,10 @@ pub(super) async fn streams(cast: &Cast, count: usize, at_once: usize) -> Outcom
 /// The order is there before the session is.
 pub(super) async fn burst(cast: &Cast, count: usize) -> Outcome {
     let pair = cast.start(Options { serve: true, ..Options::default() }).await?;
-    pair.all_echo(count, count, REQUEST_BYTES, ECHO_LIMIT).await?;
+    let (echoed, opener, acceptor) =
+        tokio::join!(pair.all_echo(count, count, REQUEST_BYTES, ECHO_LIMIT), pair.opener().up(), pair.acceptor().up(),);
+    (opener?, acceptor?);
+    echoed?;
     // The session has lived through it.
     pair.all_echo(1, 1, REQUEST_BYTES, ECHO_LIMIT).await?;
     Ok(String::new())
@@ -40,14 +42,13 @@ pub(super) async fn backlog(cast: &Cast, count: usize) -> Outcome {
     pair.acceptor().order("serve").await?;
     let answer = echoes.answer().await?;
     let Echoes { done, lost, first } =
-        Echoes::parse(&answer).ok_or_else(|| Failure::new(format!("it answers `{answer}`")))?;
+        Echoes::parse(&answer).ok_or_else(|| pair.opener().failure(format!("echo: it answers `{answer}`")))?;
     if let Some(why) = pair.us.is_down().or(pair.it.is_down()) {
-        return Err(Failure::new(format!(
-            "{lost} of {count} streams lost, and the session with them: {why} ({first})"
-        )));
+        let what = format!("echo: {lost} of {count} streams lost, and the session with them: {why} ({first})");
+        return Err(pair.opener().failure(what));
     }
     if lost > count.saturating_sub(BACKLOG) {
-        return Err(pair.acceptor().failure(format!("{lost} of {count} streams lost ({first})")));
+        return Err(pair.opener().failure(format!("echo: {lost} of {count} streams lost ({first})")));
     }
     pair.all_echo(1, 1, REQUEST_BYTES, ECHO_LIMIT).await?;
     Ok(if lost > 0 { format!("{done} served, {lost} refused ({first})") } else { String::new() })
