@@ -132,7 +132,9 @@ mod tests {
         };
         assert_eq!(third(&peers, "yamux-0.14").as_deref(), Some("tokio-yamux"));
         assert_eq!(third(&peers, "tokio-yamux"), None);
-        peers.iter_mut().for_each(|peer| peer.program = own_program(peer.name).map_err(|error| error.to_string()));
+        for peer in &mut peers {
+            peer.program = own_program(peer.name).map_err(|error| error.to_string());
+        }
         assert_eq!(third(&peers, "tokio-yamux").as_deref(), Some(GO));
         assert_eq!(third(&peers, GO).as_deref(), Some("tokio-yamux"));
     }

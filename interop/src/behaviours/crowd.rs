@@ -27,7 +27,8 @@ pub(super) async fn burst(cast: &Cast, count: usize) -> Outcome {
     let pair = cast.start(Options { serve: true, ..Options::default() }).await?;
     let (echoed, opener, acceptor) =
         tokio::join!(pair.all_echo(count, count, REQUEST_BYTES, ECHO_LIMIT), pair.opener().up(), pair.acceptor().up(),);
-    (opener?, acceptor?);
+    opener?;
+    acceptor?;
     echoed?;
     // The session has lived through it.
     pair.all_echo(1, 1, REQUEST_BYTES, ECHO_LIMIT).await?;
