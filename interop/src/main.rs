@@ -22,7 +22,10 @@ use clap::{Parser, Subcommand};
 use futures_util::{StreamExt, stream};
 use peers::Peer;
 use report::{Cell, Report, Row};
-use tokio::time::{Instant, timeout};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    time::{Instant, timeout},
+};
 use verdict::{Control, Failure, Judgement, StandsFor, Verdict};
 
 /// Something is wrong, or the quick form lacks what it must have.
@@ -104,8 +107,8 @@ fn main() -> ExitCode {
         None => runtime.block_on(async {
             tokio::select! {
                 done = run(&cli) => done,
-                // Dropping the run kills what it has started.
-                _ = tokio::signal::ctrl_c() => Err("interrupted".into()),
+                // Dropping the run kills what it has started, also what is stopped.
+                () = told_to_end() => Err("interrupted".into()),
             }
         }),
     };
@@ -116,6 +119,15 @@ fn main() -> ExitCode {
             eprintln!("interop: {error}");
             ExitCode::from(USAGE)
         }
+    }
+}
+
+/// Waits for SIGINT or SIGTERM.
+async fn told_to_end() {
+    let Ok(mut terminated) = signal(SignalKind::terminate()) else { return std::future::pending().await };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        _ = terminated.recv() => {}
     }
 }
 

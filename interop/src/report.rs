@@ -253,13 +253,14 @@ fn table(peers: &[&Peer], behaviours: &[&Behaviour], rows: &[Row]) -> String {
         let cells = names.iter().map(|peer| found(peer, behaviour.name).map_or("-".into(), Row::short));
         let _ = writeln!(text, "| {} | {} |", behaviour.name, cells.collect::<Vec<_>>().join(" | "));
     }
+    text.push_str("\n| behaviour | |\n| --- | --- |\n");
+    for behaviour in behaviours {
+        let _ = writeln!(text, "| {} | {} |", behaviour.name, cell(behaviour.about));
+    }
     for (heading, wanted) in
         [("Wrong", Verdict::Wrong), ("The peer's own", Verdict::Peer), ("Not there", Verdict::NotAvailable)]
     {
-        section(&mut text, heading, rows, |row, verdict| {
-            let _ = row;
-            verdict == wanted
-        });
+        section(&mut text, heading, rows, |_, verdict| verdict == wanted);
     }
     section(&mut text, "Facts", rows, |row, verdict| verdict == Verdict::Ok && row.behaviour.tells);
     text

@@ -96,6 +96,8 @@ func connect(dial, listen string) (net.Conn, error) {
 	}
 	fmt.Println("listening", listener.Addr())
 	defer listener.Close()
+	// Who started the program may be gone.
+	listener.(*net.TCPListener).SetDeadline(time.Now().Add(30 * time.Second))
 	return listener.Accept()
 }
 

@@ -129,7 +129,10 @@ async function echoes (session, count, atOnce, size, seconds) {
 }
 
 const { values } = parseArgs({ options: { dial: { type: 'string' }, listen: { type: 'string' }, serve: { type: 'boolean' } } })
+// Who started the program may be gone.
+const nobody = setTimeout(() => process.exit(1), 30_000)
 const socket = await connect(values)
+clearTimeout(nobody)
 const inbound = []
 const takers = []
 let serve = values.serve ?? false

@@ -222,7 +222,9 @@ async def main():
     parser.add_argument("--listen")
     parser.add_argument("--serve", action="store_true")
     options = parser.parse_args()
-    socket = await connect(options)
+    # Who started the program may be gone.
+    with trio.fail_after(30):
+        socket = await connect(options)
     is_client = options.dial is not None
     session = Yamux(RawConnection(TrioTCPStream(socket), is_client), ID(b"peer"), is_client)
     async with trio.open_nursery() as nursery:

@@ -41,7 +41,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     sync::{Mutex as AsyncMutex, Semaphore},
     task::JoinSet,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -71,6 +71,9 @@ pub(crate) trait Library: Clone + Send + Sync + 'static {
     fn closed(&self) -> impl Future<Output = String> + Send;
 }
 
+/// How soon somebody must dial: who started the program may be gone.
+const DIALLED: Duration = Duration::from_secs(30);
+
 /// Where the connection comes from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
@@ -86,7 +89,7 @@ impl Place {
             Self::Listen(address) => {
                 let listener = TcpListener::bind(address).await?;
                 say(&format!("listening {}", listener.local_addr()?));
-                listener.accept().await?.0
+                timeout(DIALLED, listener.accept()).await??.0
             }
         };
         socket.set_nodelay(true)?;
