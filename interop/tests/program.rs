@@ -13,10 +13,8 @@ fn a_row_has_a_verdict_for_each_role_and_actor() {
     let output = interop(&["--json", "--peer", "yamux-0.14", "--behaviour", "echo-1k"]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
-    let [peer, row, summary] = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<Value>>()[..]
-    else {
-        panic!("{text}")
-    };
+    let objects: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [peer, row, summary] = objects.as_slice() else { panic!("{text}") };
     assert_eq!(peer["peer"], "yamux-0.14");
     assert_eq!((&row["behaviour"], &row["verdict"]), (&"echo-1k".into(), &"ok".into()));
     let runs = row["runs"].as_array().unwrap();
