@@ -254,8 +254,9 @@ async fn control(behaviour: &Behaviour, cast: &Cast, stands_for: StandsFor, prog
 
 /// Runs a behaviour once. What it has started is dead when it returns.
 async fn play(behaviour: &Behaviour, cast: &Cast) -> Outcome {
-    timeout(behaviour.deadline, (behaviour.run)(cast)).await.unwrap_or_else(|_| {
-        let within = behaviour.deadline.as_secs();
+    let within = side::START + behaviour.deadline;
+    timeout(within, (behaviour.run)(cast)).await.unwrap_or_else(|_| {
+        let within = within.as_secs();
         Err(Failure::new(format!("no end within {within} s; the last order was `{}`", cast.doing.last())))
     })
 }

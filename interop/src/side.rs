@@ -26,8 +26,8 @@ use tokio::{
 
 use crate::{cast::Doing, verdict::Failure};
 
-/// How long a program may take to start and say where it listens.
-const START: Duration = Duration::from_secs(8);
+/// How long a program may take to start and come to a session: an interpreter loads its library meanwhile.
+pub(crate) const START: Duration = Duration::from_secs(30);
 
 /// How long writes may go on that must fail.
 const FLOOD: Duration = Duration::from_secs(3);
@@ -225,7 +225,8 @@ impl Pending<'_> {
             "ok" => Ok(text.trim_end().to_owned()),
             "n/a" => Err(Failure::not_available(side.name, text)),
             _ => {
-                let end = side.is_down().map(|why| format!(" (its session has ended: {why})")).unwrap_or_default();
+                let why = side.is_down().filter(|why| !text.contains(why.as_str()));
+                let end = why.map(|why| format!("; the session has ended: {why}")).unwrap_or_default();
                 Err(side.failure(format!("{order}: {text}{end}")))
             }
         }

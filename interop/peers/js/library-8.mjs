@@ -63,7 +63,11 @@ function adapt (stream) {
     const isCut = stream.status === 'reset' || stream.status === 'aborted'
     finish(isCut ? new Error(`the stream is ${stream.status}`) : undefined)
   })
-  stream.addEventListener('close', ({ error }) => finish(error))
+  // A stream that closed well may hold bytes back that came while it was paused: 'end' follows them.
+  stream.addEventListener('close', ({ error }) => {
+    if (error != null || stream.readBufferLength === 0) finish(error)
+    wake()
+  })
   return {
     async read () {
       while (arrived.length === 0 && end == null) {

@@ -39,7 +39,8 @@ pub(super) async fn go_away(cast: &Cast, is_early: bool) -> Outcome {
     cast.we_promise(we_heard.is_some(), || "we: a stream has no end after a GoAway".into())?;
     let (we_heard, it_heard) = (we_heard.transpose()?, it_heard.transpose()?);
     if let Some(End::Eof(count)) = we_heard {
-        cast.we_promise(count == LATE_BYTES && it_sent.is_ok(), || {
+        // One that its own library did not let finish has said FIN before its time, and that is what we read.
+        cast.we_promise(count == LATE_BYTES || it_sent.is_err(), || {
             format!("we: end of file after {count} of {LATE_BYTES} bytes")
         })?;
     }
@@ -71,8 +72,8 @@ pub(super) async fn go_away(cast: &Cast, is_early: bool) -> Outcome {
 
 const LATE_BYTES: u64 = 1000;
 
-/// How long the end of a stream in flight may take.
-const FINISH: Duration = Duration::from_secs(4);
+/// How long the end of a stream in flight may take: evermux gives it 10 s.
+const FINISH: Duration = Duration::from_secs(12);
 
 async fn finish(held: &Held<'_>) -> Result<(), Failure> {
     let finishes = async {

@@ -23,7 +23,7 @@ pub(crate) struct Behaviour {
     pub(crate) name: &'static str,
     /// What happens, and what must hold, in one sentence. `A` acts, `B` is the other.
     pub(crate) about: &'static str,
-    /// How long a run may take, programs' start and all.
+    /// How long a run may take, beside the programs' start.
     pub(crate) deadline: Duration,
     /// Whether both sides act, in turn. If not, the behaviour says who does.
     pub(crate) acts: Acts,
@@ -223,7 +223,7 @@ pub(crate) const ALL: &[Behaviour] = &[
         name: "go-away",
         about: "A closes in good order while a stream is in flight in each direction. evermux never takes what was cut for \
                 complete, and lets its own streams finish if the other side does.",
-        deadline: seconds(20),
+        deadline: seconds(40),
         acts: Acts::Both,
         controls: true,
         tells: true,
@@ -232,7 +232,7 @@ pub(crate) const ALL: &[Behaviour] = &[
     Behaviour {
         name: "early-go-away",
         about: "The same from evermux with `early_go_away`: what the peer does with its streams is told.",
-        deadline: seconds(20),
+        deadline: seconds(40),
         acts: Acts::Us,
         controls: false,
         tells: true,
@@ -287,8 +287,9 @@ pub(crate) const ALL: &[Behaviour] = &[
     },
     Behaviour {
         name: "burst-250",
-        about: "A opens 250 streams at once, as soon as it has a session, with a request on each; all must be answered.",
-        deadline: seconds(25),
+        about: "A opens 250 streams at once, as soon as it has a session, with a request on each; all must be \
+                answered. Five sessions, one after the other.",
+        deadline: seconds(40),
         acts: Acts::Both,
         controls: true,
         tells: false,
@@ -297,7 +298,7 @@ pub(crate) const ALL: &[Behaviour] = &[
     Behaviour {
         name: "burst-600",
         about: "The same with 600.",
-        deadline: seconds(25),
+        deadline: seconds(40),
         acts: Acts::Both,
         controls: true,
         tells: false,
@@ -306,7 +307,7 @@ pub(crate) const ALL: &[Behaviour] = &[
     Behaviour {
         name: "burst-1000",
         about: "The same with 1,000.",
-        deadline: seconds(25),
+        deadline: seconds(40),
         acts: Acts::Both,
         controls: true,
         tells: false,
