@@ -130,10 +130,11 @@ impl Cast {
         Side::start("it", self.peer.command(&arguments), self.doing.clone())
     }
 
-    /// Starts what is in our place alone.
-    pub(crate) fn start_ours(&self, program: &Program, arguments: &[&str]) -> Result<Side, Failure> {
-        debug_assert!(self.is_evermux() || program.name == self.ours.name);
-        Side::start("we", program.command(arguments), self.doing.clone())
+    /// Starts a manager of evermux in our place.
+    pub(crate) fn start_manager(&self, arguments: &[&str]) -> Result<Side, Failure> {
+        let word = |word: &PathBuf| if word.as_os_str() == EVERMUX { "manager".into() } else { word.clone() };
+        let manager = Program { name: EVERMUX.into(), command: self.ours.command.iter().map(word).collect() };
+        Side::start("we", manager.command(arguments), self.doing.clone())
     }
 
     /// evermux itself has not kept its word. Of another in its place nothing of the kind is asked.

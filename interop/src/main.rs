@@ -14,6 +14,7 @@ use std::{
     num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 use behaviours::{Acts, Behaviour, Outcome};
@@ -223,6 +224,9 @@ async fn look(
 /// How often a control is run that goes well: what happens to the peer in some runs alone is its own as well.
 const CONTROL_RUNS: usize = 3;
 
+/// After how long a control is not run once more.
+const CONTROL_TIME: Duration = Duration::from_secs(8);
+
 /// Runs a behaviour, and its controls when it fails.
 async fn judged(behaviour: &Behaviour, cast: &Cast, own: Option<Program>, third: Option<Program>) -> Judgement {
     let outcome = play(behaviour, cast).await;
@@ -243,9 +247,10 @@ async fn judged(behaviour: &Behaviour, cast: &Cast, own: Option<Program>, third:
 async fn control(behaviour: &Behaviour, cast: &Cast, stands_for: StandsFor, program: Program) -> Control {
     let name = if stands_for == StandsFor::Itself { "itself".into() } else { program.name.clone() };
     let cast = Cast { ours: program, ..cast.clone() };
+    let begun = Instant::now();
     let mut outcome = play(behaviour, &cast).await;
     for _ in 1..CONTROL_RUNS {
-        if outcome.is_ok() {
+        if outcome.is_ok() && begun.elapsed() < CONTROL_TIME {
             outcome = play(behaviour, &cast).await;
         }
     }

@@ -1,5 +1,7 @@
 //! An evermux of another time as a peer program. `interop/run` builds it beside that evermux.
 
+#![forbid(unsafe_code)]
+
 #[path = "../../src/peer/engine.rs"]
 mod engine;
 #[path = "../../src/peer/evermux.rs"]

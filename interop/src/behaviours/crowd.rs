@@ -23,7 +23,7 @@ pub(super) async fn streams(cast: &Cast, count: usize, at_once: usize) -> Outcom
 }
 
 /// How many sessions have a burst: what is lost in one of them alone is lost all the same.
-const BURSTS: usize = 5;
+const BURSTS: usize = 3;
 
 pub(super) async fn burst(cast: &Cast, count: usize) -> Outcome {
     for _ in 0..BURSTS {

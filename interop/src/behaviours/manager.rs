@@ -1,6 +1,6 @@
 //! A manager, and a peer that dies again and again.
 
-use std::{path::PathBuf, time::Duration};
+use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use testkit::FaultProxy;
@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 
 use super::Outcome;
 use crate::{
-    cast::{By, Cast, Options, Program},
+    cast::{By, Cast, Options},
     side::{Echoes, Side},
     verdict::Failure,
 };
@@ -23,22 +23,13 @@ pub(super) async fn twenty_lives(cast: &Cast) -> Outcome {
     if !cast.is_evermux() {
         return without_manager(cast).await;
     }
-    let manager = Program {
-        name: cast.ours.name.clone(),
-        command: cast
-            .ours
-            .command
-            .iter()
-            .map(|word| if word.as_os_str() == "evermux" { PathBuf::from("manager") } else { word.clone() })
-            .collect(),
-    };
     let serve: &[&str] = if cast.by == By::It { &["--serve"] } else { &[] };
     let peer_serves: &[&str] = if cast.by == By::Us { &["--serve"] } else { &[] };
     let mut longest = Duration::ZERO;
     if cast.peer_dials {
         let mut arguments = vec!["--listen", "127.0.0.1:0"];
         arguments.extend(serve);
-        let us = cast.start_ours(&manager, &arguments)?;
+        let us = cast.start_manager(&arguments)?;
         let address = us.listening().await?.to_string();
         for life in 1..=LIVES {
             let it = cast.start_peer("--dial", &address, peer_serves)?;
@@ -53,7 +44,7 @@ pub(super) async fn twenty_lives(cast: &Cast) -> Outcome {
         let address = proxy.addr().to_string();
         let mut arguments = vec!["--dial", &address, "--backoff", "50"];
         arguments.extend(serve);
-        let us = cast.start_ours(&manager, &arguments)?;
+        let us = cast.start_manager(&arguments)?;
         let mut it = first;
         for life in 1..=LIVES {
             longest = longest.max(requests(cast, &us, &it, life).await?);

@@ -288,7 +288,7 @@ pub(crate) const ALL: &[Behaviour] = &[
     Behaviour {
         name: "burst-250",
         about: "A opens 250 streams at once, as soon as it has a session, with a request on each; all must be \
-                answered. Five sessions, one after the other.",
+                answered. Three sessions, one after the other.",
         deadline: seconds(40),
         acts: Acts::Both,
         controls: true,
