@@ -34,10 +34,11 @@ impl Failure {
         Self { kind: Kind::Ours, ..self }
     }
 
-    /// Which side fails at what: the first two words of the text.
-    fn place(&self) -> (&str, &str) {
+    /// Which side fails at what, which are the first two words of the text, and whether it hangs there.
+    fn place(&self) -> (&str, &str, bool) {
         let mut words = self.text.split([' ', ':']).filter(|word| !word.is_empty());
-        (words.next().unwrap_or_default(), words.next().unwrap_or_default())
+        let (side, what) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        (side, what, self.text.contains("no end within"))
     }
 
     pub(crate) fn not_available(name: &str, why: &str) -> Self {
@@ -187,10 +188,12 @@ mod tests {
         let itself = control(StandsFor::Itself, Ok(""));
         let same = control(StandsFor::Another, Err(Failure::new("we: read 2 10: lost")));
         assert_eq!(judge(&failed, &[itself.clone(), same]).verdict, Verdict::Peer);
-        let other = control(StandsFor::Another, Err(Failure::new("it: read 1 10: lost")));
-        let judgement = judge(&failed, &[itself, other]);
-        assert_eq!(judgement.verdict, Verdict::Wrong);
-        assert!(judgement.told.contains("something else fails"), "{}", judgement.told);
+        for text in ["it: read 1 10: lost", "we: write 1 10: lost", "we: read 1 10: no end within 8 s"] {
+            let other = control(StandsFor::Another, Err(Failure::new(text)));
+            let judgement = judge(&failed, &[itself.clone(), other]);
+            assert_eq!(judgement.verdict, Verdict::Wrong, "{text}");
+            assert!(judgement.told.contains("something else fails"), "{}", judgement.told);
+        }
     }
 
     #[test]
