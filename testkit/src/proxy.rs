@@ -39,6 +39,9 @@ mod link;
 /// The most links at once; what comes beyond is refused.
 pub const MAX_LINKS: usize = 4096;
 
+/// The most bytes that a link with a [`delay`](FaultProxy::delay) has on the way in one direction.
+pub const MAX_DELAYED_BYTES: usize = link::BUFFER_BYTES * link::DELAYED_PIECES;
+
 /// The most connections that the kernel may hold for the proxy, with room to spare.
 const MAX_BACKLOG: usize = 8192;
 
@@ -109,6 +112,8 @@ struct Orders {
     /// Frozen both ways, and no thaw ends it.
     dead: bool,
     bytes_per_second: Option<u64>,
+    /// How long each byte takes to the other end. What a link has at its beginning counts.
+    delay: Duration,
 }
 
 impl Orders {
@@ -172,7 +177,14 @@ impl FaultProxy {
             state: Mutex::new(State {
                 stopped: false,
                 refusing: false,
-                fresh: Orders { cut: None, frozen_up: false, frozen_down: false, dead: false, bytes_per_second: None },
+                fresh: Orders {
+                    cut: None,
+                    frozen_up: false,
+                    frozen_down: false,
+                    dead: false,
+                    bytes_per_second: None,
+                    delay: Duration::ZERO,
+                },
                 target,
                 next_link: 0,
                 links: BTreeMap::new(),
@@ -250,6 +262,12 @@ impl FaultProxy {
     /// Ends [`throttle`](Self::throttle).
     pub fn unthrottle(&self) {
         self.shared.lock().order_all(|orders| orders.bytes_per_second = None);
+    }
+
+    /// From now on, new links carry each byte for so long, in each direction: the round trip is longer by twice that.
+    /// It costs no throughput as long as a link has at most [`MAX_DELAYED_BYTES`] on the way in a direction.
+    pub fn delay(&self, each_way: Duration) {
+        self.shared.lock().fresh.delay = each_way;
     }
 
     /// Where links that have not reached their target yet, and later ones, go.

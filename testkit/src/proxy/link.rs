@@ -18,14 +18,17 @@ use tokio::{
         TcpSocket, TcpStream,
         tcp::{ReadHalf, WriteHalf},
     },
-    sync::watch,
+    sync::{mpsc, watch},
     time::{Instant, sleep_until, timeout},
 };
 
 use super::{Cut, Newcomer, Orders, Shared, Way};
 
-/// The most bytes that a pump holds.
-const BUFFER_BYTES: usize = 16 * 1024;
+/// The most bytes that a pump holds; with a delay, the most in one piece.
+pub(super) const BUFFER_BYTES: usize = 16 * 1024;
+
+/// The most pieces on the way at once in a direction, where there is a delay.
+pub(super) const DELAYED_PIECES: usize = 512;
 
 /// Into how many pieces a throttled second is cut.
 const PIECES_PER_SECOND: u64 = 50;
@@ -140,47 +143,114 @@ async fn forward(
 
 /// Forwards one way until end of file.
 async fn pump(
-    mut from: ReadHalf<'_>,
-    mut to: WriteHalf<'_>,
+    from: ReadHalf<'_>,
+    to: WriteHalf<'_>,
     way: Way,
-    mut orders: watch::Receiver<Orders>,
+    orders: watch::Receiver<Orders>,
     counter: &AtomicU64,
 ) -> io::Result<()> {
-    let mut buffer = vec![0; BUFFER_BYTES];
-    let mut due = Instant::now();
-    loop {
-        let rate = flows(&mut orders, way).await.bytes_per_second;
-        if rate.is_some() {
-            tokio::select! {
-                biased;
-                () = changed(&mut orders) => continue,
-                () = sleep_until(due) => {}
+    let delay = orders.borrow().delay;
+    let mut intake = Intake { from, way, orders: orders.clone(), due: Instant::now() };
+    let mut outlet = Outlet { to, way, orders, counter };
+    if delay.is_zero() {
+        let mut buffer = vec![0; BUFFER_BYTES];
+        loop {
+            let count = intake.read(&mut buffer).await?;
+            outlet.write(&buffer[..count]).await?;
+            if count == 0 {
+                return Ok(());
             }
         }
-        let most = rate.map_or(BUFFER_BYTES as u64, |rate| (rate / PIECES_PER_SECOND).clamp(1, BUFFER_BYTES as u64));
-        let most = usize::try_from(most).expect("it is at most BUFFER_BYTES");
-        let read = tokio::select! {
-            biased;
-            () = changed(&mut orders) => continue,
-            read = from.read(&mut buffer[..most]) => read,
+    }
+    let (pieces, mut on_the_way) = mpsc::channel(DELAYED_PIECES);
+    let takes = async move {
+        loop {
+            let mut piece = vec![0; BUFFER_BYTES];
+            let read = intake.read(&mut piece).await.map(|count| piece.truncate(count));
+            let is_last = read.is_err() || piece.is_empty();
+            // Refused when the other half has failed, which ends this one.
+            if pieces.send((Instant::now() + delay, read.map(|()| piece))).await.is_err() || is_last {
+                return Ok(());
+            }
+        }
+    };
+    let gives = async {
+        while let Some((due, piece)) = on_the_way.recv().await {
+            sleep_until(due).await;
+            outlet.write(&piece?).await?;
+        }
+        Ok(())
+    };
+    tokio::try_join!(takes, gives).map(|_| ())
+}
+
+/// Where a pump reads.
+struct Intake<'a> {
+    from: ReadHalf<'a>,
+    way: Way,
+    orders: watch::Receiver<Orders>,
+    /// When a throttled link may read again.
+    due: Instant,
+}
+
+impl Intake<'_> {
+    /// Reads what there is, at most [`BUFFER_BYTES`]. 0 at end of file.
+    async fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let Self { from, way, orders, due } = self;
+        loop {
+            let rate = flows(orders, *way).await.bytes_per_second;
+            if rate.is_some() {
+                tokio::select! {
+                    biased;
+                    () = changed(orders) => continue,
+                    () = sleep_until(*due) => {}
+                }
+            }
+            let most =
+                rate.map_or(BUFFER_BYTES as u64, |rate| (rate / PIECES_PER_SECOND).clamp(1, BUFFER_BYTES as u64));
+            let most = usize::try_from(most).expect("it is at most BUFFER_BYTES");
+            let read = tokio::select! {
+                biased;
+                () = changed(orders) => continue,
+                read = from.read(&mut buffer[..most]) => read,
+            };
+            // What was read was perhaps sent after a freeze began. That the sender was lost is news that goes this way,
+            // too.
+            flows(orders, *way).await;
+            if let (Ok(count), Some(rate)) = (&read, rate) {
+                *due = (*due).max(Instant::now()) + Duration::from_micros(1_000_000 * *count as u64 / rate);
+            }
+            return read;
+        }
+    }
+}
+
+/// Where a pump writes.
+struct Outlet<'a> {
+    to: WriteHalf<'a>,
+    way: Way,
+    orders: watch::Receiver<Orders>,
+    counter: &'a AtomicU64,
+}
+
+impl Outlet<'_> {
+    /// Writes all of it, or passes the end of file on when there is nothing.
+    async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
+        let Self { to, way, orders, counter } = self;
+        let written = if bytes.is_empty() {
+            // Behind a delay a freeze may have begun.
+            flows(orders, *way).await;
+            to.shutdown().await
+        } else {
+            write(to, bytes, *way, orders).await
         };
-        // What was read was perhaps sent after a freeze began. That the sender was lost is news that goes this way, too.
-        flows(&mut orders, way).await;
-        let count = read?;
-        let written =
-            if count == 0 { to.shutdown().await } else { write(&mut to, &buffer[..count], way, &mut orders).await };
         if let Err(error) = written {
             // That the reader was lost is news that goes the other way.
-            flows(&mut orders, way.back()).await;
+            flows(orders, way.back()).await;
             return Err(error);
         }
-        if count == 0 {
-            return Ok(());
-        }
-        counter.fetch_add(count as u64, Ordering::Relaxed);
-        if let Some(rate) = rate {
-            due = due.max(Instant::now()) + Duration::from_micros(1_000_000 * count as u64 / rate);
-        }
+        counter.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(())
     }
 }
 

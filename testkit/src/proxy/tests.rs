@@ -411,3 +411,53 @@ async fn dropping_the_proxy_ends_it() {
 fn a_start_without_a_runtime_is_an_error() {
     assert!(FaultProxy::start(SocketAddr::from((Ipv4Addr::LOCALHOST, 1))).is_err());
 }
+
+#[tokio::test]
+async fn a_delay_makes_the_round_trip_longer_and_loses_nothing() {
+    let rig = Rig::start().await;
+    let delay = Duration::from_millis(40);
+    rig.proxy.delay(delay);
+    let (mut dialler, mut target) = rig.young_link().await;
+    let begun = Instant::now();
+    dialler.write_all(b"ping").await.unwrap();
+    arrives(&mut target, b"ping").await;
+    assert!(begun.elapsed() >= delay, "one way took {:?}", begun.elapsed());
+    target.write_all(b"pong").await.unwrap();
+    arrives(&mut dialler, b"pong").await;
+    assert!(begun.elapsed() >= 2 * delay, "both took {:?}", begun.elapsed());
+
+    let bulk = (0..3_000_000_u32).map(|at| at.to_le_bytes()[0] ^ at.to_le_bytes()[1]).collect::<Vec<_>>();
+    let begun = Instant::now();
+    let sends = async {
+        dialler.write_all(&bulk).await.unwrap();
+        dialler.shutdown().await.unwrap();
+    };
+    tokio::join!(sends, arrives(&mut target, &bulk));
+    end_of(&mut target).await.unwrap();
+    // 183 pieces one after the other would take seven seconds.
+    assert!(begun.elapsed() < Duration::from_secs(4), "pieces travel one by one: {:?}", begun.elapsed());
+    drop(target);
+    end_of(&mut dialler).await.unwrap();
+    rig.links_are(0).await;
+}
+
+#[tokio::test]
+async fn a_delay_keeps_what_a_freeze_holds_back_and_is_of_new_links_alone() {
+    let rig = Rig::start().await;
+    let (mut old, mut old_target) = rig.link().await;
+    rig.proxy.delay(Duration::from_secs(3600));
+    old.write_all(b"at once").await.unwrap();
+    arrives(&mut old_target, b"at once").await;
+    rig.proxy.delay(Duration::from_millis(20));
+    let (mut dialler, mut target) = rig.young_link().await;
+    dialler.write_all(b"before").await.unwrap();
+    arrives(&mut target, b"before").await;
+    dialler.write_all(b"after").await.unwrap();
+    rig.proxy.freeze();
+    is_silent(&mut target).await;
+    rig.proxy.thaw();
+    arrives(&mut target, b"after").await;
+    rig.proxy.cut_rst();
+    assert!(is_reset(&end_of(&mut dialler).await));
+    assert!(is_reset(&end_of(&mut target).await));
+}

@@ -1,0 +1,87 @@
+//! Peer programs in Rust. Each run is a process of its own: `interop peer NAME --dial ADDRESS`.
+
+pub(crate) mod engine;
+mod evermux;
+mod tokio_yamux;
+mod yamux;
+
+use std::{io, net::SocketAddr, time::Duration};
+
+use clap::Args;
+
+use self::{
+    engine::{Place, play},
+    evermux::Settings,
+};
+
+/// The peers that this program has in itself, and the crates that they are made of. Another one is a module with its
+/// `Library`, a line here and an arm in [`run`].
+pub(crate) const OWN: &[Own] = &[
+    Own { name: "yamux-0.12", package: "yamux", release: "0.12." },
+    Own { name: "yamux-0.13", package: "yamux", release: "0.13." },
+    Own { name: "yamux-0.14", package: "yamux", release: "0.14." },
+    Own { name: "tokio-yamux", package: "tokio-yamux", release: "" },
+];
+
+/// A peer that this program has in itself.
+#[derive(Debug)]
+pub(crate) struct Own {
+    pub(crate) name: &'static str,
+    /// The package, and with what its version begins.
+    pub(crate) package: &'static str,
+    pub(crate) release: &'static str,
+}
+
+/// How a peer program is started.
+#[derive(Args, Debug)]
+pub(crate) struct Arguments {
+    /// Which one: a library, `evermux`, or `manager`.
+    name: String,
+    #[command(flatten)]
+    place: PlaceArguments,
+    /// Echo whatever is opened.
+    #[arg(long)]
+    serve: bool,
+    /// evermux alone: the idle time before a ping, and how long its answer may take.
+    #[arg(long, value_name = "MS")]
+    heartbeat: Option<u64>,
+    /// evermux alone: say goodbye before the streams have ended.
+    #[arg(long)]
+    early_go_away: bool,
+    /// A manager alone: the pause between two attempts.
+    #[arg(long, value_name = "MS")]
+    backoff: Option<u64>,
+}
+
+#[derive(Args, Debug)]
+#[group(required = true, multiple = false)]
+struct PlaceArguments {
+    /// Make the connection.
+    #[arg(long, value_name = "ADDRESS")]
+    dial: Option<SocketAddr>,
+    /// Wait for the connection.
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+}
+
+/// Is a peer program.
+pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {
+    let PlaceArguments { dial, listen } = &arguments.place;
+    let place = dial.map(Place::Dial).or(listen.map(Place::Listen)).ok_or(io::ErrorKind::InvalidInput)?;
+    let settings = Settings {
+        heartbeat: arguments.heartbeat.map(Duration::from_millis),
+        early_go_away: arguments.early_go_away,
+        backoff: arguments.backoff.map(Duration::from_millis),
+    };
+    let serve = arguments.serve;
+    match arguments.name.as_str() {
+        "evermux" => play(evermux::session(place, settings).await?, serve).await,
+        "manager" => play(evermux::Manager::start(place, settings).await?, serve).await,
+        "yamux-0.12" => play(yamux::of_0_12(place).await?, serve).await,
+        "yamux-0.13" => play(yamux::of_0_13(place).await?, serve).await,
+        "yamux-0.14" => play(yamux::of_0_14(place).await?, serve).await,
+        "tokio-yamux" => play(tokio_yamux::session(place).await?, serve).await,
+        other => return Err(io::Error::other(format!("there is no peer `{other}`"))),
+    }
+    Ok(())
+}

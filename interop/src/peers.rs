@@ -1,0 +1,152 @@
+//! The peers: which there are, in which version, and which of them are here.
+
+use std::{env, fs, io, path::Path};
+
+use crate::{
+    cast::{EVERMUX, Program},
+    peer::{OWN, Own},
+};
+
+/// The Go peer, without which the quick form has failed.
+pub(crate) const GO: &str = "go-yamux";
+
+const THIRDS: &[&str] = &[GO, "tokio-yamux"];
+
+/// The peers that `interop/run` installs, in the order of the table, and whether the quick form has them.
+const INSTALLED: &[(&str, bool)] =
+    &[(GO, true), ("evermux-3083646", true), ("js-yamux-7", false), ("js-yamux-8", false), ("py-libp2p", false)];
+
+/// A peer.
+#[derive(Debug)]
+pub(crate) struct Peer {
+    pub(crate) name: &'static str,
+    /// The library, and its version as found when the run began.
+    pub(crate) version: String,
+    pub(crate) is_quick: bool,
+    /// Or why it is not here.
+    pub(crate) program: Result<Program, String>,
+    /// Whether its own library in our place says something. An evermux of another time says nothing of whether the fault
+    /// is evermux's.
+    is_own_control: bool,
+}
+
+/// All peers.
+///
+/// `installed` is where `interop/run` has left a file for each: a line with the version, then the words of the command, one
+/// a line; or `skipped` and the reason.
+pub(crate) fn all(installed: &Path) -> io::Result<Vec<Peer>> {
+    let mut peers = Vec::new();
+    for own in OWN {
+        peers.push(Peer {
+            name: own.name,
+            version: version(own),
+            is_quick: true,
+            program: Ok(own_program(own.name)?),
+            is_own_control: true,
+        });
+    }
+    for (name, is_quick) in INSTALLED {
+        let told = fs::read_to_string(installed.join(name)).unwrap_or_default();
+        let (version, program) = parse(name, &told);
+        peers.push(Peer { name, version, is_quick: *is_quick, program, is_own_control: !name.starts_with(EVERMUX) });
+    }
+    Ok(peers)
+}
+
+/// What is looked at.
+pub(crate) fn evermux() -> io::Result<Program> {
+    own_program(EVERMUX)
+}
+
+impl Peer {
+    /// Its own library, which plays in our place when a run has failed.
+    pub(crate) fn own_control(&self) -> Option<Program> {
+        self.program.as_ref().ok().filter(|_| self.is_own_control).cloned()
+    }
+}
+
+/// A library that plays in our place where the peer's own library has no fault, or cannot play: a third one, which has
+/// nothing to do with evermux or the peer. The yamux crate is none: evermux stands on it, and has its faults.
+pub(crate) fn third(peers: &[Peer], peer: &Peer) -> Option<Program> {
+    THIRDS.iter().filter(|name| **name != peer.name).find_map(|name| {
+        let third = peers.iter().find(|third| third.name == *name)?;
+        third.program.as_ref().ok().cloned()
+    })
+}
+
+fn own_program(name: &str) -> io::Result<Program> {
+    Ok(Program { name: name.into(), command: vec![env::current_exe()?, "peer".into(), name.into()] })
+}
+
+fn parse(name: &str, told: &str) -> (String, Result<Program, String>) {
+    let mut lines = told.lines();
+    match lines.next() {
+        None => ("-".into(), Err("interop/run has not installed it".into())),
+        Some(first) => match first.strip_prefix("skipped ") {
+            Some(why) => ("-".into(), Err(why.into())),
+            None => (first.into(), Ok(Program { name: name.into(), command: lines.map(Into::into).collect() })),
+        },
+    }
+}
+
+/// The version of a crate that this program was built with.
+fn version(own: &Own) -> String {
+    let lock = include_str!("../../Cargo.lock");
+    let named = format!("\nname = \"{}\"\n", own.package);
+    let versions = lock
+        .split("[[package]]")
+        .filter(|entry| entry.contains(&named))
+        .filter_map(|entry| entry.lines().find_map(|line| line.strip_prefix("version = ")))
+        .map(|version| version.trim_matches('"'));
+    let found = versions.into_iter().find(|version| version.starts_with(own.release));
+    format!("{} {}", own.package, found.unwrap_or("?"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_versions_of_all_crates_are_known() {
+        for own in OWN {
+            let version = version(own);
+            assert_eq!(version.split('.').count(), 3, "{version}");
+        }
+    }
+
+    #[test]
+    fn a_peer_that_is_not_here_says_why() {
+        let (_, program) = parse("x", "skipped there is no Go");
+        assert_eq!(program.unwrap_err(), "there is no Go");
+        assert!(parse("x", "").1.is_err());
+        let (version, program) = parse("x", "lib 1.2\nnode\npeer.mjs\n");
+        assert_eq!((version.as_str(), program.unwrap().command.len()), ("lib 1.2", 2));
+    }
+
+    #[test]
+    fn the_third_library_is_neither_the_peers_nor_missing() {
+        let mut peers = all(Path::new("nowhere")).unwrap();
+        let third = |peers: &[Peer], name: &str| {
+            let peer = peers.iter().find(|peer| peer.name == name).unwrap();
+            super::third(peers, peer).map(|program| program.name)
+        };
+        assert_eq!(third(&peers, "yamux-0.14").as_deref(), Some("tokio-yamux"));
+        assert_eq!(third(&peers, "tokio-yamux"), None);
+        for peer in &mut peers {
+            peer.program = own_program(peer.name).map_err(|error| error.to_string());
+        }
+        assert_eq!(third(&peers, "tokio-yamux").as_deref(), Some(GO));
+        assert_eq!(third(&peers, GO).as_deref(), Some("tokio-yamux"));
+    }
+
+    #[test]
+    fn an_evermux_of_another_time_is_no_control_of_its_own() {
+        let peers = all(Path::new("nowhere")).unwrap();
+        for mut peer in peers {
+            let name = peer.name;
+            peer.program = own_program(name).map_err(|error| error.to_string());
+            let control = peer.own_control().map(|program| program.name);
+            assert_eq!(control.as_deref(), (name != "evermux-3083646").then_some(name));
+        }
+    }
+}
