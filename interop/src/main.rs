@@ -11,6 +11,7 @@ mod side;
 mod verdict;
 
 use std::{
+    collections::BTreeMap,
     num::NonZeroUsize,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -76,7 +77,7 @@ struct Cli {
     #[arg(long, value_name = "NAME")]
     behaviour: Vec<String>,
     /// How many rows are looked at at the same time: most of them wait.
-    #[arg(long, value_name = "N", default_value = "4")]
+    #[arg(long, value_name = "N", default_value = "8")]
     jobs: NonZeroUsize,
     /// List the behaviours and the peers, and do nothing else.
     #[arg(long)]
@@ -151,13 +152,20 @@ async fn run(cli: &Cli) -> Result<bool, String> {
     let begun = Instant::now();
     report.heading(&peers);
     let wanted = peers.iter().flat_map(|peer| behaviours.iter().map(move |behaviour| (*peer, *behaviour)));
-    let mut looks = stream::iter(wanted)
-        .map(|(peer, behaviour)| look(peer, peers::third(&all, peer), behaviour, &evermux, cli.quick, &report))
-        .buffered(cli.jobs.get());
+    let mut looks = stream::iter(wanted.enumerate())
+        .map(async |(at, (peer, behaviour))| {
+            (at, look(peer, peers::third(&all, peer), behaviour, &evermux, cli.quick, &report).await)
+        })
+        .buffer_unordered(cli.jobs.get());
+    // They are done in any order, and told in that of the table.
+    let mut early = BTreeMap::new();
     let mut rows = Vec::new();
-    while let Some(row) = looks.next().await {
-        report.row(&row);
-        rows.push(row);
+    while let Some((at, row)) = looks.next().await {
+        early.insert(at, row);
+        while let Some(row) = early.remove(&rows.len()) {
+            report.row(&row);
+            rows.push(row);
+        }
     }
     report.summary(&rows, begun.elapsed());
     if !cli.quick && cli.peer.is_empty() && cli.behaviour.is_empty() {
