@@ -199,19 +199,15 @@ fn a_take_beside_an_end() {
 /// Nobody has shown what was left of a lane when there was no room for it any more.
 #[test]
 fn a_take_beside_the_end_of_another_lane() {
-    explore("a_take_beside_the_end_of_another_lane", Unbounded, 600, || {
-        let arrivals = Arc::new(Arrivals::with_primitives(0));
-        let hidden = Arrivals::lane(&arrivals, LaneLimits { waiting: 1, taken: 1 });
+    explore("a_take_beside_the_end_of_another_lane", Unbounded, 6, || {
+        let arrivals = Arc::new(Arrivals::with_primitives(1));
+        let hidden = arrivals.lane(LaneLimits { waiting: 1, taken: 1 });
         push(&hidden, 1);
+        assert_eq!(hidden.end(true), []);
         let other = lane(&arrivals, 1);
+        push(&other, 2);
         let taker = takes(hidden.taker());
-        let ends = thread::spawn({
-            let hidden = hidden.clone();
-            move || hidden.end(true)
-        });
-        let mut back = other.end(true);
-        back.extend(ends.join().unwrap());
-        assert_eq!(back, [Value(1)]);
+        assert_eq!(other.end(true), [Value(1)]);
         assert_eq!(taker.join().unwrap(), None);
     });
 }
