@@ -493,6 +493,54 @@ async fn a_stream_that_was_taken_is_never_called_refused() {
     }
 }
 
+/// The same at the end of a session that cannot send: what it says last of a stream tells whether anybody has had it.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_was_taken_is_never_called_refused_though_its_ack_never_went_out() {
+    let settings = Config::builder().drain_timeout(Duration::from_secs(10));
+    let (session, mut peer) = common::server_against_peer(settings).await;
+    // More than the pipe and the output take, and the peer does not read.
+    let mut writing = Vec::new();
+    for id in (1..40).step_by(2) {
+        peer.send(Header::window_update(id, Flags::SYN, 0), &[]).await.unwrap();
+        let mut stream = in_time(session.accept_stream()).await.unwrap();
+        writing.push(tokio::spawn(async move { stream.write_all(&payload(1 << 20)).await }));
+        sleep(Duration::from_millis(1)).await;
+    }
+    for id in [41, 43] {
+        peer.send(Header::window_update(id, Flags::SYN, 0), &[]).await.unwrap();
+    }
+    let taken = in_time(session.accept_stream()).await.unwrap();
+    assert_eq!(taken.id(), 41);
+    let closing = tokio::spawn(async move { session.close().await });
+    // Now no stream may go on, and what is left of the time is for the last words.
+    sleep(Duration::from_millis(9_500)).await;
+    let mut flags = Vec::new();
+    while flags.len() < 2 {
+        let (header, _) = in_time(peer.recv()).await.unwrap();
+        if header.stream_id > 40 {
+            flags.push((header.stream_id, header.flags));
+        }
+    }
+    assert_eq!(flags, [(41, Flags::RST | Flags::ACK), (43, Flags::RST)]);
+    drop(peer);
+    in_time(closing).await.unwrap();
+    drop(taken);
+}
+
+/// Where one may be in use at a time, the next can be taken when it has ended.
+#[tokio::test]
+async fn a_stream_that_has_ended_makes_room_for_the_next_to_be_taken() {
+    let (session, mut peer) = common::server_against_peer(Config::builder().max_streams(1)).await;
+    for id in [1, 3] {
+        peer.send_data(id, Flags::SYN | Flags::FIN, b"request").await.unwrap();
+    }
+    let mut first = in_time(session.accept_stream()).await.unwrap();
+    let mut next = Box::pin(session.accept_stream());
+    assert!(timeout(Duration::from_millis(20), &mut next).await.is_err(), "it was taken beside the first");
+    send_all(&mut first, b"reply").await.unwrap();
+    assert_eq!(in_time(next).await.unwrap().id(), 3);
+}
+
 /// What the opener has reset before anybody took it makes room for others.
 #[tokio::test]
 async fn streams_that_are_opened_and_cancelled_crowd_nobody_out() {

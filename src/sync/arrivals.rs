@@ -115,6 +115,11 @@ impl<V> LaneState<V> {
         self.shown && has_room && !self.waiting.is_empty()
     }
 
+    /// Whether nothing comes from it any more. It is forgotten then.
+    fn is_done(&self) -> bool {
+        self.phase == Phase::Ended && self.waiting.is_empty()
+    }
+
     fn take(&mut self) -> Option<V> {
         if !self.is_ready() {
             return None;
@@ -140,7 +145,8 @@ impl<V> State<V> {
     fn take_at(&mut self, index: usize) -> Option<V> {
         let lane = &mut self.lanes[index];
         let value = lane.take();
-        if lane.phase == Phase::Ended && lane.waiting.is_empty() {
+        if lane.is_done() {
+            // Nobody is registered there: since it was shown and ended, whoever looked was given something.
             self.lanes.remove(index);
         }
         value
@@ -180,17 +186,33 @@ impl<V> State<V> {
         }
     }
 
-    /// Those who may now take from the lane at this index.
-    fn ready_takers(&mut self, index: usize) -> Option<(Wakers, Wakers)> {
+    /// Whom a change at the lane at this index concerns: there is something to take, or nothing will come any more. A lane
+    /// that is done is forgotten.
+    fn concerned(&mut self, index: usize) -> Concerned {
         let lane = &mut self.lanes[index];
-        lane.is_ready().then(|| (lane.takers.take(), self.takers.take()))
+        let is_ready = lane.is_ready();
+        let is_done = lane.is_done();
+        let of_lane = (is_ready || is_done).then(|| lane.takers.take());
+        if is_done {
+            self.lanes.remove(index);
+        }
+        let of_any = (is_ready || self.is_over(None)).then(|| self.takers.take());
+        Concerned { of_lane, of_any }
     }
 }
 
-fn wake(wakers: Option<(Wakers, Wakers)>) {
-    if let Some((of_lane, of_any)) = wakers {
-        of_lane.wake();
-        of_any.wake();
+/// Takers of a lane and of any, to be woken after the lock.
+#[must_use = "they are to be woken after the lock"]
+struct Concerned {
+    of_lane: Option<Wakers>,
+    of_any: Option<Wakers>,
+}
+
+impl Concerned {
+    fn wake(self) {
+        for wakers in [self.of_lane, self.of_any].into_iter().flatten() {
+            wakers.wake();
+        }
     }
 }
 
@@ -281,9 +303,9 @@ impl<V, P: Primitives> Lane<V, P> {
             evicted = lane.waiting.remove(over).map(|waiting| waiting.value);
         }
         lane.waiting.push_back(Waiting { key, stamp, over: false, value });
-        let wakers = state.ready_takers(index);
+        let concerned = state.concerned(index);
         drop(state);
-        wake(wakers);
+        concerned.wake();
         Ok(evicted)
     }
 
@@ -292,9 +314,9 @@ impl<V, P: Primitives> Lane<V, P> {
         let mut state = P::lock(&self.arrivals.state);
         let Some(index) = state.index(self.id) else { return };
         state.lanes[index].shown = true;
-        let wakers = state.ready_takers(index);
+        let concerned = state.concerned(index);
         drop(state);
-        wake(wakers);
+        concerned.wake();
     }
 
     /// Whoever sent the value of this key has no more to do with it. If it was taken, another may be. If it waits, it is
@@ -308,7 +330,9 @@ impl<V, P: Primitives> Lane<V, P> {
         if lane.taken.remove(&key) {
             return Over::Taken;
         }
-        let Some(position) = lane.waiting.iter().position(|waiting| waiting.key == key) else { return Over::Unknown };
+        let Some(position) = lane.waiting.iter().position(|waiting| waiting.key == key && !waiting.over) else {
+            return Over::Unknown;
+        };
         if keep {
             lane.waiting[position].over = true;
             return Over::Kept;
@@ -316,13 +340,13 @@ impl<V, P: Primitives> Lane<V, P> {
         lane.waiting.remove(position).map_or(Over::Unknown, |waiting| Over::Withdrawn(waiting.value))
     }
 
-    /// Wakes whoever waits for what can be taken now.
+    /// Wakes whoever waits for what can be taken now, or for nothing any more.
     pub fn wake(&self) {
         let mut state = P::lock(&self.arrivals.state);
         let Some(index) = state.index(self.id) else { return };
-        let wakers = state.ready_takers(index);
+        let concerned = state.concerned(index);
         drop(state);
-        wake(wakers);
+        concerned.wake();
     }
 
     /// The stamp of the value that has waited longest.
@@ -334,24 +358,28 @@ impl<V, P: Primitives> Lane<V, P> {
     /// Hands back every value whose stamp is at most this.
     pub fn expire(&self, stamp: u64) -> Vec<V> {
         let mut state = P::lock(&self.arrivals.state);
-        let Some(lane) = state.lane(self.id) else { return Vec::new() };
+        let Some(index) = state.index(self.id) else { return Vec::new() };
+        let lane = &mut state.lanes[index];
         let mut expired = Vec::new();
         while lane.waiting.front().is_some_and(|waiting| waiting.stamp <= stamp) {
             expired.extend(lane.waiting.pop_front().map(|waiting| waiting.value));
         }
+        let concerned = state.concerned(index);
+        drop(state);
+        concerned.wake();
         expired
     }
 
     /// Takes no more values, and hands back those that nobody has taken.
     pub fn close(&self) -> Vec<V> {
         let mut state = P::lock(&self.arrivals.state);
-        let Some(lane) = state.lane(self.id) else { return Vec::new() };
+        let Some(index) = state.index(self.id) else { return Vec::new() };
+        let lane = &mut state.lanes[index];
         lane.phase = lane.phase.max(Phase::Closed);
         let refused: Vec<_> = std::mem::take(&mut lane.waiting).into_iter().map(|waiting| waiting.value).collect();
-        // Whoever takes from any may now have nothing to wait for.
-        let wakers = state.takers.take();
+        let concerned = state.concerned(index);
         drop(state);
-        wakers.wake();
+        concerned.wake();
         refused
     }
 
@@ -379,9 +407,14 @@ impl<V, P: Primitives> Lane<V, P> {
                 left -= 1;
             }
         }
-        state.lanes.retain(|lane| lane.phase < Phase::Ended || !lane.waiting.is_empty());
+        // Also one that ended before and was never shown, if it has lost what was left.
+        let done = state.lanes.extract_if(.., |lane| lane.is_done());
+        let of_lanes: Vec<_> = done.map(|mut lane| lane.takers.take()).collect();
         let of_any = state.takers.take();
         drop(state);
+        for wakers in of_lanes {
+            wakers.wake();
+        }
         of_lane.wake();
         of_any.wake();
         back

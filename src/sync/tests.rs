@@ -15,6 +15,8 @@ use super::{
     WaitUntilError,
 };
 
+mod arrivals;
+
 type Slot = SessionSlot<&'static str, &'static str>;
 
 fn slot(places: usize) -> Arc<Slot> {
