@@ -69,8 +69,9 @@ async fn a_reader_that_is_always_behind(total: usize, write: usize, read: usize)
     let mut buffer = vec![0; read];
     let mut count = 0;
     loop {
-        // There is always more than it reads.
-        while written.load(Ordering::Relaxed) < (count + 3 * read).min(total) {
+        // There is always more than it reads. Not more than a window gives without another read: the writer is told of what
+        // was read when that is half of its window, as it was before the last read.
+        while written.load(Ordering::Relaxed) < (count + 2 * read).min(total) {
             tokio::task::yield_now().await;
         }
         let n = inbound.read(&mut buffer).await.unwrap();

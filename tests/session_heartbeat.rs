@@ -97,6 +97,27 @@ async fn stalled_writer_unnoticed() {
     assert!(is_about(begin.elapsed(), WRITE_TIMEOUT), "{:?}", begin.elapsed());
 }
 
+/// The timer is set to something that comes later when a write begins to stall.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_stalls_beside_a_late_deadline_is_found_in_time() {
+    let (near, far) = duplex(4096);
+    let config = Config::builder().heartbeat_idle(Duration::from_secs(3600)).build().unwrap();
+    let mut peer = Peer::new(far);
+    peer.answer_pings(true);
+    let session = tokio::select! {
+        session = Session::client(near, &config) => session.unwrap(),
+        frame = peer.recv() => panic!("{frame:?}"),
+    };
+    // The time of the proof is over as well.
+    sleep(2 * config.handshake_timeout()).await;
+    let begin = Instant::now();
+    let mut stream = session.open_stream().await.unwrap();
+    stream.write_all(&vec![0; 200 << 10]).await.unwrap();
+    let reason = in_time(session.closed()).await;
+    assert!(matches!(reason, CloseReason::WriteStalled), "{reason:?}");
+    assert!(is_about(begin.elapsed(), WRITE_TIMEOUT), "{:?}", begin.elapsed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn write_timeout_leaves_session() {
     let (near, far) = duplex(4096);
