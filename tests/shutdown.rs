@@ -19,7 +19,8 @@ use std::{
 };
 
 use evermux::{
-    Accept, CloseReason, Connected, MuxManager, MuxStream, OpenError, Provide, Session, StartError, Stopped, StreamError,
+    Accept, CloseReason, Connected, MuxManager, MuxStream, OpenError, Provide, Session, StartError, Stopped,
+    StreamError,
     error::{AcceptError, ConnectError},
     manager::Activity,
     provider::Installer,

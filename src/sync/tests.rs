@@ -208,11 +208,7 @@ impl Primitives for Restless {
         guard
     }
 
-    fn wait_until<'a, T>(
-        condvar: &Self::Condvar,
-        guard: Self::Guard<'a, T>,
-        _: Self::Instant,
-    ) -> Self::Guard<'a, T> {
+    fn wait_until<'a, T>(condvar: &Self::Condvar, guard: Self::Guard<'a, T>, _: Self::Instant) -> Self::Guard<'a, T> {
         Self::wait(condvar, guard)
     }
 
