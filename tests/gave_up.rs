@@ -65,6 +65,25 @@ async fn the_limit_on_attempts_ends_the_manager() {
     assert_eq!(began.elapsed().as_secs(), 1 + 2);
 }
 
+/// Whoever cuts every pause short learns sooner that it is of no use.
+#[tokio::test(start_paused = true)]
+async fn reconnect_now_gives_no_attempts_back() {
+    let config = exact().max_attempts(Some(3)).build().unwrap();
+    let manager = MuxManager::establish_with(|| async { refused() }).config(config).start().await.unwrap();
+    let calling = async {
+        loop {
+            sleep(SECOND / 10).await;
+            manager.reconnect_now();
+        }
+    };
+    let stopped = tokio::select! {
+        outcome = soon(manager.session()) => outcome.unwrap_err(),
+        () = calling => unreachable!(),
+    };
+    let gave_up = why(stopped);
+    assert_eq!((gave_up.cause, gave_up.attempts), (GaveUpCause::Exhausted, 3));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_limit_on_time_ends_the_manager() {
     let config = exact().max_elapsed(Some(5 * SECOND)).build().unwrap();

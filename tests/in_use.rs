@@ -69,8 +69,9 @@ async fn a_reader_that_is_always_behind(total: usize, write: usize, read: usize)
     let mut buffer = vec![0; read];
     let mut count = 0;
     loop {
-        // There is always more than it reads.
-        while written.load(Ordering::Relaxed) < (count + 3 * read).min(total) {
+        // There is always more than it reads. Not more than a window gives without another read: the writer is told of what
+        // was read when that is half of its window, as it was before the last read.
+        while written.load(Ordering::Relaxed) < (count + 2 * read).min(total) {
             tokio::task::yield_now().await;
         }
         let n = inbound.read(&mut buffer).await.unwrap();
@@ -476,6 +477,38 @@ async fn a_stream_that_nobody_takes_is_refused_after_its_time() {
     assert!(timeout(Duration::from_secs(1), far.accept_stream()).await.is_err(), "it has left the queue");
     assert_eq!((near.open_streams(), far.open_streams()), (0, 0));
     assert!(!near.is_closed() && !far.is_closed());
+}
+
+/// Nothing else has to happen at that time.
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_nobody_takes_is_refused_though_nothing_else_happens() {
+    let hour = Duration::from_secs(3600);
+    let settings = Config::builder().heartbeat_idle(hour).accept_timeout(Duration::from_secs(7));
+    let (near, far) = common::pair_with(1 << 16, settings).await;
+    let mut stream = near.open_stream().await.unwrap();
+    let begun = tokio::time::Instant::now();
+    let error = timeout(Duration::from_secs(75), stream.read(&mut [0])).await.unwrap().unwrap_err();
+    assert_eq!(stream_error(&error), Some(&StreamError::Refused));
+    assert_eq!(begun.elapsed().as_secs(), 7);
+    drop(far);
+}
+
+/// Whoever takes streams one after the other, and was busy meanwhile, finds what came in time, however late it is.
+#[tokio::test(start_paused = true)]
+async fn a_taker_that_was_kept_busy_still_finds_the_next_stream() {
+    let settings = Config::builder().heartbeat_idle(Duration::from_secs(3600));
+    let (session, mut peer) = common::server_against_peer(settings).await;
+    for id in [1, 3] {
+        peer.send_data(id, Flags::SYN | Flags::FIN, b"hello").await.unwrap();
+    }
+    drop(in_time(session.accept_stream()).await.unwrap());
+    // The thread stands still, and then it is the driver's turn first.
+    tokio::time::advance(Duration::from_secs(100)).await;
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    let mut stream = in_time(session.accept_stream()).await.unwrap();
+    assert_eq!(read_all(&mut stream).await.unwrap(), b"hello");
 }
 
 /// One that was taken is never called refused, though it is reset before the word that it was taken is out.

@@ -42,6 +42,7 @@ async fn every_place_has_its_session_and_the_least_loaded_is_given() {
     let status = establisher.status();
     assert_eq!(status.sessions.iter().map(|session| session.open_streams).collect::<Vec<_>>(), [2; 4]);
     drop(streams);
+    until(|| establisher.status().sessions.iter().all(|session| session.open_streams == 0)).await;
     soon(establisher.shutdown()).await;
     soon(receiver.shutdown()).await;
     soon(served).await.unwrap();

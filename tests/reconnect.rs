@@ -275,6 +275,30 @@ async fn reconnect_now_ends_the_pause_and_nothing_else() {
     manager.shutdown().await;
 }
 
+/// What was slept stays counted when the pause is over.
+#[tokio::test(start_paused = true)]
+async fn every_pause_is_in_the_time_that_was_slept() {
+    let attempts = Arc::new(AtomicUsize::new(0));
+    let connector = {
+        let attempts = Arc::clone(&attempts);
+        move || {
+            let hangs = attempts.fetch_add(1, Ordering::SeqCst) == 3;
+            async move {
+                if hangs {
+                    pending::<()>().await;
+                }
+                Err::<Connected<DuplexStream>, _>(ConnectError::transient("refused"))
+            }
+        }
+    };
+    let manager = MuxManager::establish_with(connector).config(exact().build().unwrap()).start().await.unwrap();
+    until(|| attempts.load(Ordering::SeqCst) == 4).await;
+    sleep(2 * SECOND).await;
+    let slept = manager.status().backoff_slept;
+    assert!((7 * SECOND..8 * SECOND).contains(&slept), "1, 2 and 4 s were slept, and not {slept:?}");
+    manager.shutdown().await;
+}
+
 /// A connector that never ends is ended by the manager.
 #[tokio::test(start_paused = true)]
 async fn dial_without_deadline() {

@@ -491,6 +491,29 @@ async fn a_close_loses_nothing_that_was_written_before_it() {
     assert!(matches!(in_time(closing).await.unwrap(), CloseReason::Closed));
 }
 
+/// What cannot be written any more does not hide what the peer said before it left.
+#[tokio::test]
+async fn a_goodbye_is_heard_though_writing_has_failed() {
+    let (near, far) = duplex(1 << 16);
+    let io = Strict::new(near).fail_writes_at(1000, ErrorKind::BrokenPipe.into());
+    let config = Config::default();
+    let mut peer = Peer::new(far);
+    peer.answer_pings(true);
+    let session = tokio::select! {
+        session = Session::client(io, &config) => session.unwrap(),
+        frame = peer.recv() => panic!("{frame:?}"),
+    };
+    let mut stream = session.open_stream().await.unwrap();
+    stream.write_all(&[0; 10_000]).await.unwrap();
+    for _ in 0..10 {
+        tokio::task::yield_now().await;
+    }
+    peer.send(Header::go_away(0), &[]).await.unwrap();
+    drop(peer);
+    let reason = in_time(session.closed()).await;
+    assert!(matches!(reason, CloseReason::PeerClosed), "{reason:?}");
+}
+
 /// Whatever fails first: the transport is called no more in the direction that has failed, and the reason is the failure.
 /// A transport that is made of futures would panic.
 #[tokio::test]

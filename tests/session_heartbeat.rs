@@ -12,7 +12,10 @@ use std::{
 
 use common::{client_against_peer, in_time, pair, pair_with, payload, read_all, send_all};
 use evermux::{CloseReason, Config, OpenError, Session};
-use testkit::frames::{Flags, Header, Kind, Peer};
+use testkit::{
+    frames::{Flags, Header, Kind, Peer},
+    strict::Strict,
+};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, duplex, split},
     time::{Instant, sleep, timeout},
@@ -94,6 +97,27 @@ async fn stalled_writer_unnoticed() {
     assert!(is_about(begin.elapsed(), WRITE_TIMEOUT), "{:?}", begin.elapsed());
 }
 
+/// The timer is set to something that comes later when a write begins to stall.
+#[tokio::test(start_paused = true)]
+async fn a_write_that_stalls_beside_a_late_deadline_is_found_in_time() {
+    let (near, far) = duplex(4096);
+    let config = Config::builder().heartbeat_idle(Duration::from_secs(3600)).build().unwrap();
+    let mut peer = Peer::new(far);
+    peer.answer_pings(true);
+    let session = tokio::select! {
+        session = Session::client(near, &config) => session.unwrap(),
+        frame = peer.recv() => panic!("{frame:?}"),
+    };
+    // The time of the proof is over as well.
+    sleep(2 * config.handshake_timeout()).await;
+    let begin = Instant::now();
+    let mut stream = session.open_stream().await.unwrap();
+    stream.write_all(&vec![0; 200 << 10]).await.unwrap();
+    let reason = in_time(session.closed()).await;
+    assert!(matches!(reason, CloseReason::WriteStalled), "{reason:?}");
+    assert!(is_about(begin.elapsed(), WRITE_TIMEOUT), "{:?}", begin.elapsed());
+}
+
 #[tokio::test(start_paused = true)]
 async fn write_timeout_leaves_session() {
     let (near, far) = duplex(4096);
@@ -119,6 +143,85 @@ async fn a_silent_peer_is_given_up_at_the_proof() {
     assert!(matches!(error, CloseReason::NotProven), "{error:?}");
     assert!(is_about(begin.elapsed(), Duration::from_secs(10)), "{:?}", begin.elapsed());
     drop(far);
+}
+
+/// Whoever answers something else has not heard what was said.
+#[tokio::test(start_paused = true)]
+async fn only_the_answer_to_the_proof_proves_a_session() {
+    let (near, far) = duplex(4096);
+    let config = Config::default();
+    let mut peer = Peer::new(far);
+    for value in [0, 1, 1 << 31, (1 << 31) + 1, u32::MAX] {
+        peer.send(Header::pong(value), &[]).await.unwrap();
+    }
+    let mut proving = Box::pin(Session::client(near, &config));
+    assert!(timeout(Duration::from_secs(1), proving.as_mut()).await.is_err());
+    peer.answer_pings(true);
+    tokio::select! {
+        session = proving => drop(session.unwrap()),
+        frame = peer.recv() => panic!("{frame:?}"),
+    }
+}
+
+/// A transport that encrypts has more to write than it was given, and may be late to flush it.
+#[tokio::test(start_paused = true)]
+async fn a_flush_that_was_late_is_no_stall() {
+    let (near, far) = duplex(4096);
+    let hour = Duration::from_secs(3600);
+    let config = Config::builder().heartbeat_idle(hour).build().unwrap();
+    let near = Strict::new(near).needs_flush().spurious_pending(2);
+    let (near, far) = tokio::try_join!(Session::client(near, &config), Session::server(far, &config)).unwrap();
+    for _ in 0..4 {
+        in_time(near.ping()).await.unwrap();
+        sleep(3 * WRITE_TIMEOUT).await;
+        assert!(!near.is_closed(), "{}", near.closed().await);
+    }
+    drop(far);
+}
+
+/// A ping's time begins when the socket has taken it, in whatever way it took what came before it.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_falls_silent_after_bulk_is_found() {
+    let (session, mut peer) = client_against_peer(Config::builder()).await;
+    let mut stream = session.open_stream().await.unwrap();
+    in_time(stream.write_all(&vec![0; 200 << 10])).await.unwrap();
+    let mut received = 0;
+    while received < 200 << 10 {
+        received += in_time(peer.recv()).await.unwrap().1.len();
+    }
+    let begin = Instant::now();
+    let reason = in_time(session.closed()).await;
+    assert!(matches!(reason, CloseReason::HeartbeatTimeout), "{reason:?}");
+    assert!(is_about(begin.elapsed(), IDLE + TIMEOUT), "{:?}", begin.elapsed());
+}
+
+/// What the crate may not write before it has read is written at once after it.
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_pauses_to_read_goes_on_though_nothing_comes() {
+    const STREAMS: usize = 12;
+    const EACH: usize = 200 << 10;
+    let (near, far) = duplex(8 << 20);
+    let config = Config::default();
+    let mut peer = Peer::new(far);
+    peer.answer_pings(true);
+    let session = tokio::select! {
+        session = Session::client(near, &config) => session.unwrap(),
+        frame = peer.recv() => panic!("{frame:?}"),
+    };
+    let begin = Instant::now();
+    let mut streams = Vec::new();
+    for _ in 0..STREAMS {
+        streams.push(session.open_stream().await.unwrap());
+    }
+    let bytes = payload(EACH);
+    for stream in &mut streams {
+        in_time(stream.write_all(&bytes)).await.unwrap();
+    }
+    let mut received = 0;
+    while received < STREAMS * EACH {
+        received += in_time(peer.recv()).await.unwrap().1.len();
+    }
+    assert!(begin.elapsed() < Duration::from_secs(1), "{:?}", begin.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
@@ -209,6 +312,59 @@ async fn a_process_that_was_stopped_finds_its_peer_alive() {
     tokio::select! {
         answer = session.ping() => drop(answer.unwrap()),
         frame = peer.recv() => panic!("{frame:?}"),
+    }
+}
+
+/// The last look before a session is given up counts when it has asked the socket, and not when the driver was too busy.
+#[tokio::test(start_paused = true)]
+async fn a_look_that_did_not_come_to_the_socket_is_none() {
+    let (session, mut peer) = client_against_peer(Config::builder()).await;
+    peer.answer_pings(false);
+    let (ping, _) = in_time(peer.recv()).await.unwrap();
+    tokio::time::advance(TIMEOUT).await;
+    settle().await;
+    // It is about to look. The answer comes, and behind it far more to do than a task may do at once.
+    peer.send(Header::pong(ping.length), &[]).await.unwrap();
+    for _ in 0..20_000 {
+        let _ = futures_util::poll!(Box::pin(session.ping()));
+    }
+    tokio::time::advance(Duration::from_millis(2)).await;
+    peer.answer_pings(true);
+    tokio::select! {
+        answer = session.ping() => drop(answer.unwrap()),
+        frame = peer.recv() => panic!("{frame:?}"),
+    }
+}
+
+/// That look is not put off by what else there is to do.
+#[tokio::test(start_paused = true)]
+async fn a_busy_driver_looks_all_the_same() {
+    let (near, far) = duplex(4096);
+    let config = Config::default();
+    let mut peer = Peer::new(far);
+    peer.answer_pings(true);
+    let session = tokio::select! {
+        session = Session::client(near, &config) => session.unwrap(),
+        frame = peer.recv() => panic!("{frame:?}"),
+    };
+    // Nothing that is written is taken, and something comes all the time.
+    let mut stream = session.open_stream().await.unwrap();
+    stream.write_all(&vec![0; 200 << 10]).await.unwrap();
+    settle().await;
+    tokio::time::advance(WRITE_TIMEOUT).await;
+    for _ in 0..50 {
+        let _ = peer.send(Header::window_update(1, Flags::NONE, 0), &[]).await;
+        tokio::time::advance(Duration::from_micros(300)).await;
+        settle().await;
+    }
+    assert!(session.is_closed());
+    assert!(matches!(session.closed().await, CloseReason::WriteStalled));
+}
+
+/// Lets every task do what it can, at this time.
+async fn settle() {
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
     }
 }
 
@@ -315,15 +471,11 @@ impl AsyncWrite for Flood {
 async fn a_flood_does_not_hide_that_nothing_is_taken() {
     let session = Session::client(Flood { written: Vec::new(), answered: false }, &Config::default()).await.unwrap();
     let _stream = session.open_stream().await.unwrap();
-    for _ in 0..100 {
-        tokio::task::yield_now().await;
-    }
+    settle().await;
     // And the look at the socket after it.
     for time in [WRITE_TIMEOUT, Duration::from_millis(1)] {
         tokio::time::advance(time).await;
-        for _ in 0..100 {
-            tokio::task::yield_now().await;
-        }
+        settle().await;
     }
     assert!(session.is_closed());
     assert!(matches!(session.closed().await, CloseReason::WriteStalled));

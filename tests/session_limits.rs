@@ -200,6 +200,19 @@ async fn past_our_own_limit_an_open_waits_and_then_says_so() {
     assert!(!near.is_closed() && !far.is_closed());
 }
 
+/// Whoever has finished and left leaves a stream that the peer may still send on: it has its place until that has ended.
+#[tokio::test(start_paused = true)]
+async fn a_place_comes_free_with_the_end_on_the_wire_and_not_with_the_handle() {
+    let (session, mut peer) = client_against_peer(Config::builder().max_streams(1)).await;
+    let mut stream = session.open_stream().await.unwrap();
+    stream.shutdown().await.unwrap();
+    drop(stream);
+    let mut waiting = Box::pin(session.open_stream());
+    assert!(timeout(Duration::from_secs(5), waiting.as_mut()).await.is_err());
+    peer.send(Header::window_update(1, Flags::ACK | Flags::FIN, 0), &[]).await.unwrap();
+    assert_eq!(in_time(waiting).await.unwrap().id(), 3);
+}
+
 #[tokio::test(start_paused = true)]
 async fn behind_256_streams_without_an_ack_an_open_waits_for_one() {
     let settings = Config::builder().max_streams(1000).open_timeout(Duration::from_secs(3));

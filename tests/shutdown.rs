@@ -19,7 +19,8 @@ use std::{
 };
 
 use evermux::{
-    Accept, CloseReason, Connected, MuxManager, OpenError, Provide, Session, StartError, Stopped,
+    Accept, CloseReason, Connected, MuxManager, MuxStream, OpenError, Provide, Session, StartError, Stopped,
+    StreamError,
     error::{AcceptError, ConnectError},
     manager::Activity,
     provider::Installer,
@@ -224,7 +225,7 @@ async fn a_provider_that_panics_leaves_no_handshake_and_no_listener() {
 }
 
 /// A session with a stream that nobody finishes, between two managers in memory.
-async fn with_a_stuck_stream() -> (MuxManager, MuxManager, impl Sized) {
+async fn with_a_stuck_stream() -> (MuxManager, MuxManager, (MuxStream, MuxStream)) {
     let (connector, acceptor) = network();
     let config = exact().drain_timeout(60 * SECOND).build().unwrap();
     let establisher = MuxManager::establish_with(connector).config(config.clone()).start().await.unwrap();
@@ -273,6 +274,23 @@ async fn of_several_shutdowns_the_earliest_counts_for_all() {
     tokio::join!(establisher.shutdown_within(40 * SECOND), establisher.shutdown_within(Duration::MAX), late);
     assert_took(began, 7 * SECOND, 9 * SECOND);
     receiver.shutdown().await;
+}
+
+/// An earlier deadline is known to the sessions that close already: they end in good order before it, and are not cut.
+#[tokio::test(start_paused = true)]
+async fn an_earlier_deadline_reaches_sessions_that_close() {
+    let (establisher, receiver, (_stream, mut far_stream)) = with_a_stuck_stream().await;
+    let began = Instant::now();
+    let earlier = async {
+        sleep(5 * SECOND).await;
+        establisher.shutdown_within(3 * SECOND).await;
+    };
+    tokio::join!(establisher.shutdown_within(40 * SECOND), earlier);
+    assert_took(began, 7 * SECOND, 8 * SECOND);
+    let error = far_stream.read(&mut [0]).await.unwrap_err();
+    let source = error.get_ref().and_then(|source| source.downcast_ref());
+    assert_eq!(source, Some(&StreamError::ResetByPeer));
+    receiver.shutdown_within(SECOND).await;
 }
 
 /// A session that was closed before the shutdown, and still drains, is under the deadline of the shutdown too.

@@ -5,14 +5,14 @@ mod support;
 
 use std::{net::SocketAddr, time::Duration};
 
-use evermux::{CloseReason, ConfigBuilder, Event, MuxManager, SessionId};
-use support::{echo, establisher, quick, receiver, request, session_after, soon, until};
+use evermux::{CloseReason, ConfigBuilder, Connect, Event, MuxManager, SessionId};
+use support::{echo, establisher, exact, network, quick, receiver, request, session_after, soon, until};
 use testkit::{
     FaultProxy,
     frames::{Flags, Header, Kind, Peer},
 };
 use tokio::{
-    io::AsyncWriteExt,
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     time::{Instant, sleep, timeout},
 };
@@ -26,7 +26,10 @@ fn patient() -> ConfigBuilder {
 
 /// A client that proves itself and then says nothing by itself, but answers pings while it is driven.
 async fn quiet_client(address: SocketAddr) -> Peer<TcpStream> {
-    let mut peer = Peer::new(TcpStream::connect(address).await.unwrap());
+    prove(Peer::new(TcpStream::connect(address).await.unwrap())).await
+}
+
+async fn prove<Io: AsyncRead + AsyncWrite + Unpin>(mut peer: Peer<Io>) -> Peer<Io> {
     let (ping, _) = peer.recv_until(|header| header.kind == Kind::Ping && header.flags == Flags::SYN).await.unwrap();
     peer.send(Header::pong(ping.length), &[]).await.unwrap();
     peer.send(Header::ping(77), &[]).await.unwrap();
@@ -168,6 +171,23 @@ async fn probe_stuck_behind_a_slow_upload() {
         soon(manager.shutdown()).await;
     }
     proxy.shutdown().await;
+}
+
+/// A candidate has until its handshake is over, and that is enough for a probe, however long it may take.
+#[tokio::test(start_paused = true)]
+async fn a_probe_longer_than_a_handshake_finds_the_ghost_all_the_same() {
+    let (connector, acceptor) = network();
+    let settings = || exact().heartbeat_idle(600 * SECOND).handshake_timeout(10 * SECOND).takeover_probe(60 * SECOND);
+    let config = settings().build().unwrap();
+    let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
+    let ghost = prove(Peer::new(connector.connect().await.unwrap().io)).await;
+    let held = soon(receiver.session()).await.unwrap();
+    let rival = MuxManager::establish_with(connector).config(config).start().await.unwrap();
+    soon(rival.session()).await.unwrap();
+    assert!(matches!(soon(held.closed()).await, CloseReason::Replaced));
+    drop(ghost);
+    soon(rival.shutdown()).await;
+    soon(receiver.shutdown()).await;
 }
 
 /// Of several holders only the silent one is replaced, by the oldest candidate.

@@ -256,3 +256,12 @@ fn different_seeds_give_different_pauses() {
     let first = |seed| pause(Backoff::seeded(&Config::default(), seed, now).after_failure(now));
     assert_ne!(first(1), first(2));
 }
+
+#[test]
+fn jitter_shortens_pauses_as_often_as_it_lengthens_them() {
+    let config = Config::builder().backoff_factor(1.0).build().expect("valid");
+    let now = Instant::now();
+    let mut backoff = Backoff::seeded(&config, 7, now);
+    let shorter = (0..1000).filter(|_| pause(backoff.after_failure(now)) < config.backoff_initial()).count();
+    assert!((400..600).contains(&shorter), "{shorter} of 1000 are shorter");
+}

@@ -1,9 +1,10 @@
 use std::{
+    cell::Cell,
     panic::{self, AssertUnwindSafe},
     pin::pin,
     sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        Arc, LazyLock, Mutex, MutexGuard,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     thread,
@@ -11,8 +12,8 @@ use std::{
 };
 
 use super::{
-    Claim, ClearHook, Ending, Ends, Hold, Refused, SessionEnd, SessionId, SessionSlot, SlotReader, StopGuard, Turns,
-    WaitUntilError,
+    Claim, ClearHook, Ending, Ends, Hold, Primitives, Refused, SessionEnd, SessionId, SessionSlot, SlotReader, Std,
+    StopGuard, Turns, WaitUntilError,
 };
 
 mod arrivals;
@@ -173,6 +174,96 @@ fn a_deadline_ends_a_blocking_wait() {
     assert_eq!(slot.wait_until(deadline), Err(WaitUntilError::TimedOut));
     assert!(now() >= deadline);
     assert_eq!(slot.waiting(), 0);
+}
+
+/// The standard library, but that each wait takes a second, and ends for no reason.
+#[derive(Clone, Copy, Debug)]
+enum Restless {}
+
+thread_local! {
+    static SLEPT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+impl Primitives for Restless {
+    type Mutex<T> = Mutex<T>;
+    type Guard<'a, T: 'a> = MutexGuard<'a, T>;
+    type Condvar = ();
+    type AtomicUsize = AtomicUsize;
+    type AtomicU64 = AtomicU64;
+    type Instant = Instant;
+
+    fn mutex<T>(value: T) -> Self::Mutex<T> {
+        Std::mutex(value)
+    }
+
+    fn lock<T>(mutex: &Self::Mutex<T>) -> Self::Guard<'_, T> {
+        Std::lock(mutex)
+    }
+
+    fn condvar() -> Self::Condvar {}
+
+    fn notify_all((): &Self::Condvar) {}
+
+    fn wait<'a, T>((): &Self::Condvar, guard: Self::Guard<'a, T>) -> Self::Guard<'a, T> {
+        SLEPT.set(SLEPT.get() + Duration::from_secs(1));
+        assert!(SLEPT.get() < Duration::from_secs(1000), "it waits without end");
+        guard
+    }
+
+    fn wait_until<'a, T>(condvar: &Self::Condvar, guard: Self::Guard<'a, T>, _: Self::Instant) -> Self::Guard<'a, T> {
+        Self::wait(condvar, guard)
+    }
+
+    fn atomic_usize(value: usize) -> Self::AtomicUsize {
+        Std::atomic_usize(value)
+    }
+
+    fn load_usize(atomic: &Self::AtomicUsize, order: Ordering) -> usize {
+        Std::load_usize(atomic, order)
+    }
+
+    fn atomic_u64(value: u64) -> Self::AtomicU64 {
+        Std::atomic_u64(value)
+    }
+
+    fn load_u64(atomic: &Self::AtomicU64, order: Ordering) -> u64 {
+        Std::load_u64(atomic, order)
+    }
+
+    fn store_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering) {
+        Std::store_u64(atomic, value, order);
+    }
+
+    fn swap_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering) -> u64 {
+        Std::swap_u64(atomic, value, order)
+    }
+
+    fn compare_exchange_u64(
+        atomic: &Self::AtomicU64,
+        current: u64,
+        new: u64,
+        success: Ordering,
+        failure: Ordering,
+    ) -> Result<u64, u64> {
+        Std::compare_exchange_u64(atomic, current, new, success, failure)
+    }
+
+    fn fetch_or_u64(atomic: &Self::AtomicU64, bits: u64, order: Ordering) -> u64 {
+        Std::fetch_or_u64(atomic, bits, order)
+    }
+
+    fn now() -> Self::Instant {
+        static BEGUN: LazyLock<Instant> = LazyLock::new(now);
+        *BEGUN + SLEPT.get()
+    }
+}
+
+#[test]
+fn wake_ups_in_vain_do_not_put_a_deadline_off() {
+    let slot = Arc::new(SessionSlot::<&str, &str, Restless>::with_primitives(1));
+    let begun = Restless::now();
+    assert_eq!(slot.wait_until(begun + Duration::from_secs(5)), Err(WaitUntilError::TimedOut));
+    assert_eq!(Restless::now() - begun, Duration::from_secs(5));
 }
 
 #[test]

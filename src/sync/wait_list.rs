@@ -122,3 +122,27 @@ impl Drop for Wakers {
         self.wake_rest();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_leaves_makes_room_for_the_next() {
+        let mut list = WaitList::new();
+        // It is never empty, so it never begins anew.
+        let mut stays = None;
+        drop(list.register(&mut stays, Waker::noop().clone()));
+        for _ in 0..1000 {
+            let mut leave = [None, None, None];
+            for registration in &mut leave {
+                drop(list.register(registration, Waker::noop().clone()));
+            }
+            for registration in &mut leave {
+                assert!(list.remove(registration).is_some());
+            }
+        }
+        assert_eq!(list.len(), 1);
+        assert_eq!(list.entries.len(), 4, "as many as there were at once");
+    }
+}
