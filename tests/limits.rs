@@ -115,7 +115,7 @@ async fn the_defaults_and_the_bounds_of_the_table_are_those_of_the_code() {
                     builds(set(Config::builder(), least)) && builds(set(Config::builder(), Duration::MAX)),
                     "{name}"
                 );
-                assert!(!builds(set(Config::builder(), least - Duration::from_nanos(1))), "{name}");
+                assert!(!builds(set(Config::builder(), least.saturating_sub(Duration::from_nanos(1)))), "{name}");
             } else {
                 assert_eq!((name, default, row.bounds.as_str()), ("sessions", "1", "1 to 1,024"));
                 for (sessions, starts) in [(0, false), (1, true), (1024, true), (1025, false)] {
