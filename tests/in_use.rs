@@ -93,6 +93,21 @@ async fn a_reader_that_is_always_behind_gets_200_000_small_frames() {
     a_reader_that_is_always_behind(200_000 * 200, 200, 8 << 10).await;
 }
 
+/// One frame is always unread when the next ones come.
+#[tokio::test]
+async fn frames_that_were_read_count_no_more_though_there_are_always_others() {
+    let (session, mut peer) = common::server_against_peer(Config::builder()).await;
+    peer.send_data(1, Flags::SYN, b"x").await.unwrap();
+    let mut stream = in_time(session.accept_stream()).await.unwrap();
+    let frames = [&Header::data(1, Flags::NONE, 1).encode()[..], b"x"].concat().repeat(1000);
+    for _ in 0..200 {
+        peer.send_raw(&frames).await.unwrap();
+        in_time(stream.read_exact(&mut [0; 1000])).await.unwrap();
+    }
+    peer.send_data(1, Flags::FIN, b"").await.unwrap();
+    assert_eq!(read_all(&mut stream).await.unwrap(), b"x");
+}
+
 /// A hundredth of what was tried by hand.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_is_always_behind_gets_all_of_what_is_written_in_pieces_of_200_bytes() {
@@ -186,12 +201,12 @@ async fn a_stream_that_is_dropped_in_the_middle_of_a_long_frame_leaves_the_sessi
 
 /// A peer in a thread of its own, which answers each ping a while after it came.
 fn peer_in_a_thread(
-    listener: std::net::TcpListener,
+    connect: impl FnOnce() -> std::net::TcpStream + Send + 'static,
     after: Duration,
     pinged: Arc<AtomicBool>,
 ) -> thread::JoinHandle<()> {
     thread::spawn(move || {
-        let (mut socket, _) = listener.accept().unwrap();
+        let mut socket = connect();
         socket.set_nodelay(true).unwrap();
         let mut header = [0; 12];
         while socket.read_exact(&mut header).is_ok() {
@@ -218,7 +233,7 @@ async fn a_live_session_survives_a_thread_that_stood_still() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let pinged = Arc::new(AtomicBool::new(false));
-    let peer = peer_in_a_thread(listener, Duration::from_millis(50), Arc::clone(&pinged));
+    let peer = peer_in_a_thread(move || listener.accept().unwrap().0, Duration::from_millis(50), Arc::clone(&pinged));
     let config = Config::builder()
         .heartbeat_idle(Duration::from_millis(300))
         .heartbeat_timeout(Duration::from_millis(400))
@@ -293,30 +308,28 @@ async fn a_session_with_a_full_output_survives_a_thread_that_stood_still() {
 /// A session that is asked for a sign of life while everything stands still does not lose its place for that.
 #[tokio::test]
 async fn a_holder_keeps_its_place_when_the_thread_stood_still_during_the_probe() {
-    let settings =
-        || Config::builder().takeover_probe(Duration::from_millis(300)).handshake_timeout(Duration::from_secs(2));
-    let receiver = MuxManager::receive("127.0.0.1:0").config(settings().build().unwrap()).start().await.unwrap();
+    let config = Config::builder().takeover_probe(Duration::from_millis(300)).build().unwrap();
+    let receiver = MuxManager::receive("127.0.0.1:0").config(config).start().await.unwrap();
     let address = receiver.local_addr().unwrap();
-    // In a runtime of its own, so that it answers while this one stands still.
-    let (stop, stopped) = std::sync::mpsc::channel::<()>();
-    let holder = thread::spawn(move || {
-        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
-        let manager = runtime.block_on(MuxManager::establish(address.to_string()).start()).unwrap();
-        let _ = stopped.recv();
-        runtime.block_on(manager.shutdown());
-    });
+    let pinged = Arc::new(AtomicBool::new(false));
+    let connect = move || std::net::TcpStream::connect(address).unwrap();
+    let holder = peer_in_a_thread(connect, Duration::from_millis(50), Arc::clone(&pinged));
     let held = in_time(receiver.session()).await.unwrap();
     let mut rival = Peer::new(TcpStream::connect(address).await.unwrap());
     // It proves itself, and so has the holder probed.
     let (ping, _) = in_time(rival.recv()).await.unwrap();
     rival.send(Header::pong(ping.length), &[]).await.unwrap();
-    for _ in 0..4 {
-        sleep(Duration::from_millis(20)).await;
+    for _ in 0..3 {
+        pinged.store(false, Ordering::SeqCst);
+        while !pinged.load(Ordering::SeqCst) {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let mut command = Box::pin(held.ping());
+        assert!(futures_util::poll!(&mut command).is_pending());
         pause(Duration::from_millis(450));
+        in_time(command).await.unwrap();
     }
-    sleep(Duration::from_millis(50)).await;
-    assert!(!held.is_closed(), "{}", held.closed().await);
-    stop.send(()).unwrap();
+    assert!(!held.is_closed());
     drop(rival);
     in_time(receiver.shutdown()).await;
     holder.join().unwrap();

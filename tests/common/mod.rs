@@ -17,7 +17,7 @@ use testkit::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
-    time::timeout,
+    time::{Instant, timeout},
 };
 
 /// Longer than any test may take that does not hang.
@@ -144,7 +144,11 @@ pub fn shape(header: &Header) -> (Kind, Flags, u32) {
 
 /// Nothing may hang.
 pub async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    timeout(PATIENCE, future).await.expect("nothing happened in time")
+    let begun = Instant::now();
+    let output = timeout(PATIENCE, future).await.expect("nothing happened in time");
+    // At its end the timeout asks once more, and would hide a wake-up that was lost.
+    assert!(begun.elapsed() < PATIENCE, "it was ready, and nobody was woken for it");
+    output
 }
 
 /// Reads to the end.
