@@ -102,6 +102,9 @@ async fn frames_that_were_read_count_no_more_though_there_are_always_others() {
     let frames = [&Header::data(1, Flags::NONE, 1).encode()[..], b"x"].concat().repeat(1000);
     for _ in 0..200 {
         peer.send_raw(&frames).await.unwrap();
+        // They have come when the ping behind them is answered.
+        peer.send(Header::ping(7), &[]).await.unwrap();
+        in_time(peer.recv_until(|header| *header == Header::pong(7))).await.unwrap();
         in_time(stream.read_exact(&mut [0; 1000])).await.unwrap();
     }
     peer.send_data(1, Flags::FIN, b"").await.unwrap();
@@ -585,6 +588,7 @@ async fn a_stream_that_has_ended_makes_room_for_the_next_to_be_taken() {
     assert!(timeout(Duration::from_millis(20), &mut next).await.is_err(), "it was taken beside the first");
     send_all(&mut first, b"reply").await.unwrap();
     assert_eq!(in_time(next).await.unwrap().id(), 3);
+    assert!(!session.is_closed(), "it was told at the end of the session");
 }
 
 /// What the opener has reset before anybody took it makes room for others.
