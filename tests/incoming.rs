@@ -243,6 +243,39 @@ async fn a_session_is_told_before_its_first_stream() {
     soon(receiver.shutdown()).await;
 }
 
+/// A stream that came before the stop, to a session that `on_session` has not been called for yet, is given out as well.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_came_before_the_stop_is_given_out_though_its_session_is_not_told_yet() {
+    let receiver = MuxManager::receive(own_address())
+        .config(quick().build().unwrap())
+        .on_session({
+            #[expect(clippy::disallowed_methods, reason = "a closure that takes its time")]
+            |_| {
+                std::thread::sleep(Duration::from_millis(300));
+                std::future::ready(())
+            }
+        })
+        .start()
+        .await
+        .unwrap();
+    let mut incoming = receiver.incoming();
+    let taking = tokio::spawn(async move {
+        let mut taken = 0;
+        while let Some(stream) = incoming.next().await {
+            drop(stream);
+            taken += 1;
+        }
+        taken
+    });
+    let establisher = establisher(receiver.local_addr().unwrap(), quick()).await;
+    let mut stream = soon(establisher.open_stream()).await.unwrap();
+    stream.write_all(b"hello").await.unwrap();
+    until(|| receiver.try_session().is_some_and(|session| session.open_streams() == 1)).await;
+    soon(receiver.shutdown()).await;
+    assert_eq!(soon(taking).await.unwrap(), 1);
+    soon(establisher.shutdown()).await;
+}
+
 #[tokio::test]
 async fn neither_incoming_nor_events_keep_the_manager_running() {
     let (receiver, _) = receiver(quick()).await;

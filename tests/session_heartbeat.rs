@@ -480,3 +480,22 @@ async fn a_flood_does_not_hide_that_nothing_is_taken() {
     assert!(session.is_closed());
     assert!(matches!(session.closed().await, CloseReason::WriteStalled));
 }
+
+/// The yamux crate reads no more once it has found a mistake, and its word of it waits behind what cannot be written. A peer that
+/// takes nothing, and then breaks the rules, must not live for ever by that.
+#[tokio::test]
+async fn a_peer_that_takes_nothing_and_breaks_the_rules_is_found() {
+    let settings = Config::builder().write_timeout(Duration::from_secs(20));
+    let (session, mut peer) = client_against_peer(settings).await;
+    peer.send(Header::window_update(2, Flags::SYN, 16 << 20), &[]).await.unwrap();
+    let mut stream = in_time(session.accept_stream()).await.unwrap();
+    let writing = tokio::spawn(async move { stream.write_all(&vec![7; 8 << 20]).await });
+    sleep(Duration::from_millis(100)).await;
+    // More credit than there can be.
+    peer.send(Header::window_update(2, Flags::NONE, u32::MAX), &[]).await.unwrap();
+    let begun = Instant::now();
+    let reason = in_time(session.closed()).await;
+    assert!(matches!(reason, CloseReason::Protocol(_)), "{reason:?}");
+    assert!(begun.elapsed() < Duration::from_secs(5), "at once, and not when something else wakes the driver");
+    assert!(in_time(writing).await.unwrap().is_err());
+}

@@ -645,3 +645,32 @@ async fn a_panic_in_the_driver_is_one_lost_session() {
     assert!(matches!(near.closed().await, CloseReason::Panicked));
     assert!(matches!(in_time(far.closed()).await, CloseReason::Lost(_)));
 }
+
+/// Whoever waits for a stream is told of the end, also where what is dropped with the session panics: here the waker of a
+/// reader, which is woken then.
+#[tokio::test]
+async fn a_panic_in_what_ends_with_a_session_strands_nobody() {
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            assert!(std::thread::panicking(), "as the test wants it");
+        }
+    }
+
+    let (near, _far) = pair(4096).await;
+    let mut stream = near.open_stream().await.unwrap();
+    let waker = Waker::from(Arc::new(Panics));
+    let mut buffer = [0; 8];
+    let mut buffer = ReadBuf::new(&mut buffer);
+    assert!(Pin::new(&mut stream).poll_read(&mut Context::from_waker(&waker), &mut buffer).is_pending());
+    let accepting = tokio::spawn({
+        let near = near.clone();
+        async move { near.accept_stream().await.map(drop) }
+    });
+    tokio::task::yield_now().await;
+    near.abort();
+    in_time(near.closed()).await;
+    assert!(in_time(accepting).await.unwrap().is_err());
+    assert!(in_time(near.accept_stream()).await.is_err());
+}

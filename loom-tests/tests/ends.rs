@@ -74,14 +74,14 @@ fn unread_bytes_are_not_taken_for_read() {
         let user = thread::spawn({
             let ends = Arc::clone(&ends);
             move || {
-                ends.add_read(1);
-                ends.add_read(1);
+                ends.set_read(1);
+                ends.set_read(2);
             }
         });
         ends.carry(1);
         assert!(ends.read() < ends.carried());
         user.join().unwrap();
-        ends.add_read(1);
+        ends.set_read(3);
         assert_eq!(ends.read(), ends.carried());
     });
 }

@@ -100,6 +100,25 @@ struct Life<Io> {
     machine: Option<Machine<Io>>,
 }
 
+/// Whoever waits for a session when its crate is dropped. Its drop tells them: also where the transport, or the waker of
+/// another one, panicked in that drop.
+struct Stranded {
+    lane: Lane<Inbound>,
+    published: bool,
+    entries: Vec<Arc<Entry>>,
+}
+
+impl Drop for Stranded {
+    fn drop(&mut self) {
+        // What waits can still be taken: a stream that came whole is whole.
+        drop(self.lane.end(self.published));
+        // A panic within the crate takes the crate's own list of whom to wake with it.
+        for entry in &self.entries {
+            entry.wake();
+        }
+    }
+}
+
 impl<Io> Ending for Life<Io> {
     type Reason = CloseReason;
 
@@ -116,13 +135,9 @@ impl<Io> Ending for Life<Io> {
         let Some(machine) = self.machine.take() else { return };
         let entries = machine.wire.entries();
         let (lane, published) = (machine.inbound.clone(), machine.published);
+        let stranded = Stranded { lane, published, entries };
         drop(machine);
-        // What waits can still be taken: a stream that came whole is whole.
-        drop(lane.end(published));
-        // A panic within the crate takes the crate's own list of whom to wake with it.
-        for entry in entries {
-            entry.wake();
-        }
+        drop(stranded);
     }
 
     fn abandoned(&mut self) -> CloseReason {
@@ -217,9 +232,10 @@ struct Machine<Io> {
     streams_left: u32,
     timer: Pin<Box<Sleep>>,
     timer_set: Option<Instant>,
-    /// Something has passed its time: when to look at the socket once more, and whether that is now.
+    /// Something has passed its time: when to look at the socket once more.
     look_at: Option<Instant>,
-    is_look: bool,
+    /// That is now. For when it was set: what has passed its time since then is not a matter of this look.
+    look: Option<Instant>,
 }
 
 impl<Io> Machine<Io>
@@ -268,7 +284,7 @@ where
             timer: Box::pin(sleep_until(Instant::now())),
             timer_set: None,
             look_at: None,
-            is_look: false,
+            look: None,
         }
     }
 
@@ -287,6 +303,7 @@ where
             }
             let mut again = false;
             if !self.is_sealed() {
+                self.wire.core().begin_poll();
                 match self.connection.poll_next_inbound(cx) {
                     Poll::Ready(Some(Ok(stream))) => {
                         again = true;
@@ -297,11 +314,9 @@ where
                         let _ = self.wire.core().poll_flush(cx);
                         return Poll::Ready(self.reason_of_end());
                     }
-                    Poll::Pending => {}
+                    Poll::Pending => again |= self.wire.core().end_poll(),
                 }
             }
-            // It reads before it pauses, but for the word that it cannot go on.
-            again |= self.wire.core().unpause();
             self.poll_lingers(now, cx);
             self.settle();
             again |= !self.is_sealed() && self.open_streams(cx);
@@ -373,7 +388,7 @@ where
         let fired = self.timer_set.take();
         if self.look_at.is_some() && self.look_at == fired {
             self.look_at = None;
-            self.is_look = true;
+            self.look = fired;
             self.wire.core().begin_look();
         }
     }
@@ -383,39 +398,35 @@ where
     /// only in a look.
     fn judge(&mut self, now: Instant, cx: &mut Context<'_>) {
         let mut wire = self.wire.core();
-        let is_look = self.is_look && wire.has_looked();
+        // What passed its time after the timer was due may have been kept from us since.
+        let look = self.look.filter(|_| wire.has_looked());
+        let is_due = |deadline: Instant| look.is_some_and(|look| look >= deadline);
         let mut is_overdue = false;
         match wire.judge(now) {
             Verdict::Wait => {}
             Verdict::Ping => drop(wire.poll_flush(cx)),
-            Verdict::Dead(reason) if is_look => wire.fail(reason),
+            Verdict::Dead(reason) if look.is_some_and(|look| wire.was_dead(look)) => wire.fail(reason),
             Verdict::Dead(_) => is_overdue = true,
         }
         drop(wire);
-        if self.probes.iter().any(|probe| now >= probe.until) {
-            if is_look {
-                for probe in self.probes.extract_if(.., |probe| now >= probe.until) {
-                    let _ = probe.silent.send(true);
-                }
-            } else {
-                is_overdue = true;
-            }
+        for probe in self.probes.extract_if(.., |probe| is_due(probe.until)) {
+            let _ = probe.silent.send(true);
         }
-        if self.accept_deadline().is_some_and(|deadline| now >= deadline) {
-            if is_look {
-                self.expire_inbound(now);
-            } else {
-                is_overdue = true;
-            }
+        is_overdue |= self.probes.iter().any(|probe| now >= probe.until);
+        if let Some(look) = look
+            && self.accept_deadline().is_some_and(is_due)
+        {
+            self.expire_inbound(look);
         }
-        if is_look {
-            self.is_look = false;
+        is_overdue |= self.accept_deadline().is_some_and(|deadline| now >= deadline);
+        if look.is_some() {
+            self.look = None;
         }
-        if is_overdue && self.is_look {
+        if is_overdue && self.look.is_some() {
             // The look is not over: what could not be asked in this turn is asked in the next.
             cx.waker().wake_by_ref();
         }
-        self.look_at = (is_overdue && !self.is_look).then(|| self.look_at.unwrap_or(now + LOOK));
+        self.look_at = (is_overdue && self.look.is_none()).then(|| self.look_at.unwrap_or(now + LOOK));
     }
 
     /// Takes a stream that the peer has opened, and lets it wait, un-ACKed, for whoever takes it. Past the limit it is
@@ -567,6 +578,10 @@ where
         if !drain.finishing && (wire.is_idle() || now >= drain.streams_until) {
             drain.finishing = true;
             wire.seal();
+            drop(wire);
+            // Whoever has not taken his stream by now never will, so that its opener may believe what it is told.
+            drop(self.inbound.close());
+            wire = self.wire.core();
         }
         let done = drain.finishing && wire.is_between_frames() && wire.poll_finish(cx).is_ready();
         done.then(|| drain.reason.clone())
@@ -588,7 +603,7 @@ where
     fn arm_timer(&mut self, cx: &mut Context<'_>) -> bool {
         let judged = match self.look_at {
             Some(look_at) => Some(look_at),
-            None if self.is_look => None,
+            None if self.look.is_some() => None,
             None => {
                 let probes = self.probes.iter().map(|probe| probe.until).min();
                 let accept = self.accept_deadline();

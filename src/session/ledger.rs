@@ -18,7 +18,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     frame::{Header, Kind, flags},
     stream::Inbound,
-    unread::{MAX_UNREAD_FRAMES, Unread, max_unread_frames},
+    unread::{Unread, max_unread_frames, max_unread_frames_of},
 };
 use crate::{
     config::Config,
@@ -65,9 +65,9 @@ impl Entry {
         self.ends.is_flooded()
     }
 
-    /// So many more bytes of it were read.
+    /// So many more bytes of it were read. One task reads.
     pub(crate) fn add_read(&self, bytes: usize) {
-        self.ends.add_read(bytes as u64);
+        self.ends.set_read(self.ends.read() + bytes as u64);
     }
 
     /// How many bytes of it were read.
@@ -276,13 +276,13 @@ impl Ledger {
         self.unacknowledged_out
     }
 
-    /// Closes every record, and gives the RST of each that the peer knows.
+    /// Closes every record, and gives the RST of each that the peer knows. The lane takes no more streams by then.
     pub(crate) fn close_all(&mut self) -> Vec<Header> {
-        // Whoever has not taken his stream by now never will, so that a peer may believe what it is told.
-        drop(self.lane.close());
         let records = std::mem::take(&mut self.records);
         let known = records.iter().filter(|(_, record)| record.announced);
-        known.map(|(id, record)| self.reset(*id, record)).collect()
+        let resets = known.map(|(id, record)| self.reset(*id, record)).collect();
+        self.ended.extend(records.into_values());
+        resets
     }
 
     pub(crate) fn entry(&self, id: u32) -> Option<Arc<Entry>> {
@@ -329,7 +329,9 @@ impl Ledger {
             return Ruling::Pass;
         }
         self.unread -= record.unread.settle(record.entry.read());
-        if record.unread.frames() >= MAX_UNREAD_FRAMES {
+        // A window that has grown holds more of them, however honest they are.
+        let window = record.granted.saturating_sub(record.entry.read());
+        if record.unread.frames() >= max_unread_frames_of(window) {
             return Ruling::Refuse(self.flood(id));
         }
         record.begun += u64::from(header.body_len());
@@ -509,7 +511,8 @@ impl Ledger {
         }
         self.unread -= record.unread.settle(record.entry.read());
         let frames = record.unread.frames();
-        if frames > 0 && !record.entry.is_flooded() && Arc::strong_count(&record.entry) > 1 {
+        let holds_them = !record.entry.is_flooded() && !record.entry.is_gone();
+        if frames > 0 && holds_them && Arc::strong_count(&record.entry) > 1 {
             self.leave(&record.entry, std::mem::take(&mut record.unread));
         } else {
             self.unread -= frames;

@@ -4,12 +4,19 @@
 //! byte in each takes sixty times its window. What counts is what is unread *now*: a reader may be behind for ever, and
 //! never catch up.
 
-/// Data frames that one stream may hold unread. One more resets the stream.
-pub(crate) const MAX_UNREAD_FRAMES: u32 = 1 << 16;
+/// Data frames that one stream may hold unread, where its window has not grown. One more resets the stream.
+const MAX_UNREAD_FRAMES: u32 = 1 << 16;
+
+/// With frames of so many bytes or more a window is full before there are too many, however large it is.
+const HONEST_FRAME: u32 = 128;
+
+/// Data frames that one stream with this window may hold unread.
+pub(crate) fn max_unread_frames_of(window: u64) -> u32 {
+    u32::try_from(window / u64::from(HONEST_FRAME)).unwrap_or(u32::MAX).max(MAX_UNREAD_FRAMES)
+}
 
 /// What the streams of a session may hold together: so many frames for each stream that it allows in each direction.
-/// With frames of 128 bytes or more, windows of 256 KiB are full before that.
-const FRAMES_OF_A_STREAM: u32 = 2048;
+const FRAMES_OF_A_STREAM: u32 = (256 << 10) / HONEST_FRAME;
 
 /// Data frames that the streams of one session may hold unread together. One more resets the stream that holds most.
 pub(crate) fn max_unread_frames(max_streams: u32) -> u32 {
@@ -133,5 +140,7 @@ mod tests {
     fn a_session_may_hold_what_its_streams_need() {
         assert_eq!(max_unread_frames(256), 1 << 20);
         assert_eq!(max_unread_frames(1), 1 << 17);
+        assert_eq!(max_unread_frames_of(256 << 10), 1 << 16);
+        assert_eq!(max_unread_frames_of(64 << 20), 1 << 19);
     }
 }

@@ -243,6 +243,9 @@ pub(crate) struct WireCore<Io> {
     /// takes what there is to write. A turn that has used up its budget is told so by tokio instead.
     asked_to_read: bool,
     asked_to_write: bool,
+    /// The crate has read in this poll of it, and was given something.
+    crate_reads: bool,
+    crate_was_given: bool,
     /// Bytes that were put into the output, and that the socket took.
     queued: u64,
     taken: u64,
@@ -341,6 +344,8 @@ where
             refused: false,
             asked_to_read: false,
             asked_to_write: false,
+            crate_reads: false,
+            crate_was_given: false,
             queued: 0,
             taken: 0,
             unflushed: false,
@@ -488,6 +493,11 @@ where
         }
     }
 
+    /// Whether the session was dead by then.
+    pub(crate) fn was_dead(&self, by: Instant) -> bool {
+        matches!(self.heartbeat.judge(by), Verdict::Dead(_))
+    }
+
     /// From now on it counts whether the socket was asked.
     pub(crate) fn begin_look(&mut self) {
         self.asked_to_read = false;
@@ -499,10 +509,21 @@ where
         (self.asked_to_read || self.sealed) && self.asked_to_write
     }
 
-    /// Lets the crate go on writing where it has something to say and does not read before that. Says whether it does.
-    pub(crate) fn unpause(&mut self) -> bool {
-        self.written_since_read = 0;
-        std::mem::take(&mut self.write_paused)
+    /// The crate is polled.
+    pub(crate) fn begin_poll(&mut self) {
+        self.crate_reads = false;
+        self.crate_was_given = false;
+    }
+
+    /// The crate was polled and has nothing to do. Says whether it is to be polled once more.
+    ///
+    /// It reads whenever it is polled, but where a GoAway of its own waits behind what cannot be written: then it would never
+    /// read again, and no look be complete. What it was given last may have been what it says that of.
+    pub(crate) fn end_poll(&mut self) -> bool {
+        if !self.crate_reads {
+            self.fail_protocol("a frame that breaks the rules of its stream");
+        }
+        self.crate_was_given && self.refused
     }
 
     /// The driver is polled. A flush is put off once.
@@ -872,7 +893,9 @@ where
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
-        if self.unpause() {
+        self.crate_reads = true;
+        self.written_since_read = 0;
+        if std::mem::take(&mut self.write_paused) {
             cx.waker().wake_by_ref();
         }
         loop {
@@ -886,6 +909,7 @@ where
                         let n = rest.len().min(buf.len());
                         buf[..n].copy_from_slice(&rest[..n]);
                         passing.header_handed += n;
+                        self.crate_was_given = true;
                         self.close_frame();
                         return Poll::Ready(Ok(n));
                     }

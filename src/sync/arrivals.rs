@@ -173,7 +173,8 @@ impl<V> State<V> {
         match lane {
             Some(lane) => self.index(lane).is_none(),
             None => {
-                let waits = |lane: &LaneState<V>| lane.shown && !lane.waiting.is_empty();
+                // What is not shown yet will be, or its lane ends.
+                let waits = |lane: &LaneState<V>| !lane.waiting.is_empty();
                 self.stopped && !self.lanes.iter().any(waits)
             }
         }

@@ -140,9 +140,9 @@ impl<P: Primitives> Ends<P> {
         P::load_u64(&self.carried, Ordering::Relaxed)
     }
 
-    /// So many more bytes were read. For the task that reads.
-    pub fn add_read(&self, bytes: u64) {
-        P::store_u64(&self.read, self.read() + bytes, Ordering::Relaxed);
+    /// So many bytes were read, from the beginning. For the task that reads.
+    pub fn set_read(&self, bytes: u64) {
+        P::store_u64(&self.read, bytes, Ordering::Relaxed);
     }
 
     /// How many bytes were read, as far as is known here: there may be more.
