@@ -66,6 +66,7 @@ fn settings() -> Vec<Setting> {
         drain_timeout: [MS, SECOND, MAX], not [Duration::ZERO, ALMOST_MS];
         open_timeout: [MS, SECOND, MAX], not [Duration::ZERO, ALMOST_MS];
         accept_backlog: [1, 1000, 65_536], not [0, 65_537, usize::MAX >> 3, (usize::MAX >> 3) + 1, usize::MAX];
+        accept_timeout: [MS, SECOND, MAX], not [Duration::ZERO, ALMOST_MS];
         max_streams: [1, 1000, MAX_STREAMS], not [0, MAX_STREAMS + 1, u32::MAX];
         streams_per_session: [1, 1000, STREAM_IDS], not [0, STREAM_IDS + 1, u32::MAX];
         early_go_away: [false, true], not [];

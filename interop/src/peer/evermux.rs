@@ -1,6 +1,6 @@
 //! evermux as a peer program: a session alone, or a manager.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Duration};
 
 use evermux::{Config, Incoming, MuxManager, MuxStream, Session};
 use tokio::sync::Mutex;
@@ -60,7 +60,11 @@ impl Library for Session {
 
     async fn go_away(&self) -> io::Result<()> {
         let session = self.clone();
-        tokio::spawn(async move { session.close().await });
+        let mut closing = Box::pin(async move { session.close().await });
+        // The first poll begins it: what is opened after this order is opened on a session that closes.
+        if poll_fn(|cx| Poll::Ready(closing.as_mut().poll(cx).is_pending())).await {
+            tokio::spawn(closing);
+        }
         Ok(())
     }
 
