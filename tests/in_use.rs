@@ -4,6 +4,7 @@
 mod common;
 
 use std::{
+    fmt::Display,
     io::{ErrorKind, Read as _, Write as _},
     sync::{
         Arc,
@@ -14,7 +15,7 @@ use std::{
 };
 
 use common::{in_time, payload, read_all, send_all};
-use evermux::{CloseReason, Config, ConfigBuilder, MuxManager, Session, StreamError};
+use evermux::{CloseReason, Config, ConfigBuilder, MuxManager, MuxStream, OpenError, Session, StreamError};
 use testkit::{
     frames::{Flags, Header, Kind, Peer},
     hashicorp,
@@ -338,14 +339,30 @@ async fn a_holder_keeps_its_place_when_the_thread_stood_still_during_the_probe()
     holder.join().unwrap();
 }
 
+async fn echo(mut stream: MuxStream) -> std::io::Result<()> {
+    let request = read_all(&mut stream).await?;
+    send_all(&mut stream, &request).await
+}
+
 async fn echo_server(manager: MuxManager) {
     let mut incoming = manager.incoming();
-    while let Some(mut stream) = incoming.next().await {
-        tokio::spawn(async move {
-            let request = read_all(&mut stream).await?;
-            send_all(&mut stream, &request).await
-        });
+    while let Some(stream) = incoming.next().await {
+        tokio::spawn(echo(stream));
     }
+}
+
+/// Sends a number on a stream of its own, and reads it back.
+async fn call(stream: Result<MuxStream, OpenError>, number: u32) -> std::io::Result<()> {
+    let mut stream = stream?;
+    send_all(&mut stream, &number.to_be_bytes()).await?;
+    assert_eq!(read_all(&mut stream).await?, number.to_be_bytes());
+    Ok(())
+}
+
+async fn none_is_lost<E: Display + 'static>(calls: JoinSet<Result<(), E>>) {
+    let outcomes = in_time(calls.join_all()).await;
+    let lost: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
+    assert!(lost.is_empty(), "{} of {} were lost: {}", lost.len(), outcomes.len(), lost[0]);
 }
 
 /// Requests that are opened at once: each is served, and the opener waits for its turn.
@@ -357,16 +374,9 @@ async fn burst(requests: u32) {
     let mut calls = JoinSet::new();
     for number in 0..requests {
         let client = client.clone();
-        calls.spawn(async move {
-            let mut stream = client.open_stream().await.map_err(std::io::Error::from)?;
-            send_all(&mut stream, &number.to_be_bytes()).await?;
-            assert_eq!(read_all(&mut stream).await?, number.to_be_bytes());
-            Ok::<_, std::io::Error>(())
-        });
+        calls.spawn(async move { call(client.open_stream().await, number).await });
     }
-    let outcomes = in_time(calls.join_all()).await;
-    let lost: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
-    assert!(lost.is_empty(), "{} of {requests} were lost: {}", lost.len(), lost[0]);
+    none_is_lost(calls).await;
     in_time(client.shutdown()).await;
     in_time(server.shutdown()).await;
     in_time(serving).await.unwrap();
@@ -415,11 +425,8 @@ async fn a_burst_of_hashicorps_loses_none() {
     let serving = tokio::spawn({
         let server = server.clone();
         async move {
-            while let Ok(mut stream) = server.accept_stream().await {
-                tokio::spawn(async move {
-                    let request = read_all(&mut stream).await?;
-                    send_all(&mut stream, &request).await
-                });
+            while let Ok(stream) = server.accept_stream().await {
+                tokio::spawn(echo(stream));
             }
         }
     });
@@ -433,9 +440,7 @@ async fn a_burst_of_hashicorps_loses_none() {
             stream.read_to_end().await.map(|reply| assert_eq!(reply, number.to_be_bytes()))
         });
     }
-    let outcomes = in_time(calls.join_all()).await;
-    let lost: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
-    assert!(lost.is_empty(), "{} were lost: {}", lost.len(), lost[0]);
+    none_is_lost(calls).await;
     server.abort();
     in_time(serving).await.unwrap();
 }
@@ -464,16 +469,9 @@ async fn a_burst_to_hashicorps_never_overruns_its_backlog() {
     let mut calls = JoinSet::new();
     for number in 0..2000_u32 {
         let client = client.clone();
-        calls.spawn(async move {
-            let mut stream = client.open_stream().await.map_err(std::io::Error::from)?;
-            send_all(&mut stream, &number.to_be_bytes()).await?;
-            assert_eq!(read_all(&mut stream).await?, number.to_be_bytes());
-            Ok::<_, std::io::Error>(())
-        });
+        calls.spawn(async move { call(client.open_stream().await, number).await });
     }
-    let outcomes = in_time(calls.join_all()).await;
-    let lost: Vec<_> = outcomes.iter().filter_map(|outcome| outcome.as_ref().err()).collect();
-    assert!(lost.is_empty(), "{} were lost: {}", lost.len(), lost[0]);
+    none_is_lost(calls).await;
     assert_eq!(go.counters().refused_by_backlog, 0);
     client.abort();
     in_time(serving).await.unwrap();
