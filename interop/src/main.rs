@@ -28,7 +28,7 @@ use tokio::{
     signal::unix::{SignalKind, signal},
     time::{Instant, timeout},
 };
-use verdict::{Control, Failure, Judgement, StandsFor, Verdict};
+use verdict::{Control, Failure, Judgement, Kind, StandsFor, Verdict};
 
 /// Something is wrong, or the quick form lacks what it must have.
 const FAILED: u8 = 1;
@@ -229,40 +229,53 @@ async fn look(
     row
 }
 
-/// How often a control is run that goes well: what happens to the peer in some runs alone is its own as well.
-const CONTROL_RUNS: usize = 3;
+/// How often a control is run that excuses nothing: what happens to the peer in some runs alone is its own as well.
+const CONTROL_RUNS: usize = 10;
 
 /// After how long a control is not run once more.
-const CONTROL_TIME: Duration = Duration::from_secs(8);
+const CONTROL_TIME: Duration = Duration::from_secs(20);
 
 /// Runs a behaviour, and its controls when it fails.
 async fn judged(behaviour: &Behaviour, cast: &Cast, own: Option<Program>, third: Option<Program>) -> Judgement {
-    let outcome = play(behaviour, cast).await;
+    let failure = match play(behaviour, cast).await {
+        Ok(fact) => return Judgement::went_well(fact),
+        Err(failure) => failure,
+    };
     let programs = [(StandsFor::Itself, own), (StandsFor::Another, third)];
     let mut controls = Vec::new();
     for (stands_for, program) in programs {
         if let Some(program) = program
             && behaviour.controls
-            && verdict::wants_control(&outcome, &controls)
+            && verdict::wants_control(&failure, &controls)
         {
-            controls.push(control(behaviour, cast, stands_for, program).await);
+            controls.push(control(behaviour, cast, &failure, stands_for, program).await);
         }
     }
-    verdict::judge(&outcome, &controls)
+    verdict::judge(&failure, &controls)
 }
 
 /// The same with another library in our place.
-async fn control(behaviour: &Behaviour, cast: &Cast, stands_for: StandsFor, program: Program) -> Control {
+async fn control(
+    behaviour: &Behaviour,
+    cast: &Cast,
+    failure: &Failure,
+    stands_for: StandsFor,
+    program: Program,
+) -> Control {
     let name = if stands_for == StandsFor::Itself { "itself".into() } else { program.name.clone() };
     let cast = Cast { ours: program, ..cast.clone() };
     let begun = Instant::now();
-    let mut outcome = play(behaviour, &cast).await;
-    for _ in 1..CONTROL_RUNS {
-        if outcome.is_ok() && begun.elapsed() < CONTROL_TIME {
-            outcome = play(behaviour, &cast).await;
+    let mut runs = 0;
+    loop {
+        let outcome = play(behaviour, &cast).await;
+        let lacks_it = outcome.as_ref().is_err_and(|failure| failure.kind == Kind::NotAvailable);
+        let control = Control { name: name.clone(), stands_for, outcome };
+        runs += 1;
+        let is_over = lacks_it || runs == CONTROL_RUNS || begun.elapsed() >= CONTROL_TIME;
+        if is_over || control.excuses(failure).is_some() {
+            return control;
         }
     }
-    Control { name, stands_for, outcome }
 }
 
 /// Runs a behaviour once. What it has started is dead when it returns.

@@ -4,7 +4,7 @@ use std::{env, fs, io, path::Path};
 
 use crate::{
     cast::{EVERMUX, Program},
-    peer::{OWN, Own},
+    peer::{Made, OWN},
 };
 
 /// The Go peer, without which the quick form has failed.
@@ -26,7 +26,7 @@ pub(crate) struct Peer {
     /// Or why it is not here.
     pub(crate) program: Result<Program, String>,
     /// Whether its own library in our place says something. An evermux of another time says nothing of whether the fault
-    /// is evermux's.
+    /// is evermux's, and neither does a script of ours.
     is_own_control: bool,
 }
 
@@ -39,10 +39,10 @@ pub(crate) fn all(installed: &Path) -> io::Result<Vec<Peer>> {
     for own in OWN {
         peers.push(Peer {
             name: own.name,
-            version: version(own),
+            version: version(&own.made),
             is_quick: true,
             program: Ok(own_program(own.name)?),
-            is_own_control: true,
+            is_own_control: matches!(own.made, Made::Of { .. }),
         });
     }
     for (name, is_quick) in INSTALLED {
@@ -89,17 +89,21 @@ fn parse(name: &str, told: &str) -> (String, Result<Program, String>) {
     }
 }
 
-/// The version of a crate that this program was built with.
-fn version(own: &Own) -> String {
+/// The version of a crate is that which this program was built with.
+fn version(made: &Made) -> String {
+    let (package, release) = match made {
+        Made::Like(library) => return (*library).to_owned(),
+        Made::Of { package, release } => (package, release),
+    };
     let lock = include_str!("../../Cargo.lock");
-    let named = format!("\nname = \"{}\"\n", own.package);
+    let named = format!("\nname = \"{package}\"\n");
     let versions = lock
         .split("[[package]]")
         .filter(|entry| entry.contains(&named))
         .filter_map(|entry| entry.lines().find_map(|line| line.strip_prefix("version = ")))
         .map(|version| version.trim_matches('"'));
-    let found = versions.into_iter().find(|version| version.starts_with(own.release));
-    format!("{} {}", own.package, found.unwrap_or("?"))
+    let found = versions.into_iter().find(|version| version.starts_with(release));
+    format!("{package} {}", found.unwrap_or("?"))
 }
 
 #[cfg(test)]
@@ -109,8 +113,8 @@ mod tests {
     #[test]
     fn the_versions_of_all_crates_are_known() {
         for own in OWN {
-            let version = version(own);
-            assert_eq!(version.split('.').count(), 3, "{version}");
+            let version = version(&own.made);
+            assert_eq!(version.matches('.').count(), 2, "{version}");
         }
     }
 
@@ -140,13 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn an_evermux_of_another_time_is_no_control_of_its_own() {
+    fn neither_an_evermux_of_another_time_nor_a_script_is_a_control_of_its_own() {
         let peers = all(Path::new("nowhere")).unwrap();
         for mut peer in peers {
             let name = peer.name;
             peer.program = own_program(name).map_err(|error| error.to_string());
             let control = peer.own_control().map(|program| program.name);
-            assert_eq!(control.as_deref(), (name != "evermux-3083646").then_some(name));
+            let is_library = !["evermux-3083646", "hashicorp-0.1"].contains(&name);
+            assert_eq!(control.as_deref(), is_library.then_some(name));
         }
     }
 }

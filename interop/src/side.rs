@@ -274,13 +274,18 @@ impl<'a> Held<'a> {
 
     /// Reads to the end.
     pub(crate) async fn end(&self) -> Result<End, Failure> {
-        let answer = self.side.order(format!("end {}", self.handle)).await?;
-        End::parse(&answer).ok_or_else(|| self.side.failure(format!("end: it answers `{answer}`")))
+        self.ended(self.begin_end().await?).await
     }
 
     /// Begins to read to the end.
     pub(crate) async fn begin_end(&self) -> Result<Pending<'a>, Failure> {
         self.side.begin(format!("end {}", self.handle)).await
+    }
+
+    /// Waits until what was begun so has read to the end.
+    pub(crate) async fn ended(&self, reading: Pending<'_>) -> Result<End, Failure> {
+        let answer = reading.answer().await?;
+        End::parse(&answer).ok_or_else(|| self.side.failure(format!("end: it answers `{answer}`")))
     }
 
     /// Reads to the end, which must be end of file with nothing before it.

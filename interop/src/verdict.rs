@@ -96,7 +96,8 @@ pub(crate) enum StandsFor {
 }
 
 impl Control {
-    fn excuses(&self, failure: &Failure) -> Option<&Failure> {
+    /// The failure of this control, when it shows that the fault is there without evermux too.
+    pub(crate) fn excuses(&self, failure: &Failure) -> Option<&Failure> {
         let excuse = self.outcome.as_ref().err().filter(|excuse| excuse.kind == Kind::Between)?;
         (self.stands_for == StandsFor::Itself || excuse.place() == failure.place()).then_some(excuse)
     }
@@ -110,24 +111,23 @@ pub(crate) struct Judgement {
 }
 
 impl Judgement {
+    pub(crate) fn went_well(fact: String) -> Self {
+        Self { verdict: Verdict::Ok, told: fact }
+    }
+
     pub(crate) fn skipped(why: &str) -> Self {
         Self { verdict: Verdict::Skipped, told: why.to_owned() }
     }
 }
 
 /// Whether another control has to be run, after these.
-pub(crate) fn wants_control(outcome: &Result<String, Failure>, made: &[Control]) -> bool {
-    let Err(failure) = outcome else { return false };
+pub(crate) fn wants_control(failure: &Failure, made: &[Control]) -> bool {
     failure.kind == Kind::Between && made.iter().all(|control| control.excuses(failure).is_none())
 }
 
-/// Judges a run with evermux by the controls that were made. One control that fails is enough: the fault shows without
-/// evermux.
-pub(crate) fn judge(outcome: &Result<String, Failure>, controls: &[Control]) -> Judgement {
-    let failure = match outcome {
-        Ok(fact) => return Judgement { verdict: Verdict::Ok, told: fact.clone() },
-        Err(failure) => failure,
-    };
+/// Judges a run with evermux that failed, by the controls that were made. One control that fails is enough: the fault
+/// shows without evermux.
+pub(crate) fn judge(failure: &Failure, controls: &[Control]) -> Judgement {
     let judgement = |verdict, told| Judgement { verdict, told };
     match failure.kind {
         Kind::NotAvailable => return judgement(Verdict::NotAvailable, failure.text.clone()),
@@ -163,14 +163,8 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_well_is_ok_and_tells_its_fact() {
-        let judgement = judge(&Ok("3 refused".into()), &[]);
-        assert_eq!((judgement.verdict, judgement.told.as_str()), (Verdict::Ok, "3 refused"));
-    }
-
-    #[test]
     fn a_failure_is_the_peers_only_when_a_control_fails_too() {
-        let failed = Err(Failure::new("we: read 1 10: end of file"));
+        let failed = Failure::new("we: read 1 10: end of file");
         let works = control(StandsFor::Itself, Ok(""));
         let judgement = judge(&failed, std::slice::from_ref(&works));
         assert_eq!(judgement.verdict, Verdict::Wrong);
@@ -184,7 +178,7 @@ mod tests {
 
     #[test]
     fn another_library_excuses_only_where_it_fails_in_the_same_place() {
-        let failed = Err(Failure::new("we: read 1 10: end of file"));
+        let failed = Failure::new("we: read 1 10: end of file");
         let itself = control(StandsFor::Itself, Ok(""));
         let same = control(StandsFor::Another, Err(Failure::new("we: read 2 10: lost")));
         assert_eq!(judge(&failed, &[itself.clone(), same]).verdict, Verdict::Peer);
@@ -198,7 +192,7 @@ mod tests {
 
     #[test]
     fn a_control_that_lacks_the_thing_excuses_nothing() {
-        let failed = Err(Failure::new("it: end of file"));
+        let failed = Failure::new("it: end of file");
         let lacks = control(StandsFor::Itself, Err(Failure::not_available("we", "no way to reset")));
         let judgement = judge(&failed, &[lacks]);
         assert_eq!(judgement.verdict, Verdict::Wrong);
@@ -207,7 +201,7 @@ mod tests {
 
     #[test]
     fn no_control_excuses_a_broken_word_of_evermux() {
-        let failed = Err(Failure::ours("we: end of file instead of an error"));
+        let failed = Failure::ours("we: end of file instead of an error");
         assert!(!wants_control(&failed, &[]));
         let fails = control(StandsFor::Itself, Err(Failure::new("we: the same")));
         assert_eq!(judge(&failed, &[fails]).verdict, Verdict::Wrong);
@@ -215,7 +209,7 @@ mod tests {
 
     #[test]
     fn what_a_library_lacks_is_not_available() {
-        let lacks = Err(Failure::not_available("it", "no ping"));
+        let lacks = Failure::not_available("it", "no ping");
         assert_eq!(judge(&lacks, &[]).verdict, Verdict::NotAvailable);
     }
 }

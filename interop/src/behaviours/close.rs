@@ -109,13 +109,22 @@ pub(super) async fn reset(cast: &Cast, who: Who, after: After) -> Outcome {
             resetter.must_end().await?;
         }
     }
+    // Whoever has said FIN waits already when the reset comes: of some libraries it depends on that what they read.
+    let waits = if after == After::OtherFin {
+        let waits = other.begin_end().await?;
+        sleep(Duration::from_millis(20)).await;
+        Some(waits)
+    } else {
+        None
+    };
     resetter.reset().await?;
-    if after != After::OwnFin {
-        let end = other.end().await?;
-        let is_error = matches!(end, End::Error(0, _));
-        if !is_error {
-            return Err(other.side.failure(format!("a reset reads as {end}")));
-        }
+    let end = match waits {
+        Some(waits) => Some(other.ended(waits).await?),
+        None if after == After::OwnFin => None,
+        None => Some(other.end().await?),
+    };
+    if let Some(end) = end.filter(|end| !matches!(end, End::Error(0, _))) {
+        return Err(other.side.failure(format!("a reset reads as {end}")));
     }
     if after != After::OtherFin {
         other.flood().await?;

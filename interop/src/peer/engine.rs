@@ -56,9 +56,11 @@ pub(crate) trait Library: Clone + Send + Sync + 'static {
     /// The next stream of the other side's.
     fn accept(&self) -> impl Future<Output = io::Result<Self::Stream>> + Send;
 
-    /// Ends both directions of a stream at once.
-    fn reset(stream: Self::Stream) {
+    /// Ends both directions of a stream at once. An error of the kind [`Unsupported`](io::ErrorKind::Unsupported) where
+    /// there is no such thing.
+    fn reset(stream: Self::Stream) -> io::Result<()> {
         drop(stream);
+        Ok(())
     }
 
     /// A round trip. An error of the kind [`Unsupported`](io::ErrorKind::Unsupported) where there is no such thing.
@@ -169,7 +171,7 @@ impl<L: Library> Program<L> {
             "end" => return held()?.end().await,
             "flood" => return held()?.flood().await,
             "fin" => held()?.fin().await?,
-            "reset" => held()?.reset::<L>().await,
+            "reset" => held()?.reset::<L>().await?,
             "echo" => {
                 let within = Duration::from_secs(number(4)? as u64);
                 return self.echo(number(1)?, number(2)?, number(3)?, within).await;
@@ -343,11 +345,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Held<S> {
         self.writer.lock().await.io.as_mut().ok_or_else(was_reset)?.shutdown().await
     }
 
-    async fn reset<L: Library<Stream = S>>(&self) {
+    async fn reset<L: Library<Stream = S>>(&self) -> io::Result<()> {
         self.reset.cancel();
-        let (reader, writer) = (self.reader.lock().await.io.take(), self.writer.lock().await.io.take());
-        if let (Some(reader), Some(writer)) = (reader, writer) {
-            L::reset(reader.unsplit(writer));
+        match (self.reader.lock().await.io.take(), self.writer.lock().await.io.take()) {
+            (Some(reader), Some(writer)) => L::reset(reader.unsplit(writer)),
+            _ => Ok(()),
         }
     }
 }

@@ -50,8 +50,9 @@ impl Library for Session {
         Ok(self.accept_stream().await?)
     }
 
-    fn reset(stream: MuxStream) {
+    fn reset(stream: MuxStream) -> io::Result<()> {
         stream.reset();
+        Ok(())
     }
 
     async fn ping(&self) -> io::Result<Duration> {
@@ -112,8 +113,9 @@ impl Library for Manager {
         self.incoming.lock().await.next().await.ok_or_else(|| io::Error::other("the manager has stopped"))
     }
 
-    fn reset(stream: MuxStream) {
+    fn reset(stream: MuxStream) -> io::Result<()> {
         stream.reset();
+        Ok(())
     }
 
     async fn ping(&self) -> io::Result<Duration> {

@@ -2,6 +2,7 @@
 
 pub(crate) mod engine;
 mod evermux;
+mod hashicorp;
 mod tokio_yamux;
 mod yamux;
 
@@ -14,22 +15,30 @@ use self::{
     evermux::Settings,
 };
 
-/// The peers that this program has in itself, and the crates that they are made of. Another one is a module with its
-/// `Library`, a line here and an arm in [`run`].
+/// The peers that this program has in itself. Another one is a module with its `Library`, a line here and an arm in
+/// [`run`].
 pub(crate) const OWN: &[Own] = &[
-    Own { name: "yamux-0.12", package: "yamux", release: "0.12." },
-    Own { name: "yamux-0.13", package: "yamux", release: "0.13." },
-    Own { name: "yamux-0.14", package: "yamux", release: "0.14." },
-    Own { name: "tokio-yamux", package: "tokio-yamux", release: "" },
+    Own { name: "yamux-0.12", made: Made::Of { package: "yamux", release: "0.12." } },
+    Own { name: "yamux-0.13", made: Made::Of { package: "yamux", release: "0.13." } },
+    Own { name: "yamux-0.14", made: Made::Of { package: "yamux", release: "0.14." } },
+    Own { name: "tokio-yamux", made: Made::Of { package: "tokio-yamux", release: "" } },
+    Own { name: "hashicorp-0.1", made: Made::Like("hashicorp/yamux 0.1.2, as testkit plays it") },
 ];
 
 /// A peer that this program has in itself.
 #[derive(Debug)]
 pub(crate) struct Own {
     pub(crate) name: &'static str,
-    /// The package, and with what its version begins.
-    pub(crate) package: &'static str,
-    pub(crate) release: &'static str,
+    pub(crate) made: Made,
+}
+
+/// What a peer is made of.
+#[derive(Debug)]
+pub(crate) enum Made {
+    /// A crate: the package, and with what its version begins.
+    Of { package: &'static str, release: &'static str },
+    /// A script of ours that does as a library does.
+    Like(&'static str),
 }
 
 /// How a peer program is started.
@@ -81,6 +90,7 @@ pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {
         "yamux-0.13" => play(yamux::of_0_13(place).await?, serve).await,
         "yamux-0.14" => play(yamux::of_0_14(place).await?, serve).await,
         "tokio-yamux" => play(tokio_yamux::session(place).await?, serve).await,
+        "hashicorp-0.1" => play(hashicorp::session(place).await?, serve).await,
         other => return Err(io::Error::other(format!("there is no peer `{other}`"))),
     }
     Ok(())
