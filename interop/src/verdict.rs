@@ -34,11 +34,15 @@ impl Failure {
         Self { kind: Kind::Ours, ..self }
     }
 
-    /// Which side fails at what, which are the first two words of the text, and whether it hangs there.
-    fn place(&self) -> (&str, &str, bool) {
+    /// Which side fails at what: the first two words of the text.
+    fn place(&self) -> (&str, &str) {
         let mut words = self.text.split([' ', ':']).filter(|word| !word.is_empty());
-        let (side, what) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-        (side, what, self.text.contains("no end within"))
+        (words.next().unwrap_or_default(), words.next().unwrap_or_default())
+    }
+
+    /// Whether there is no end, which is worse than any.
+    fn hangs(&self) -> bool {
+        self.text.contains("no end within")
     }
 
     pub(crate) fn not_available(name: &str, why: &str) -> Self {
@@ -91,7 +95,8 @@ pub(crate) struct Control {
 pub(crate) enum StandsFor {
     /// The peer's own library. Any failure excuses evermux: without it nothing works better.
     Itself,
-    /// A library that has nothing to do with either. It may have faults of its own, so it must fail in the same place.
+    /// A library that has nothing to do with either. It may have faults of its own, so it must fail in the same place, and
+    /// no better.
     Another,
 }
 
@@ -99,7 +104,8 @@ impl Control {
     /// The failure of this control, when it shows that the fault is there without evermux too.
     pub(crate) fn excuses(&self, failure: &Failure) -> Option<&Failure> {
         let excuse = self.outcome.as_ref().err().filter(|excuse| excuse.kind == Kind::Between)?;
-        (self.stands_for == StandsFor::Itself || excuse.place() == failure.place()).then_some(excuse)
+        let is_alike = excuse.place() == failure.place() && (excuse.hangs() || !failure.hangs());
+        (self.stands_for == StandsFor::Itself || is_alike).then_some(excuse)
     }
 }
 
@@ -182,12 +188,23 @@ mod tests {
         let itself = control(StandsFor::Itself, Ok(""));
         let same = control(StandsFor::Another, Err(Failure::new("we: read 2 10: lost")));
         assert_eq!(judge(&failed, &[itself.clone(), same]).verdict, Verdict::Peer);
-        for text in ["it: read 1 10: lost", "we: write 1 10: lost", "we: read 1 10: no end within 8 s"] {
+        let hangs = control(StandsFor::Another, Err(Failure::new("we: read 1 10: no end within 8 s")));
+        assert_eq!(judge(&failed, &[itself.clone(), hangs]).verdict, Verdict::Peer);
+        for text in ["it: read 1 10: lost", "we: write 1 10: lost"] {
             let other = control(StandsFor::Another, Err(Failure::new(text)));
             let judgement = judge(&failed, &[itself.clone(), other]);
             assert_eq!(judgement.verdict, Verdict::Wrong, "{text}");
             assert!(judgement.told.contains("something else fails"), "{}", judgement.told);
         }
+    }
+
+    #[test]
+    fn a_hang_is_not_excused_by_an_error() {
+        let hangs = Failure::new("we: read 1 10: no end within 8 s");
+        let other = control(StandsFor::Another, Err(Failure::new("we: read 1 10: lost")));
+        assert_eq!(judge(&hangs, &[other]).verdict, Verdict::Wrong);
+        let hangs_too = control(StandsFor::Another, Err(Failure::new("we: read 1 10: no end within 8 s")));
+        assert_eq!(judge(&hangs, &[hangs_too]).verdict, Verdict::Peer);
     }
 
     #[test]
