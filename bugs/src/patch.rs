@@ -198,9 +198,11 @@ fn check_diff(first_line: usize, diff: &str) -> Result<(), Malformed> {
         let line_number = first_line + index;
         for path in paths_of(line) {
             paths += 1;
-            if !path.starts_with("src/") || path.split('/').any(|part| part == "..") {
-                let what =
-                    format!("the patch changes {path}; right is src/ alone: a planted bug never touches a checker");
+            let is_ours = path.starts_with("src/") && Path::new(path).extension().is_some_and(|end| end == "rs");
+            if !is_ours || path.split('/').any(|part| part == "..") {
+                let what = format!(
+                    "the patch changes {path}; right is Rust code in src/ alone: a planted bug never touches a checker"
+                );
                 return Err(Malformed::new(line_number, what));
             }
         }
@@ -281,11 +283,19 @@ diff --git a/src/a.rs b/src/a.rs
 
     #[test]
     fn a_checker_is_not_patched() {
-        for path in
-            ["sim/src/run.rs", "loom-tests/src/lib.rs", "proptests/src/slot.rs", "Cargo.toml", "src/../sim/a.rs"]
-        {
+        for path in [
+            "sim/src/run.rs",
+            "loom-tests/src/lib.rs",
+            "proptests/src/slot.rs",
+            "Cargo.toml",
+            "src/../sim/a.rs",
+            "src/a.rs.orig",
+        ] {
             let refused = refused(HEADER, &DIFF.replace("src/a.rs", path));
-            assert!(refused.starts_with(&format!("7: the patch changes {path}; right is src/ alone")), "{refused}");
+            assert!(
+                refused.starts_with(&format!("7: the patch changes {path}; right is Rust code in src/ alone")),
+                "{refused}"
+            );
         }
         let renamed = "diff --git a/src/a.rs b/src/a.rs\nrename from src/a.rs\nrename to sim/src/a.rs\n";
         assert!(refused(HEADER, renamed).starts_with("9: the patch changes sim/src/a.rs"));
