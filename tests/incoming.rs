@@ -383,16 +383,15 @@ async fn a_listener_that_asks() {
     let mut events = establisher.events();
     let mut live = 0;
     while live < 5 {
+        // It may be woken before the poll has returned.
+        let before = asks.1.load(Ordering::SeqCst);
         match events.poll_next_unpin(&mut Context::from_waker(&waker)) {
             Poll::Ready(Some(Event::SessionLive { .. })) => {
                 live += 1;
                 soon(establisher.session()).await.unwrap().abort();
             }
             Poll::Ready(event) => assert!(event.is_some()),
-            Poll::Pending => {
-                let before = asks.1.load(Ordering::SeqCst);
-                until(|| asks.1.load(Ordering::SeqCst) > before).await;
-            }
+            Poll::Pending => until(|| asks.1.load(Ordering::SeqCst) > before).await,
         }
     }
     soon(establisher.shutdown()).await;
