@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use common::{client_against_peer, in_time, pair, pair_with, payload, read_all, send_all};
+use common::{client_against_peer, client_against_peer_over, in_time, pair, pair_with, payload, read_all, send_all};
 use evermux::{CloseReason, Config, OpenError, Session};
 use testkit::{
     frames::{Flags, Header, Kind, Peer},
@@ -71,14 +71,7 @@ async fn a_ping_is_sent_after_silence_and_not_before() {
 
 #[tokio::test(start_paused = true)]
 async fn stalled_writer_unnoticed() {
-    let (near, far) = duplex(4096);
-    let config = Config::default();
-    let mut peer = Peer::new(far);
-    peer.answer_pings(true);
-    let session = tokio::select! {
-        session = Session::client(near, &config) => session.unwrap(),
-        frame = peer.recv() => panic!("{frame:?}"),
-    };
+    let (session, mut peer) = client_against_peer_over(4096, Config::builder()).await;
     let begin = Instant::now();
     let mut stream = session.open_stream().await.unwrap();
     stream.write_all(&vec![0; 200 << 10]).await.unwrap();
@@ -100,16 +93,10 @@ async fn stalled_writer_unnoticed() {
 /// The timer is set to something that comes later when a write begins to stall.
 #[tokio::test(start_paused = true)]
 async fn a_write_that_stalls_beside_a_late_deadline_is_found_in_time() {
-    let (near, far) = duplex(4096);
-    let config = Config::builder().heartbeat_idle(Duration::from_secs(3600)).build().unwrap();
-    let mut peer = Peer::new(far);
-    peer.answer_pings(true);
-    let session = tokio::select! {
-        session = Session::client(near, &config) => session.unwrap(),
-        frame = peer.recv() => panic!("{frame:?}"),
-    };
+    let (session, _peer) =
+        client_against_peer_over(4096, Config::builder().heartbeat_idle(Duration::from_secs(3600))).await;
     // The time of the proof is over as well.
-    sleep(2 * config.handshake_timeout()).await;
+    sleep(2 * Config::default().handshake_timeout()).await;
     let begin = Instant::now();
     let mut stream = session.open_stream().await.unwrap();
     stream.write_all(&vec![0; 200 << 10]).await.unwrap();
@@ -120,14 +107,7 @@ async fn a_write_that_stalls_beside_a_late_deadline_is_found_in_time() {
 
 #[tokio::test(start_paused = true)]
 async fn write_timeout_leaves_session() {
-    let (near, far) = duplex(4096);
-    let config = Config::default();
-    let mut peer = Peer::new(far);
-    peer.answer_pings(true);
-    let session = tokio::select! {
-        session = Session::client(near, &config) => session.unwrap(),
-        frame = peer.recv() => panic!("{frame:?}"),
-    };
+    let (session, _peer) = client_against_peer_over(4096, Config::builder()).await;
     let mut stream = session.open_stream().await.unwrap();
     let error = in_time(stream.write_all(&vec![0; 1 << 20])).await.unwrap_err();
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
@@ -200,14 +180,7 @@ async fn a_peer_that_falls_silent_after_bulk_is_found() {
 async fn a_writer_that_pauses_to_read_goes_on_though_nothing_comes() {
     const STREAMS: usize = 12;
     const EACH: usize = 200 << 10;
-    let (near, far) = duplex(8 << 20);
-    let config = Config::default();
-    let mut peer = Peer::new(far);
-    peer.answer_pings(true);
-    let session = tokio::select! {
-        session = Session::client(near, &config) => session.unwrap(),
-        frame = peer.recv() => panic!("{frame:?}"),
-    };
+    let (session, mut peer) = client_against_peer_over(8 << 20, Config::builder()).await;
     let begin = Instant::now();
     let mut streams = Vec::new();
     for _ in 0..STREAMS {
@@ -339,14 +312,7 @@ async fn a_look_that_did_not_come_to_the_socket_is_none() {
 /// That look is not put off by what else there is to do.
 #[tokio::test(start_paused = true)]
 async fn a_busy_driver_looks_all_the_same() {
-    let (near, far) = duplex(4096);
-    let config = Config::default();
-    let mut peer = Peer::new(far);
-    peer.answer_pings(true);
-    let session = tokio::select! {
-        session = Session::client(near, &config) => session.unwrap(),
-        frame = peer.recv() => panic!("{frame:?}"),
-    };
+    let (session, mut peer) = client_against_peer_over(4096, Config::builder()).await;
     // Nothing that is written is taken, and something comes all the time.
     let mut stream = session.open_stream().await.unwrap();
     stream.write_all(&vec![0; 200 << 10]).await.unwrap();

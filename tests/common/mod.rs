@@ -104,7 +104,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Checked<Io> {
 /// A session that dialled, and a peer that does what the test says. It has answered our proof, and answers pings
 /// whenever it receives.
 pub async fn client_against_peer(settings: ConfigBuilder) -> (Session, Peer<DuplexStream>) {
-    let (near, far) = duplex(1 << 20);
+    client_against_peer_over(1 << 20, settings).await
+}
+
+/// [`client_against_peer`], over a pipe that holds so many bytes in each direction.
+pub async fn client_against_peer_over(bytes: usize, settings: ConfigBuilder) -> (Session, Peer<DuplexStream>) {
+    let (near, far) = duplex(bytes);
     let config = settings.build().unwrap();
     let mut peer = Peer::new(far);
     peer.answer_pings(true);
