@@ -112,10 +112,16 @@ async fn frames_that_were_read_count_no_more_though_there_are_always_others() {
     assert_eq!(read_all(&mut stream).await.unwrap(), b"x");
 }
 
-/// A hundredth of what was tried by hand.
+/// A hundredth of the one below.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_is_always_behind_gets_all_of_what_is_written_in_pieces_of_200_bytes() {
     a_reader_that_is_always_behind((10 << 30) / 100, 200, 32 << 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[ignore = "it takes minutes: cargo test --release --test in_use -- --ignored"]
+async fn a_reader_that_is_always_behind_gets_10_gib() {
+    a_reader_that_is_always_behind(10 << 30, 200, 32 << 10).await;
 }
 
 /// A peer may fill its window with one frame, and our own window updates let windows grow past the megabyte that the
