@@ -154,7 +154,7 @@ async fn run(cli: &Cli) -> Result<bool, String> {
     let wanted = peers.iter().flat_map(|peer| behaviours.iter().map(move |behaviour| (*peer, *behaviour)));
     let mut looks = stream::iter(wanted.enumerate())
         .map(async |(at, (peer, behaviour))| {
-            (at, look(peer, peers::third(&all, peer), behaviour, &evermux, cli.quick, &report).await)
+            (at, look(peer, peers::thirds(&all, peer), behaviour, &evermux, cli.quick, &report).await)
         })
         .buffer_unordered(cli.jobs.get());
     // They are done in any order, and told in that of the table.
@@ -200,7 +200,7 @@ fn chosen<'a, T>(
 /// One behaviour of one peer, in all roles.
 async fn look(
     peer: &Peer,
-    third: Option<Program>,
+    thirds: Vec<Program>,
     behaviour: &'static Behaviour,
     evermux: &Program,
     is_quick: bool,
@@ -218,7 +218,7 @@ async fn look(
                 Ok(program) => {
                     let (ours, program) = (evermux.clone(), program.clone());
                     let cast = Cast { ours, peer: program, peer_dials, by, is_quick, doing: Doing::default() };
-                    judged(behaviour, &cast, peer.own_control(), third.clone()).await
+                    judged(behaviour, &cast, peer.own_control(), &thirds).await
                 }
             };
             cells.push(Cell { peer_dials, by, judgement, took: begun.elapsed() });
@@ -236,18 +236,16 @@ const CONTROL_RUNS: usize = 10;
 const CONTROL_TIME: Duration = Duration::from_secs(20);
 
 /// Runs a behaviour, and its controls when it fails.
-async fn judged(behaviour: &Behaviour, cast: &Cast, own: Option<Program>, third: Option<Program>) -> Judgement {
+async fn judged(behaviour: &Behaviour, cast: &Cast, own: Option<Program>, thirds: &[Program]) -> Judgement {
     let failure = match play(behaviour, cast).await {
         Ok(fact) => return Judgement::went_well(fact),
         Err(failure) => failure,
     };
-    let programs = [(StandsFor::Itself, own), (StandsFor::Another, third)];
+    let own = own.into_iter().map(|own| (StandsFor::Itself, own));
+    let thirds = thirds.iter().map(|third| (StandsFor::Another, third.clone()));
     let mut controls = Vec::new();
-    for (stands_for, program) in programs {
-        if let Some(program) = program
-            && behaviour.controls
-            && verdict::wants_control(&failure, &controls)
-        {
+    for (stands_for, program) in own.chain(thirds) {
+        if behaviour.controls && verdict::wants_control(&failure, &controls) {
             controls.push(control(behaviour, cast, &failure, stands_for, program).await);
         }
     }

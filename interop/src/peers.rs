@@ -10,6 +10,7 @@ use crate::{
 /// The Go peer, without which the quick form has failed.
 pub(crate) const GO: &str = "go-yamux";
 
+/// Libraries that stand for another than evermux and the peer, in the order in which they are tried.
 const THIRDS: &[&str] = &[GO, "tokio-yamux"];
 
 /// The peers that `interop/run` installs, in the order of the table, and whether the quick form has them.
@@ -65,13 +66,12 @@ impl Peer {
     }
 }
 
-/// A library that plays in our place where the peer's own library has no fault, or cannot play: a third one, which has
+/// Libraries that play in our place where the peer's own library has no fault, or cannot play: third ones, which have
 /// nothing to do with evermux or the peer. The yamux crate is none: evermux stands on it, and has its faults.
-pub(crate) fn third(peers: &[Peer], peer: &Peer) -> Option<Program> {
-    THIRDS.iter().filter(|name| **name != peer.name).find_map(|name| {
-        let third = peers.iter().find(|third| third.name == *name)?;
-        third.program.as_ref().ok().cloned()
-    })
+pub(crate) fn thirds(peers: &[Peer], peer: &Peer) -> Vec<Program> {
+    let others = THIRDS.iter().filter(|name| **name != peer.name);
+    let thirds = others.filter_map(|name| peers.iter().find(|third| third.name == *name));
+    thirds.filter_map(|third| third.program.as_ref().ok().cloned()).collect()
 }
 
 fn own_program(name: &str) -> io::Result<Program> {
@@ -128,19 +128,20 @@ mod tests {
     }
 
     #[test]
-    fn the_third_library_is_neither_the_peers_nor_missing() {
+    fn third_libraries_are_neither_the_peers_nor_missing() {
         let mut peers = all(Path::new("nowhere")).unwrap();
-        let third = |peers: &[Peer], name: &str| {
+        let thirds = |peers: &[Peer], name: &str| {
             let peer = peers.iter().find(|peer| peer.name == name).unwrap();
-            super::third(peers, peer).map(|program| program.name)
+            super::thirds(peers, peer).into_iter().map(|program| program.name).collect::<Vec<_>>()
         };
-        assert_eq!(third(&peers, "yamux-0.14").as_deref(), Some("tokio-yamux"));
-        assert_eq!(third(&peers, "tokio-yamux"), None);
+        assert_eq!(thirds(&peers, "yamux-0.14"), ["tokio-yamux"]);
+        assert!(thirds(&peers, "tokio-yamux").is_empty());
         for peer in &mut peers {
             peer.program = own_program(peer.name).map_err(|error| error.to_string());
         }
-        assert_eq!(third(&peers, "tokio-yamux").as_deref(), Some(GO));
-        assert_eq!(third(&peers, GO).as_deref(), Some("tokio-yamux"));
+        assert_eq!(thirds(&peers, "tokio-yamux"), [GO]);
+        assert_eq!(thirds(&peers, GO), ["tokio-yamux"]);
+        assert_eq!(thirds(&peers, "js-yamux-8"), [GO, "tokio-yamux"]);
     }
 
     #[test]
