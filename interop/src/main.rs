@@ -18,7 +18,7 @@ use std::{
     time::Duration,
 };
 
-use behaviours::{Acts, Behaviour, Outcome};
+use behaviours::{Acts, Behaviour, Controls, Outcome};
 use cast::{By, Cast, Doing, Program};
 use clap::{Parser, Subcommand};
 use futures_util::{StreamExt, stream};
@@ -154,7 +154,11 @@ async fn run(cli: &Cli) -> Result<bool, String> {
     let wanted = peers.iter().flat_map(|peer| behaviours.iter().map(move |behaviour| (*peer, *behaviour)));
     let mut looks = stream::iter(wanted.enumerate())
         .map(async |(at, (peer, behaviour))| {
-            (at, look(peer, peers::thirds(&all, peer), behaviour, &evermux, cli.quick, &report).await)
+            (
+                at,
+                look(peer, peers::thirds(&all, peer, behaviour.controls), behaviour, &evermux, cli.quick, &report)
+                    .await,
+            )
         })
         .buffer_unordered(cli.jobs.get());
     // They are done in any order, and told in that of the table.
@@ -230,10 +234,10 @@ async fn look(
 }
 
 /// How often a control is run that excuses nothing: what happens to the peer in some runs alone is its own as well.
-const CONTROL_RUNS: usize = 10;
+const CONTROL_RUNS: usize = 20;
 
 /// After how long a control is not run once more.
-const CONTROL_TIME: Duration = Duration::from_secs(20);
+const CONTROL_TIME: Duration = Duration::from_secs(40);
 
 /// Runs a behaviour, and its controls when it fails.
 async fn judged(behaviour: &Behaviour, cast: &Cast, own: Option<Program>, thirds: &[Program]) -> Judgement {
@@ -241,11 +245,11 @@ async fn judged(behaviour: &Behaviour, cast: &Cast, own: Option<Program>, thirds
         Ok(fact) => return Judgement::went_well(fact),
         Err(failure) => failure,
     };
-    let own = own.into_iter().map(|own| (StandsFor::Itself, own));
+    let own = own.filter(|_| behaviour.controls != Controls::None).into_iter().map(|own| (StandsFor::Itself, own));
     let thirds = thirds.iter().map(|third| (StandsFor::Another, third.clone()));
     let mut controls = Vec::new();
     for (stands_for, program) in own.chain(thirds) {
-        if behaviour.controls && verdict::wants_control(&failure, &controls) {
+        if verdict::wants_control(&failure, &controls) {
             controls.push(control(behaviour, cast, &failure, stands_for, program).await);
         }
     }

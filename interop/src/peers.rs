@@ -3,6 +3,7 @@
 use std::{env, fs, io, path::Path};
 
 use crate::{
+    behaviours::Controls,
     cast::{EVERMUX, Program},
     peer::{Made, OWN},
 };
@@ -10,8 +11,11 @@ use crate::{
 /// The Go peer, without which the quick form has failed.
 pub(crate) const GO: &str = "go-yamux";
 
+/// The crate that evermux stands on.
+const CRATE: &str = "yamux-0.14";
+
 /// Libraries that stand for another than evermux and the peer, in the order in which they are tried.
-const THIRDS: &[&str] = &[GO, "tokio-yamux"];
+const THIRDS: &[&str] = &[GO, "tokio-yamux", CRATE];
 
 /// The peers that `interop/run` installs, in the order of the table, and whether the quick form has them.
 const INSTALLED: &[(&str, bool)] =
@@ -67,9 +71,15 @@ impl Peer {
 }
 
 /// Libraries that play in our place where the peer's own library has no fault, or cannot play: third ones, which have
-/// nothing to do with evermux or the peer. The yamux crate is none: evermux stands on it, and has its faults.
-pub(crate) fn thirds(peers: &[Peer], peer: &Peer) -> Vec<Program> {
-    let others = THIRDS.iter().filter(|name| **name != peer.name);
+/// nothing to do with evermux or the peer. The yamux crate is one only where nothing but limits is looked at: evermux stands
+/// on it, and has its faults.
+pub(crate) fn thirds(peers: &[Peer], peer: &Peer, controls: Controls) -> Vec<Program> {
+    let names = match controls {
+        Controls::None => &[],
+        Controls::Libraries => &THIRDS[..THIRDS.len() - 1],
+        Controls::LibrariesAndCrate => THIRDS,
+    };
+    let others = names.iter().filter(|name| **name != peer.name);
     let thirds = others.filter_map(|name| peers.iter().find(|third| third.name == *name));
     thirds.filter_map(|third| third.program.as_ref().ok().cloned()).collect()
 }
@@ -130,18 +140,19 @@ mod tests {
     #[test]
     fn third_libraries_are_neither_the_peers_nor_missing() {
         let mut peers = all(Path::new("nowhere")).unwrap();
-        let thirds = |peers: &[Peer], name: &str| {
+        let thirds = |peers: &[Peer], name: &str, controls| {
             let peer = peers.iter().find(|peer| peer.name == name).unwrap();
-            super::thirds(peers, peer).into_iter().map(|program| program.name).collect::<Vec<_>>()
+            super::thirds(peers, peer, controls).into_iter().map(|program| program.name).collect::<Vec<_>>()
         };
-        assert_eq!(thirds(&peers, "yamux-0.14"), ["tokio-yamux"]);
-        assert!(thirds(&peers, "tokio-yamux").is_empty());
+        assert_eq!(thirds(&peers, CRATE, Controls::LibrariesAndCrate), ["tokio-yamux"]);
+        assert!(thirds(&peers, "tokio-yamux", Controls::Libraries).is_empty());
         for peer in &mut peers {
             peer.program = own_program(peer.name).map_err(|error| error.to_string());
         }
-        assert_eq!(thirds(&peers, "tokio-yamux"), [GO]);
-        assert_eq!(thirds(&peers, GO), ["tokio-yamux"]);
-        assert_eq!(thirds(&peers, "js-yamux-8"), [GO, "tokio-yamux"]);
+        assert_eq!(thirds(&peers, "tokio-yamux", Controls::Libraries), [GO]);
+        assert_eq!(thirds(&peers, GO, Controls::Libraries), ["tokio-yamux"]);
+        assert_eq!(thirds(&peers, "js-yamux-8", Controls::LibrariesAndCrate), [GO, "tokio-yamux", CRATE]);
+        assert!(thirds(&peers, "js-yamux-8", Controls::None).is_empty());
     }
 
     #[test]
