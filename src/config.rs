@@ -168,7 +168,8 @@ settings! {
     /// bits; one more is reset. They come beside `max_streams` that were taken. Default: 256.
     ///
     /// Below 256 it is load shedding: a peer opens that many before it waits for the first to be acknowledged, and of a burst
-    /// those past the limit are refused.
+    /// those past the limit are refused. A peer that does not wait, as libp2p's JavaScript does not, meets the limit with
+    /// whatever it opens at once: raise it for such peers.
     accept_backlog: usize,
     /// How long an inbound stream waits to be taken; then it is reset. At least 1 ms. A peer that is hashicorp's yamux (Go)
     /// ends the whole session after 75 s. Default: 60 s.
