@@ -154,11 +154,8 @@ async fn run(cli: &Cli) -> Result<bool, String> {
     let wanted = peers.iter().flat_map(|peer| behaviours.iter().map(move |behaviour| (*peer, *behaviour)));
     let mut looks = stream::iter(wanted.enumerate())
         .map(async |(at, (peer, behaviour))| {
-            (
-                at,
-                look(peer, peers::thirds(&all, peer, behaviour.controls), behaviour, &evermux, cli.quick, &report)
-                    .await,
-            )
+            let thirds = |by| peers::thirds(&all, peer, behaviour.controls, by);
+            (at, look(peer, thirds, behaviour, &evermux, cli.quick, &report).await)
         })
         .buffer_unordered(cli.jobs.get());
     // They are done in any order, and told in that of the table.
@@ -204,7 +201,7 @@ fn chosen<'a, T>(
 /// One behaviour of one peer, in all roles.
 async fn look(
     peer: &Peer,
-    thirds: Vec<Program>,
+    thirds: impl Fn(By) -> Vec<Program>,
     behaviour: &'static Behaviour,
     evermux: &Program,
     is_quick: bool,
@@ -222,7 +219,7 @@ async fn look(
                 Ok(program) => {
                     let (ours, program) = (evermux.clone(), program.clone());
                     let cast = Cast { ours, peer: program, peer_dials, by, is_quick, doing: Doing::default() };
-                    judged(behaviour, &cast, peer.own_control(), &thirds).await
+                    judged(behaviour, &cast, peer.own_control(), &thirds(by)).await
                 }
             };
             cells.push(Cell { peer_dials, by, judgement, took: begun.elapsed() });

@@ -4,7 +4,7 @@ use std::{env, fs, io, path::Path};
 
 use crate::{
     behaviours::Controls,
-    cast::{EVERMUX, Program},
+    cast::{By, EVERMUX, Program},
     peer::{Made, OWN},
 };
 
@@ -73,11 +73,11 @@ impl Peer {
 /// Libraries that play in our place where the peer's own library has no fault, or cannot play: third ones, which have
 /// nothing to do with evermux or the peer. The yamux crate is one only where nothing but limits is looked at: evermux stands
 /// on it, and has its faults.
-pub(crate) fn thirds(peers: &[Peer], peer: &Peer, controls: Controls) -> Vec<Program> {
-    let names = match controls {
-        Controls::None => &[],
-        Controls::Libraries => &THIRDS[..THIRDS.len() - 1],
-        Controls::LibrariesAndCrate => THIRDS,
+pub(crate) fn thirds(peers: &[Peer], peer: &Peer, controls: Controls, by: By) -> Vec<Program> {
+    let names = match (controls, by) {
+        (Controls::None, _) => &[],
+        (Controls::LibrariesAndCrate, By::It) => THIRDS,
+        (Controls::LibrariesAndCrate | Controls::Libraries, _) => &THIRDS[..THIRDS.len() - 1],
     };
     let others = names.iter().filter(|name| **name != peer.name);
     let thirds = others.filter_map(|name| peers.iter().find(|third| third.name == *name));
@@ -140,19 +140,19 @@ mod tests {
     #[test]
     fn third_libraries_are_neither_the_peers_nor_missing() {
         let mut peers = all(Path::new("nowhere")).unwrap();
-        let thirds = |peers: &[Peer], name: &str, controls| {
+        let thirds = |peers: &[Peer], name: &str, controls, by| {
             let peer = peers.iter().find(|peer| peer.name == name).unwrap();
-            super::thirds(peers, peer, controls).into_iter().map(|program| program.name).collect::<Vec<_>>()
+            super::thirds(peers, peer, controls, by).into_iter().map(|program| program.name).collect::<Vec<_>>()
         };
-        assert_eq!(thirds(&peers, CRATE, Controls::LibrariesAndCrate), ["tokio-yamux"]);
-        assert!(thirds(&peers, "tokio-yamux", Controls::Libraries).is_empty());
+        assert_eq!(thirds(&peers, CRATE, Controls::LibrariesAndCrate, By::It), ["tokio-yamux"]);
+        assert!(thirds(&peers, "tokio-yamux", Controls::Libraries, By::It).is_empty());
         for peer in &mut peers {
             peer.program = own_program(peer.name).map_err(|error| error.to_string());
         }
-        assert_eq!(thirds(&peers, "tokio-yamux", Controls::Libraries), [GO]);
-        assert_eq!(thirds(&peers, GO, Controls::Libraries), ["tokio-yamux"]);
-        assert_eq!(thirds(&peers, "js-yamux-8", Controls::LibrariesAndCrate), [GO, "tokio-yamux", CRATE]);
-        assert!(thirds(&peers, "js-yamux-8", Controls::None).is_empty());
+        assert_eq!(thirds(&peers, "tokio-yamux", Controls::Libraries, By::It), [GO]);
+        assert_eq!(thirds(&peers, GO, Controls::LibrariesAndCrate, By::Us), ["tokio-yamux"]);
+        assert_eq!(thirds(&peers, "js-yamux-8", Controls::LibrariesAndCrate, By::It), [GO, "tokio-yamux", CRATE]);
+        assert!(thirds(&peers, "js-yamux-8", Controls::None, By::It).is_empty());
     }
 
     #[test]

@@ -46,7 +46,7 @@ function adapt (stream) {
   const arrived = []
   let end
   let wake = () => {}
-  let isWanted = false
+  let [isWanted, isFlowing] = [false, false]
   const finish = (error) => {
     end ??= { error }
     wake()
@@ -56,7 +56,7 @@ function adapt (stream) {
     wake()
     // Not in this turn: the library acknowledges a stream after it has told of its bytes, and not when it is paused.
     setImmediate(() => {
-      if (!isWanted && stream.readStatus === 'readable' && stream.status === 'open') stream.pause()
+      if (!isWanted && !isFlowing && stream.readStatus === 'readable' && stream.status === 'open') stream.pause()
     })
   })
   stream.addEventListener('end', () => {
@@ -69,6 +69,9 @@ function adapt (stream) {
     wake()
   })
   return {
+    // From now on it is never paused, as it is not in the library's own iterator. The library gives credit up to 16 MiB, and
+    // resets a stream that holds 4 MiB when it is paused.
+    flow () { isFlowing = true },
     async read () {
       while (arrived.length === 0 && end == null) {
         isWanted = true

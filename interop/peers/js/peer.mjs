@@ -89,6 +89,7 @@ function connect ({ dial, listen }) {
 }
 
 async function echo (stream) {
+  stream.flow?.()
   try {
     for (let bytes = await stream.read(); bytes != null; bytes = await stream.read()) await stream.write(bytes)
     await stream.fin()

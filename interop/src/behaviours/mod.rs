@@ -39,7 +39,8 @@ pub(crate) enum Controls {
     None,
     /// The peer's own library, and third ones.
     Libraries,
-    /// The yamux crate as well: whoever opens more at once than any peer with a limit can take fails there too.
+    /// The yamux crate as well, where the peer acts: if it opens more at once than any peer with a limit takes, it fails
+    /// there too.
     LibrariesAndCrate,
 }
 
