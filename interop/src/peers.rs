@@ -15,7 +15,7 @@ pub(crate) const GO: &str = "go-yamux";
 const CRATE: &str = "yamux-0.14";
 
 /// Libraries that stand for another than evermux and the peer, in the order in which they are tried.
-const THIRDS: &[&str] = &[GO, "tokio-yamux", CRATE];
+const THIRDS: &[&str] = &[GO, "tokio-yamux"];
 
 /// The peers that `interop/run` installs, in the order of the table, and whether the quick form has them.
 const INSTALLED: &[(&str, bool)] =
@@ -74,13 +74,11 @@ impl Peer {
 /// nothing to do with evermux or the peer. The yamux crate is one only where nothing but limits is looked at: evermux stands
 /// on it, and has its faults.
 pub(crate) fn thirds(peers: &[Peer], peer: &Peer, controls: Controls, by: By) -> Vec<Program> {
-    let names = match (controls, by) {
-        (Controls::None, _) => &[],
-        (Controls::LibrariesAndCrate, By::It) => THIRDS,
-        (Controls::LibrariesAndCrate | Controls::Libraries, _) => &THIRDS[..THIRDS.len() - 1],
-    };
-    let others = names.iter().filter(|name| **name != peer.name);
-    let thirds = others.filter_map(|name| peers.iter().find(|third| third.name == *name));
+    let libraries = if controls == Controls::None { &[] } else { THIRDS };
+    let with_crate = controls == Controls::LibrariesAndCrate && by == By::It;
+    let names = libraries.iter().copied().chain(with_crate.then_some(CRATE));
+    let others = names.filter(|name| *name != peer.name);
+    let thirds = others.filter_map(|name| peers.iter().find(|third| third.name == name));
     thirds.filter_map(|third| third.program.as_ref().ok().cloned()).collect()
 }
 
