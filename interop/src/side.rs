@@ -321,6 +321,14 @@ impl End {
             _ => None,
         }
     }
+
+    /// The same after so many bytes more.
+    pub(crate) fn after(self, more: u64) -> Self {
+        match self {
+            Self::Eof(count) => Self::Eof(count + more),
+            Self::Error(count, why) => Self::Error(count + more, why),
+        }
+    }
 }
 
 impl Display for End {

@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
-use super::Outcome;
+use super::{ECHO_LIMIT, Outcome};
 use crate::{
     cast::{By, Cast, Options, Pair},
     side::{End, Held},
@@ -36,8 +36,10 @@ pub(super) enum After {
 
 /// What is sent before a FIN comes.
 const BEFORE_BYTES: usize = 1000;
-/// What is sent in the direction that is still open.
-const LATE_BYTES: usize = 100 << 10;
+/// What is sent in the direction that is still open, where a window has room for it.
+pub(super) const LATE_BYTES: usize = 100 << 10;
+/// The same, where whoever has said FIN must go on giving credit, and the other must go on taking it.
+pub(super) const MANY_LATE_BYTES: usize = 1 << 20;
 
 /// A stream as its opener has it, and as its acceptor has it.
 async fn stream(pair: &Pair, by: By) -> Result<(Held<'_>, Held<'_>), Failure> {
@@ -45,7 +47,7 @@ async fn stream(pair: &Pair, by: By) -> Result<(Held<'_>, Held<'_>), Failure> {
     Ok(if by == By::Us { (ours, its) } else { (its, ours) })
 }
 
-pub(super) async fn half_close(cast: &Cast, first: First) -> Outcome {
+pub(super) async fn half_close(cast: &Cast, first: First, late_bytes: usize) -> Outcome {
     let pair = cast.pair(Options::default()).await?;
     let (opener, acceptor) = stream(&pair, cast.by).await?;
     let (early, late) = match first {
@@ -54,11 +56,11 @@ pub(super) async fn half_close(cast: &Cast, first: First) -> Outcome {
         First::Both => {
             let closes = async |own: &Held<'_>| {
                 let sends = async {
-                    own.write(LATE_BYTES).await?;
+                    own.write(late_bytes).await?;
                     own.fin().await
                 };
                 let hears = async {
-                    own.read(LATE_BYTES).await?;
+                    own.read(late_bytes).await?;
                     own.must_end().await
                 };
                 tokio::try_join!(sends, hears).map(drop)
@@ -72,11 +74,15 @@ pub(super) async fn half_close(cast: &Cast, first: First) -> Outcome {
     late.read(BEFORE_BYTES).await?;
     late.must_end().await?;
     // It waits already when the bytes come.
-    let reading = early.side.begin(format!("read {} {LATE_BYTES}", early.handle())).await?;
+    let reading = early.side.begin(format!("read {} {late_bytes}", early.handle())).await?;
     sleep(Duration::from_millis(20)).await;
-    late.write(LATE_BYTES).await?;
-    late.fin().await?;
-    reading.answer().await?;
+    let arrives = async {
+        late.write(late_bytes).await?;
+        late.fin().await?;
+        reading.answer().await
+    };
+    let hangs = || late.side.failure(format!("write: no end within {} s", ECHO_LIMIT.as_secs()));
+    timeout(ECHO_LIMIT, arrives).await.unwrap_or_else(|_| Err(hangs()))?;
     early.must_end().await?;
     still_lives(&pair).await
 }

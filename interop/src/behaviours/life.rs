@@ -34,8 +34,7 @@ pub(super) async fn go_away(cast: &Cast, is_early: bool) -> Outcome {
     let we_close = cast.by == By::Us;
     pair.opener().order("go-away").await?;
     // What each side still does on the stream. Whatever the peer does, nothing may look complete that is not.
-    let (we_sent, it_sent) = tokio::join!(finish(&ours), finish(&its));
-    let (we_heard, it_heard) = tokio::join!(hear(&ours), hear(&its));
+    let ((we_sent, we_heard), (it_sent, it_heard)) = tokio::join!(finish(&ours), finish(&its));
     cast.we_promise(we_heard.is_some(), || "we: a stream has no end after a GoAway".into())?;
     let (we_heard, it_heard) = (we_heard.transpose()?, it_heard.transpose()?);
     if let Some(End::Eof(count)) = we_heard {
@@ -75,17 +74,19 @@ const LATE_BYTES: u64 = 1000;
 /// How long the end of a stream in flight may take: evermux gives it 10 s.
 const FINISH: Duration = Duration::from_secs(12);
 
-async fn finish(held: &Held<'_>) -> Result<(), Failure> {
-    let finishes = async {
-        held.write(1000).await?;
-        held.fin().await
-    };
-    timeout(FINISH, finishes).await.unwrap_or_else(|_| Err(held.side.failure("a write has no end")))
-}
-
-/// None when the stream has no end.
-async fn hear(held: &Held<'_>) -> Option<Result<End, Failure>> {
-    timeout(FINISH, held.end()).await.ok()
+/// Says what is left to say, and hears what the other has left; the FIN comes last, since some libraries hear nothing more
+/// after their own. Gives what became of the one and of the other, which is none when the stream has no end.
+async fn finish(held: &Held<'_>) -> (Result<(), Failure>, Option<Result<End, Failure>>) {
+    let within = async |order| timeout(FINISH, held.side.order(order)).await;
+    let handle = held.handle();
+    let endless = |_| Err(held.side.failure("a write has no end"));
+    let written = within(format!("write {handle} {LATE_BYTES}")).await.unwrap_or_else(endless);
+    // It fails when there are fewer, and then the end is heard all the same.
+    let Ok(read) = within(format!("read {handle} {LATE_BYTES}")).await else { return (written.map(drop), None) };
+    let said = within(format!("fin {handle}")).await.unwrap_or_else(endless);
+    let end = timeout(FINISH, held.end()).await.ok();
+    let heard = if read.is_ok() { LATE_BYTES } else { 0 };
+    (written.and(said).map(drop), end.map(|end| end.map(|end| end.after(heard))))
 }
 
 /// Two streams in flight: one that waits to be read, one whose window is full.

@@ -86,7 +86,7 @@ pub(crate) const ALL: &[Behaviour] = &[
     },
     Behaviour {
         name: "echo-1m",
-        about: "The same with 1 MiB, which is four windows.",
+        about: "The same with 1 MiB, which is four windows; a FIN may come when all is back.",
         deadline: seconds(20),
         acts: Acts::Both,
         controls: Controls::Libraries,
@@ -127,7 +127,7 @@ pub(crate) const ALL: &[Behaviour] = &[
         acts: Acts::Both,
         controls: Controls::Libraries,
         tells: false,
-        run: |cast| Box::pin(close::half_close(cast, close::First::Opener)),
+        run: |cast| Box::pin(close::half_close(cast, close::First::Opener, close::LATE_BYTES)),
     },
     Behaviour {
         name: "half-close-acceptor",
@@ -136,7 +136,7 @@ pub(crate) const ALL: &[Behaviour] = &[
         acts: Acts::Both,
         controls: Controls::Libraries,
         tells: false,
-        run: |cast| Box::pin(close::half_close(cast, close::First::Acceptor)),
+        run: |cast| Box::pin(close::half_close(cast, close::First::Acceptor, close::LATE_BYTES)),
     },
     Behaviour {
         name: "half-close-both",
@@ -145,7 +145,17 @@ pub(crate) const ALL: &[Behaviour] = &[
         acts: Acts::Both,
         controls: Controls::Libraries,
         tells: false,
-        run: |cast| Box::pin(close::half_close(cast, close::First::Both)),
+        run: |cast| Box::pin(close::half_close(cast, close::First::Both, close::LATE_BYTES)),
+    },
+    Behaviour {
+        name: "half-close-1m",
+        about: "A opens a stream, sends, and says FIN; then B sends 1 MiB, which is four windows, and says FIN. All must \
+                arrive.",
+        deadline: seconds(15),
+        acts: Acts::Both,
+        controls: Controls::Libraries,
+        tells: false,
+        run: |cast| Box::pin(close::half_close(cast, close::First::Opener, close::MANY_LATE_BYTES)),
     },
     Behaviour {
         name: "reset-opener",

@@ -4,7 +4,7 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, Wake, Waker},
     time::Duration,
 };
 
@@ -55,12 +55,12 @@ impl Library for TokioYamux {
 
     async fn open(&self) -> io::Result<Crediting> {
         let opened = self.control.clone().open_stream().await;
-        opened.map(Crediting).map_err(|error| io::Error::other(format!("{error:?}")))
+        opened.map(Crediting::new).map_err(|error| io::Error::other(format!("{error:?}")))
     }
 
     async fn accept(&self) -> io::Result<Crediting> {
         let stream = self.inbound.lock().await.recv().await;
-        Ok(Crediting(stream.ok_or_else(|| io::Error::other("the session has ended"))?))
+        stream.map(Crediting::new).ok_or_else(|| io::Error::other("the session has ended"))
     }
 
     async fn ping(&self) -> io::Result<Duration> {
@@ -82,29 +82,55 @@ impl Library for TokioYamux {
 /// A stream that takes its credit while it waits to write.
 ///
 /// The crate takes credit only in a look at what can be read, so a task that only writes would wait for ever.
-pub(crate) struct Crediting(StreamHandle);
+pub(crate) struct Crediting {
+    stream: StreamHandle,
+    /// Who waits to read: the crate keeps one waker for whoever looked last.
+    reader: Option<Waker>,
+}
+
+impl Crediting {
+    fn new(stream: StreamHandle) -> Self {
+        Self { stream, reader: None }
+    }
+}
+
+/// Wakes who waits to write, and who waits to read.
+struct Both {
+    writer: Waker,
+    reader: Option<Waker>,
+}
+
+impl Wake for Both {
+    fn wake(self: Arc<Self>) {
+        self.writer.wake_by_ref();
+        self.reader.iter().for_each(Waker::wake_by_ref);
+    }
+}
 
 impl AsyncWrite for Crediting {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.0).poll_write(cx, bytes);
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
         if written.is_pending() {
             // Takes the credit that is there, which wakes this task, and is woken by the credit to come.
-            let _ = self.0.poll_peek(cx, &mut ReadBuf::new(&mut []));
+            let both = Waker::from(Arc::new(Both { writer: cx.waker().clone(), reader: self.reader.clone() }));
+            let _ = self.stream.poll_peek(&mut Context::from_waker(&both), &mut ReadBuf::new(&mut []));
         }
         written
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
 impl AsyncRead for Crediting {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0).poll_read(cx, bytes)
+        let read = Pin::new(&mut self.stream).poll_read(cx, bytes);
+        self.reader = read.is_pending().then(|| cx.waker().clone());
+        read
     }
 }
