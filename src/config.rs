@@ -132,9 +132,9 @@ settings! {
     /// Default: 0.2.
     backoff_jitter: f32,
     /// How long a session must have lived for its loss to be followed by an attempt at once, and for the backoff to
-    /// start anew. Default: 10 s.
+    /// start anew. The first goodbye of a shorter one is followed by an attempt at once as well. Default: 10 s.
     stable_after: Duration,
-    /// The longest random pause before the first attempt after the loss of a stable session. It spreads a fleet that
+    /// The longest random pause before an attempt that would be made at once. It spreads a fleet that
     /// lost the same peer at the same moment. Default: none.
     first_retry_jitter: Duration,
     /// After how many failed attempts in a row the manager gives up; at least 1. Default: never.

@@ -1,6 +1,8 @@
 //! What can go wrong, as types that a caller can match.
+//!
+//! What an error says holds what caused it, so its text alone can be logged; its source is what it does not say.
 
-use std::{error::Error, io, sync::Arc, time::Duration};
+use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 
 /// Why a session ended.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -24,7 +26,7 @@ pub enum CloseReason {
     PeerError(u32),
     /// The connection was lost.
     #[error("the connection was lost: {0}")]
-    Lost(#[source] Arc<io::Error>),
+    Lost(Arc<io::Error>),
     /// The peer stayed silent after a ping.
     #[error("the peer stayed silent after a ping")]
     HeartbeatTimeout,
@@ -64,6 +66,11 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// Whether the session was closed in good order, or is being closed.
+    pub(crate) fn is_goodbye(&self) -> bool {
+        matches!(self, Self::Closed | Self::PeerClosed)
+    }
+
     /// The [`io::ErrorKind`] that a stream of a session which ended so reports.
     pub fn kind(&self) -> io::ErrorKind {
         match self {
@@ -141,21 +148,34 @@ pub enum OpenError {
     /// No place became free in time: too many streams are open, or the peer acknowledges none.
     #[error("no stream could be opened in time: too many are open, or the peer acknowledges none")]
     TimedOut,
+    /// There was no session in time.
+    #[error("there was no session within {within:?}{}", after_failure(last_attempt.as_deref()))]
+    NoSession {
+        /// How long it was waited for.
+        within: Duration,
+        /// The error of the last attempt, if one has failed since the start or the last session.
+        last_attempt: Option<Arc<dyn Error + Send + Sync>>,
+    },
     /// The session is closing; open the stream on the next one.
     #[error("the session is closing and opens no more streams")]
     Draining,
     /// The session has ended.
     #[error("the session has ended: {0}")]
-    Lost(#[source] CloseReason),
+    Lost(CloseReason),
     /// The manager has stopped: there will be no next session.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
 
+/// What an error adds that may have an attempt's to tell of.
+fn after_failure(last_attempt: Option<&(dyn Error + Send + Sync)>) -> String {
+    last_attempt.map(|error| format!("; the last attempt failed: {error}")).unwrap_or_default()
+}
+
 impl From<OpenError> for io::Error {
     fn from(error: OpenError) -> Self {
         match error {
-            OpenError::TimedOut => io::Error::new(io::ErrorKind::TimedOut, error),
+            OpenError::TimedOut | OpenError::NoSession { .. } => io::Error::new(io::ErrorKind::TimedOut, error),
             OpenError::Draining => io::Error::new(io::ErrorKind::NotConnected, error),
             OpenError::Lost(reason) => reason.into(),
             OpenError::Stopped(stopped) => stopped.into(),
@@ -248,12 +268,12 @@ pub enum StartError {
         address: String,
     },
     /// The address to listen on cannot be resolved or bound.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {error}")]
     Bind {
         /// What was given.
         address: String,
         /// What the operating system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// `start()` was called outside a tokio runtime.
     #[error("there is no tokio runtime here: call start() within one, or start_blocking()")]
@@ -264,10 +284,10 @@ pub enum StartError {
     )]
     CurrentThread,
     /// The runtime of `start_blocking()` cannot be made.
-    #[error("cannot make a runtime: {source}")]
+    #[error("cannot make a runtime: {error}")]
     Runtime {
         /// What the operating system said.
-        source: io::Error,
+        error: io::Error,
     },
     /// A manager cannot hold so many sessions.
     #[error("a manager cannot hold {sessions} sessions: give from 1 to 1,024")]
@@ -280,7 +300,7 @@ pub enum StartError {
 impl From<StartError> for io::Error {
     fn from(error: StartError) -> Self {
         match error {
-            StartError::Bind { source, .. } | StartError::Runtime { source } => source,
+            StartError::Bind { error, .. } | StartError::Runtime { error } => error,
             StartError::Address { .. } | StartError::Sessions { .. } => {
                 io::Error::new(io::ErrorKind::InvalidInput, error)
             }
@@ -318,8 +338,7 @@ impl From<ConfigError> for io::Error {
 }
 
 /// Why an attempt to connect failed, and whether another may succeed.
-#[derive(Debug, thiserror::Error)]
-#[error("{source}")]
+#[derive(Debug)]
 pub struct ConnectError {
     source: Box<dyn Error + Send + Sync>,
     fatal: bool,
@@ -346,6 +365,18 @@ impl ConnectError {
     }
 }
 
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.source()
+    }
+}
+
 impl From<io::Error> for ConnectError {
     fn from(source: io::Error) -> Self {
         Self::transient(source)
@@ -364,8 +395,7 @@ impl From<io::Error> for ConnectError {
 /// let aborted = AcceptError::from(io::Error::from(io::ErrorKind::ConnectionAborted));
 /// assert!(aborted.is_connection() && !aborted.is_fatal());
 /// ```
-#[derive(Debug, thiserror::Error)]
-#[error("{source}")]
+#[derive(Debug)]
 pub struct AcceptError {
     source: Box<dyn Error + Send + Sync>,
     concerns: Concerns,
@@ -413,6 +443,18 @@ impl AcceptError {
     }
 }
 
+impl fmt::Display for AcceptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.source.fmt(f)
+    }
+}
+
+impl Error for AcceptError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.source.source()
+    }
+}
+
 impl From<io::Error> for AcceptError {
     fn from(source: io::Error) -> Self {
         if is_of_one_connection(&source) { Self::connection(source) } else { Self::transient(source) }
@@ -445,3 +487,53 @@ const NAMELESS: &[i32] =
 const NAMELESS: &[i32] = &[libc::EPERM, libc::EPROTO, libc::ENOPROTOOPT, libc::EHOSTDOWN, libc::EOPNOTSUPP];
 #[cfg(not(unix))]
 const NAMELESS: &[i32] = &[];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each error of the chain, and what it says.
+    fn chain(error: &(dyn Error + 'static)) -> Vec<String> {
+        let mut chain = vec![error.to_string()];
+        let mut next = error.source();
+        while let Some(error) = next {
+            chain.push(error.to_string());
+            next = error.source();
+        }
+        chain
+    }
+
+    /// An error that has a cause of its own.
+    #[derive(Debug, thiserror::Error)]
+    #[error("the certificate is refused")]
+    struct Refused(#[source] io::Error);
+
+    fn refused() -> Refused {
+        Refused(io::Error::other("it has expired"))
+    }
+
+    #[test]
+    fn a_chain_says_each_thing_once() {
+        let lost = || CloseReason::Lost(Arc::new(io::Error::other("broken pipe")));
+        let gave_up = GaveUp { cause: GaveUpCause::Fatal, attempts: 3, last_error: Some(Arc::new(refused())) };
+        let errors: [Box<dyn Error>; 10] = [
+            Box::new(lost()),
+            Box::new(io::Error::from(lost())),
+            Box::new(OpenError::Lost(lost())),
+            Box::new(io::Error::from(OpenError::Lost(lost()))),
+            Box::new(OpenError::NoSession { within: Duration::from_secs(1), last_attempt: Some(Arc::new(refused())) }),
+            Box::new(Stopped::GaveUp(Arc::new(gave_up))),
+            Box::new(StartError::Bind { address: "x:1".into(), error: io::Error::other("it is taken") }),
+            Box::new(StartError::Runtime { error: io::Error::other("no thread") }),
+            Box::new(ConnectError::transient(refused())),
+            Box::new(AcceptError::connection(refused())),
+        ];
+        for error in &errors {
+            let chain = chain(&**error);
+            let is_repeated = |(at, text): (usize, &String)| chain[..at].iter().any(|before| before.contains(text));
+            assert!(!chain.iter().enumerate().any(is_repeated), "{chain:?}");
+        }
+        assert_eq!(chain(&ConnectError::fatal(refused())), ["the certificate is refused", "it has expired"]);
+        assert_eq!(chain(&lost()), ["the connection was lost: broken pipe"]);
+    }
+}

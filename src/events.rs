@@ -60,6 +60,16 @@ pub enum Event {
         /// The round trip that proved it.
         round_trip: Option<Duration>,
     },
+    /// A session that was live opens no more streams: it closes in good order. Callers are given another.
+    SessionDraining {
+        /// What names it.
+        session: SessionId,
+        /// Why.
+        reason: CloseReason,
+        /// How long streams in flight may take to finish on this side: ten years where there is no limit. An earlier one may
+        /// follow.
+        within: Duration,
+    },
     /// A session that was live has ended.
     SessionClosed {
         /// What names it.
@@ -76,6 +86,7 @@ pub enum Event {
 /// The events of a manager: see [`MuxManager::events`](crate::MuxManager::events).
 ///
 /// A [`Stream`] that ends when the manager has shut down. It does not keep the manager running.
+#[must_use = "events are told only as long as it is there"]
 pub struct Events(ReusableBoxFuture<'static, (Result<Event, RecvError>, Receiver<Event>)>);
 
 impl Events {

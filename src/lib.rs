@@ -100,7 +100,7 @@ pub use manager::{Incoming, MuxManager};
 #[doc(inline)]
 pub use provider::{Accept, Connect, Connected, Provide, TcpAcceptor, TcpConnector};
 #[doc(inline)]
-pub use session::{BlockingStream, MuxStream, ReadHalf, Session, WriteHalf};
+pub use session::{Blocking, BlockingStream, MuxStream, ReadHalf, Session, WriteHalf};
 #[doc(inline)]
 pub use sync::SessionId;
 

@@ -4,13 +4,15 @@
 mod support;
 
 use std::{
-    io::{Read, Write},
+    io::{self, Read, Write},
     panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::{Context, Poll, Wake, Waker},
     thread,
     time::Duration,
 };
 
-use evermux::{Connected, MuxManager, StartError, Stopped, WaitError, error::ConnectError};
+use evermux::{Connected, MuxManager, OpenError, StartError, Stopped, WaitError, error::ConnectError};
 use support::{PATIENCE, echo, establisher, own_address, quick, receiver, soon, until};
 use tokio::{
     io::DuplexStream,
@@ -24,6 +26,24 @@ const SHORT: Duration = Duration::from_millis(20);
 async fn without_a_session() -> MuxManager {
     let refused = || async { Err::<Connected<DuplexStream>, _>(ConnectError::transient("refused")) };
     MuxManager::establish_with(refused).config(quick().build().unwrap()).start().await.unwrap()
+}
+
+/// What runs a future outside tokio.
+fn run<F: Future>(future: F) -> F::Output {
+    struct Unpark(thread::Thread);
+    impl Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(thread::current())));
+    let mut future = std::pin::pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(output) => return output,
+            Poll::Pending => thread::park(),
+        }
+    }
 }
 
 fn panics<T>(f: impl FnOnce() -> T) -> bool {
@@ -197,4 +217,141 @@ fn a_manager_can_be_started_on_a_runtime_that_is_there() {
     let error = MuxManager::receive(own_address()).start_on(lonely.handle()).unwrap_err();
     assert!(matches!(error, StartError::CurrentThread));
     assert!(error.to_string().contains("multi-thread"), "{error}");
+}
+
+/// A receiver and an establisher that have a session, each on the runtime that is given.
+fn connected(runtime: &Runtime, settings: evermux::ConfigBuilder) -> (MuxManager, MuxManager) {
+    runtime.block_on(async {
+        let (receiver, address) = receiver(quick()).await;
+        let establisher = establisher(address, settings).await;
+        drop(soon(establisher.session()).await.unwrap());
+        (receiver, establisher)
+    })
+}
+
+#[test]
+fn every_call_works_on_another_executor() {
+    let runtime = Runtime::new().unwrap();
+    // Enough for what has room, on a machine that is busy.
+    let settings = quick().max_streams(1).open_timeout(Duration::from_millis(500));
+    let (receiver, establisher) = connected(&runtime, settings);
+    let session = run(establisher.session()).unwrap();
+    let mut incoming = receiver.incoming();
+    let first = run(session.open_stream()).unwrap();
+    let accepted = run(incoming.next()).unwrap();
+    assert!(matches!(run(session.open_stream()), Err(OpenError::TimedOut)), "there is one place");
+    assert!(matches!(run(establisher.open_stream()), Err(OpenError::TimedOut)));
+    assert!(matches!(run(establisher.open_stream_within(SHORT)), Err(OpenError::TimedOut)));
+    run(session.ping()).unwrap();
+    drop((first, accepted));
+    run(session.close());
+    run(establisher.shutdown());
+    run(receiver.shutdown());
+    assert!(run(incoming.next()).is_none());
+}
+
+#[test]
+fn a_call_outlives_the_runtime_of_its_session() {
+    let runtime = Runtime::new().unwrap();
+    let (_receiver, establisher) = connected(&runtime, quick().max_streams(1));
+    let session = establisher.try_session().unwrap();
+    let _first = run(session.open_stream()).unwrap();
+    let waiting = thread::spawn({
+        let session = session.clone();
+        move || run(session.open_stream())
+    });
+    runtime.block_on(until(|| session.open_streams() == 2));
+    drop(runtime);
+    // Its manager ends first, and takes it out of use.
+    assert!(matches!(waiting.join().unwrap(), Err(OpenError::Draining | OpenError::Lost(_))));
+}
+
+#[test]
+fn no_session_in_time_is_told_with_its_reason() {
+    let runtime = Runtime::new().unwrap();
+    let manager = runtime.block_on(without_a_session());
+    runtime.block_on(until(|| manager.status().attempts > 0));
+    let within = runtime.block_on(manager.open_stream_within(SHORT)).unwrap_err();
+    let blocking = manager.open_stream_blocking_within(SHORT).unwrap_err();
+    for error in [within, blocking] {
+        assert_eq!(error.to_string(), "there was no session within 20ms; the last attempt failed: refused");
+        assert_eq!(io::Error::from(error).kind(), io::ErrorKind::TimedOut);
+    }
+    runtime.block_on(manager.shutdown());
+
+    // Nothing has failed where nobody has dialled yet.
+    let receiver = MuxManager::receive("127.0.0.1:0").start_on(runtime.handle()).unwrap();
+    let error = receiver.open_stream_blocking_within(SHORT).unwrap_err();
+    assert_eq!(error.to_string(), "there was no session within 20ms");
+    receiver.shutdown_blocking();
+    assert!(matches!(receiver.open_stream_blocking(), Err(OpenError::Stopped(Stopped::ShutDown))));
+}
+
+#[test]
+fn two_threads_use_the_two_directions_of_a_stream() {
+    const BYTES: usize = 4 << 20;
+    let runtime = Runtime::new().unwrap();
+    let (receiver, establisher) = connected(&runtime, quick());
+    let serving = thread::spawn({
+        let mut incoming = receiver.incoming();
+        move || {
+            let mut stream = incoming.next_blocking().unwrap().into_blocking();
+            io::copy(&mut stream, &mut io::sink()).map(|bytes| (bytes, stream))
+        }
+    });
+    let (mut reader, mut writer) = establisher.open_stream_blocking().unwrap().into_blocking().into_split();
+    // Nobody says anything yet: a thread that only reads is in nobody's way.
+    let reading = thread::spawn(move || {
+        let mut reply = Vec::new();
+        reader.read_to_end(&mut reply).map(|_| reply)
+    });
+    writer.write_all(&vec![7; BYTES]).unwrap();
+    writer.shutdown().unwrap();
+    let (bytes, mut stream) = serving.join().unwrap().unwrap();
+    assert_eq!(bytes, BYTES as u64);
+    stream.write_all(b"reply").unwrap();
+    stream.shutdown().unwrap();
+    assert_eq!(reading.join().unwrap().unwrap(), b"reply");
+    establisher.shutdown_blocking();
+    receiver.shutdown_blocking();
+}
+
+#[test]
+fn a_thread_can_limit_its_reads_and_writes() {
+    let runtime = Runtime::new().unwrap();
+    let (receiver, establisher) = connected(&runtime, quick());
+    let mut incoming = receiver.incoming();
+    let mut stream = establisher.open_stream_blocking().unwrap().into_blocking();
+    stream.set_read_timeout(Some(SHORT));
+    stream.set_write_timeout(Some(SHORT));
+    assert_eq!(stream.read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    // Nobody reads: its window is full at some time.
+    let mut written = 0;
+    let error = loop {
+        match stream.write(&[7; 4 << 10]) {
+            Ok(bytes) => written += bytes,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+    let (mut reader, mut writer) = stream.into_split();
+    assert_eq!(reader.read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::TimedOut, "it stays with its half");
+
+    // What failed so has taken nothing, and the stream goes on.
+    let mut accepted = incoming.next_blocking().unwrap().into_blocking();
+    let reading = thread::spawn(move || {
+        let mut bytes = Vec::new();
+        accepted.read_to_end(&mut bytes).map(|_| (bytes, accepted))
+    });
+    writer.set_write_timeout(None);
+    writer.write_all(b"end").unwrap();
+    writer.shutdown().unwrap();
+    let (bytes, mut accepted) = reading.join().unwrap().unwrap();
+    assert_eq!(bytes.len(), written + 3);
+    accepted.write_all(b"reply").unwrap();
+    reader.set_read_timeout(None);
+    reader.read_exact(&mut [0; 5]).unwrap();
+    drop((reader, writer, accepted));
+    establisher.shutdown_blocking();
+    receiver.shutdown_blocking();
 }

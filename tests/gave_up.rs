@@ -366,6 +366,8 @@ async fn traces_name_what_they_are_about() {
         MuxManager::establish(address.to_string()).name("to-us-west").config(config).start().await.unwrap();
     let session = soon(establisher.session()).await.unwrap();
     let peer = session.peer_addr().unwrap().to_string();
+    // Young, and no goodbye.
+    session.abort();
     soon(receiver.shutdown()).await;
     until(|| establisher.status().attempts > 0).await;
     soon(establisher.shutdown()).await;

@@ -85,7 +85,7 @@ async fn a_reader_that_is_always_behind(total: usize, write: usize, read: usize)
         }
     }
     assert_eq!(count, total);
-    writing.await.unwrap().unwrap();
+    drop(writing.await.unwrap().unwrap());
     assert!(!near.is_closed() && !far.is_closed());
 }
 

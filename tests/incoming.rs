@@ -320,6 +320,10 @@ async fn events_tell_what_happens_in_order() {
     soon(establisher.shutdown()).await;
     assert!(matches!(soon(events.next()).await, Some(Event::Stopped(Stopped::ShutDown))));
     match soon(events.next()).await {
+        Some(Event::SessionDraining { session, reason: CloseReason::Closed, .. }) => assert_eq!(session, live),
+        other => panic!("{other:?}"),
+    }
+    match soon(events.next()).await {
         Some(Event::SessionClosed { session, reason: CloseReason::Closed }) => assert_eq!(session, live),
         other => panic!("{other:?}"),
     }

@@ -18,7 +18,7 @@ use evermux::{
     error::{AcceptError, CloseReason},
     manager::Activity,
 };
-use support::{establisher, exact, network, quick, receiver, soon, until};
+use support::{establisher, exact, log::Log, network, quick, receiver, soon, until};
 use testkit::frames::{Flags, Header, Kind, Peer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite},
@@ -311,4 +311,16 @@ async fn streams_before_the_install_are_held_up_to_the_limit_of_the_queue() {
         peer.recv_until(|header| header.flags == Flags::RST && header.stream_id == id).await.unwrap();
     }
     receiver.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_port_scan_writes_no_line_at_info() {
+    let (log, _guard) = Log::record();
+    let (manager, address) = receiver(quick()).await;
+    for _ in 0..3 {
+        drop(TcpStream::connect(&address).await.unwrap());
+    }
+    until(|| log.lines(&["DEBUG", "session closed"]).len() == 3).await;
+    assert_eq!(log.lines(&["INFO", "session"]), [""; 0]);
+    soon(manager.shutdown()).await;
 }

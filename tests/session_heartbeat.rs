@@ -211,7 +211,7 @@ async fn a_stream_that_waits_for_credit_is_no_stall() {
     sleep(Duration::from_secs(3600)).await;
     assert!(!sending.is_finished() && !near.is_closed() && !far.is_closed());
     assert!(read_all(&mut far_stream).await.unwrap() == bytes);
-    in_time(sending).await.unwrap().unwrap();
+    drop(in_time(sending).await.unwrap().unwrap());
 }
 
 #[tokio::test(start_paused = true)]
@@ -268,7 +268,7 @@ async fn keepalive_kills_busy_link() {
     let mut received = Vec::new();
     far_stream.read_to_end(&mut received).await.unwrap();
     assert!(received == bytes);
-    sending.await.unwrap().unwrap();
+    drop(sending.await.unwrap().unwrap());
     assert!(!near.is_closed() && !far.is_closed());
 }
 

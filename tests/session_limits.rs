@@ -40,7 +40,7 @@ async fn read_first_stream_never_opens() {
     let mut bytes = [0; 19];
     in_time(stream.read_exact(&mut bytes)).await.unwrap();
     assert_eq!(&bytes, b"server speaks first");
-    in_time(server).await.unwrap();
+    drop(in_time(server).await.unwrap());
 }
 
 /// A stream is acknowledged when it is taken: not when it arrives, and not only when something is written on it.
@@ -142,7 +142,7 @@ async fn ten_thousand_streams_against_the_limit_all_get_their_error() {
     assert!(opens.iter().all(|open| matches!(open, Err(OpenError::TimedOut))));
     assert!((3.0..4.0).contains(&begun.elapsed().as_secs_f64()));
     drop(held);
-    in_time(near.open_stream()).await.unwrap();
+    drop(in_time(near.open_stream()).await.unwrap());
     assert!(!near.is_closed() && !far.is_closed());
 }
 
@@ -169,7 +169,7 @@ async fn a_peer_that_opens_ten_thousand_streams_hurts_its_own_alone() {
         }
     }
     for _ in 0..256 {
-        in_time(session.accept_stream()).await.unwrap();
+        drop(in_time(session.accept_stream()).await.unwrap());
     }
     // Ours is none of them.
     peer.send_data(2, Flags::ACK | Flags::FIN, b"fine").await.unwrap();
@@ -244,7 +244,7 @@ async fn a_half_close_of_a_stream_without_an_ack_makes_no_room_at_the_peer() {
     let mut waiting = Box::pin(session.open_stream());
     assert!(timeout(Duration::from_millis(50), waiting.as_mut()).await.is_err());
     peer.send(Header::window_update(1, Flags::ACK, 0), &[]).await.unwrap();
-    in_time(waiting).await.unwrap();
+    drop(in_time(waiting).await.unwrap());
 }
 
 /// Ids are not used again: before they end, the session makes way for the next one, as a session that is closed does.

@@ -508,7 +508,7 @@ async fn an_address_that_is_no_address_is_an_error_that_says_what_would_be_right
 async fn an_address_that_is_in_use_is_an_error_of_the_start() {
     let (first, address) = receiver(quick()).await;
     let error = MuxManager::receive(address.to_string()).start().await.unwrap_err();
-    assert!(matches!(&error, StartError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse), "{error}");
+    assert!(matches!(&error, StartError::Bind { error, .. } if error.kind() == io::ErrorKind::AddrInUse), "{error}");
     assert!(error.to_string().contains(&address.to_string()), "{error}");
     soon(first.shutdown()).await;
     let second = MuxManager::receive(address.to_string()).start().await.unwrap();

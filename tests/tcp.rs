@@ -71,7 +71,7 @@ async fn the_port_can_be_bound_again_at_once() {
 async fn a_taken_port_is_a_bind_error() {
     let (_acceptor, address) = listen("127.0.0.1:0").await;
     let error = TcpAcceptor::bind(&address.to_string(), &Config::default()).await.unwrap_err();
-    assert!(matches!(error, StartError::Bind { source, .. } if source.kind() == io::ErrorKind::AddrInUse));
+    assert!(matches!(error, StartError::Bind { error, .. } if error.kind() == io::ErrorKind::AddrInUse));
 }
 
 #[tokio::test]
@@ -170,8 +170,7 @@ async fn a_socket_that_is_connected_to_itself_is_a_refusal() {
         };
         assert!(!error.is_fatal());
         assert!(error.to_string().ends_with(CONNECTED_TO_ITSELF), "{error}");
-        let failures = std::error::Error::source(&error).unwrap();
-        let answer = failures.source().unwrap().downcast_ref::<io::Error>().unwrap();
+        let answer = std::error::Error::source(&error).unwrap().downcast_ref::<io::Error>().unwrap();
         assert_eq!(answer.kind(), io::ErrorKind::ConnectionRefused);
         // Nothing of the socket holds the port, not even for the time of TIME_WAIT.
         TcpListener::bind(address).await.expect("the port is free at once");
@@ -204,7 +203,7 @@ async fn an_establisher_that_meets_itself_keeps_the_port_free_for_its_receiver()
             // A stranger may be given the port for a moment; so may a dial of ours.
             match MuxManager::receive(address.to_string()).sessions(64).start().await {
                 Ok(receiver) => break receiver,
-                Err(StartError::Bind { source, .. }) if source.kind() == io::ErrorKind::AddrInUse => {
+                Err(StartError::Bind { error, .. }) if error.kind() == io::ErrorKind::AddrInUse => {
                     sleep(pause).await;
                 }
                 Err(error) => panic!("{error}"),

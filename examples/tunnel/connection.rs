@@ -6,9 +6,6 @@
 //! | RST, or any error | RST, both directions |
 //! | the session is lost | RST, after the bytes that had come |
 //! | this process is killed | RST: until both directions have finished, the kernel is told to end the connection so |
-//!
-//! A reset that comes after the FIN of the same side shows on the other with its next byte: a stream tells of it only to
-//! who reads or writes.
 
 use std::{
     fmt, io,
@@ -24,8 +21,6 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest, ReadHalf, WriteHalf},
     net::TcpStream,
 };
-
-use super::sessions::Sessions;
 
 /// What each direction of a connection may hold in between.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -116,13 +111,8 @@ pub(crate) async fn broken(tcp: &TcpStream) -> io::Error {
 /// the same way; the TCP connection does when it is dropped.
 ///
 /// Dropping the future drops the stream as it is.
-pub(crate) async fn carry(
-    tcp: &TcpStream,
-    stream: MuxStream,
-    sessions: &Sessions,
-    bytes: [&Bytes; 2],
-) -> Result<(), Failure> {
-    let session = stream.session_id();
+pub(crate) async fn carry(tcp: &TcpStream, stream: MuxStream, bytes: [&Bytes; 2]) -> Result<(), Failure> {
+    let closed = stream.closed();
     let (mut reader, mut writer) = tokio::io::split(stream);
     let carried = {
         let mut outward = pin!(send(tcp, &mut writer, bytes));
@@ -140,7 +130,7 @@ pub(crate) async fn carry(
             finished = &mut inward => match finished {
                 Ok(()) => tokio::select! {
                     finished = outward => finished,
-                    error = sessions.lost(session) => Err(Failure::Stream(error)),
+                    Err(error) = closed => Err(Failure::Stream(error)),
                 },
                 Err(failure) => Err(failure),
             },

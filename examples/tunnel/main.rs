@@ -9,12 +9,12 @@
 use std::{error::Error, ffi::OsString, io, process::ExitCode, sync::Arc};
 
 use clap::Parser;
-use evermux::{MuxManager, Stopped};
+use evermux::{ConfigError, MuxManager, Stopped, manager::Builder};
 use socket2::SockRef;
 use tokio::{net::TcpListener, time::timeout};
 
 use self::{
-    args::{Args, Role},
+    args::{Args, Role, Settings},
     report::Report,
     signals::Signals,
     tunnel::{GRACE, Tunnel},
@@ -23,7 +23,6 @@ use self::{
 mod args;
 mod connection;
 mod report;
-mod sessions;
 mod signals;
 #[allow(clippy::module_inception, reason = "the program and what it is about have one name")]
 mod tunnel;
@@ -125,15 +124,17 @@ async fn bind(address: &str) -> io::Result<TcpListener> {
 async fn start(args: &Args) -> Result<MuxManager, Box<dyn Error>> {
     let settings = args.settings();
     let name = settings.name.as_deref().unwrap_or("tunnel");
-    let (config, sessions) = (settings.config()?, settings.sessions.into());
     Ok(match &args.role {
-        Role::Receive { mux, .. } => {
-            MuxManager::receive(mux).name(name).config(config).sessions(sessions).start().await?
-        }
-        Role::Establish { mux, .. } => {
-            MuxManager::establish(mux).name(name).config(config).sessions(sessions).start().await?
-        }
+        Role::Receive { mux, .. } => set(MuxManager::receive(mux), name, settings)?.start().await?,
+        Role::Establish { mux, .. } => set(MuxManager::establish(mux), name, settings)?.start().await?,
     })
+}
+
+fn set<S>(builder: Builder<S>, name: &str, settings: &Settings) -> Result<Builder<S>, ConfigError> {
+    // What the other side carries here goes nowhere without an address.
+    let accepts = settings.ways.forward.is_some();
+    let builder = builder.name(name).config(settings.config()?).sessions(settings.sessions.into());
+    Ok(builder.accept_streams(accepts))
 }
 
 /// Waits until there will be no session any more.

@@ -88,6 +88,14 @@ impl Report {
                     None => format!("session {session} is live"),
                 });
             }
+            Event::SessionDraining { session, reason, within } => {
+                let session = session.as_u64();
+                let within_ms = milliseconds(*within);
+                let fields = json!({ "session": session, "reason": reason.to_string(), "within_ms": within_ms });
+                self.tell("session_draining", fields, || {
+                    format!("session {session} takes no more connections: {reason}")
+                });
+            }
             Event::SessionClosed { session, reason } => {
                 let session = session.as_u64();
                 let fields = json!({ "session": session, "reason": reason.to_string() });

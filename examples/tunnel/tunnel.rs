@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use evermux::{Event, Events, MuxManager, MuxStream};
+use evermux::{Events, MuxManager, MuxStream};
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
@@ -20,7 +20,6 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use super::{
     connection::{self, Bytes, Failure},
     report::Report,
-    sessions::Sessions,
 };
 
 /// How long the forward address may take to answer.
@@ -38,7 +37,6 @@ pub(crate) struct Tunnel {
     report: Arc<Report>,
     /// Each way, with those that wait for a session.
     max_connections: usize,
-    sessions: Sessions,
     bytes: Bytes,
     connections: AtomicU64,
     open: AtomicUsize,
@@ -55,7 +53,6 @@ impl Tunnel {
             manager,
             report,
             max_connections,
-            sessions: Sessions::default(),
             bytes: Bytes::default(),
             connections: AtomicU64::new(0),
             open: AtomicUsize::new(0),
@@ -81,9 +78,6 @@ impl Tunnel {
     pub(crate) async fn watch(&self, mut events: Events) {
         while let Some(event) = events.next().await {
             self.report.manager(&event);
-            if let Event::SessionClosed { session, reason } = event {
-                self.sessions.ended(session, reason);
-            }
         }
     }
 
@@ -182,7 +176,7 @@ impl Tunnel {
             opened = self.manager.open_stream() => opened.map_err(Failure::Open)?,
             error = connection::broken(&tcp) => return Err(Failure::Tcp(error)),
         };
-        connection::carry(&tcp, stream, &self.sessions, [&self.bytes, &bytes]).await
+        connection::carry(&tcp, stream, [&self.bytes, &bytes]).await
     }
 
     /// Carries a stream of the other side to an address here.
@@ -194,6 +188,6 @@ impl Tunnel {
             return Err(Failure::Connect(io::ErrorKind::ConnectionRefused.into()));
         }
         connection::prepare(&tcp).map_err(Failure::Tcp)?;
-        connection::carry(&tcp, stream, &self.sessions, [&self.bytes, &bytes]).await
+        connection::carry(&tcp, stream, [&self.bytes, &bytes]).await
     }
 }

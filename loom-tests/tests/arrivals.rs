@@ -292,3 +292,36 @@ fn a_taker_that_is_dropped_leaves_nothing() {
         assert_eq!(taker.join().unwrap(), [1, 2]);
     });
 }
+
+/// Rule 5: what comes while the last taker leaves waits for nobody.
+#[test]
+fn a_push_beside_the_drop_of_the_last_taker() {
+    explore("a_push_beside_the_drop_of_the_last_taker", Unbounded, 2, || {
+        let arrivals = arrivals();
+        let lane = lane(&arrivals, 8);
+        let taker = arrivals.taker();
+        let leaves = thread::spawn(move || drop(taker));
+        // Dropped by its taker, or handed back.
+        drop(lane.push(1, 0, Value(1)));
+        leaves.join().unwrap();
+        assert_eq!(lane.oldest(), None);
+        assert_eq!(lane.push(2, 0, Value(2)), Err(Value(2)));
+    });
+}
+
+/// Rule 5: one that comes while the last leaves finds what comes after it.
+#[test]
+fn a_taker_that_comes_while_the_last_leaves() {
+    explore("a_taker_that_comes_while_the_last_leaves", Unbounded, 2, || {
+        let arrivals = arrivals();
+        let lane = lane(&arrivals, 8);
+        let old = arrivals.taker();
+        let leaves = thread::spawn(move || drop(old));
+        let mut new = arrivals.taker();
+        push(&lane, 1);
+        assert_eq!(take(&mut new), Some(1));
+        leaves.join().unwrap();
+        push(&lane, 2);
+        assert_eq!(take(&mut new), Some(2));
+    });
+}

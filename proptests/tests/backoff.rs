@@ -44,6 +44,8 @@ enum Event {
     ShortSession,
     /// A session is lost just at `stable_after`.
     StableSession,
+    /// A session closes in good order as soon as it is live.
+    Goodbye,
 }
 
 fn event() -> impl Strategy<Value = Event> {
@@ -52,6 +54,7 @@ fn event() -> impl Strategy<Value = Event> {
         1 => Just(Event::FailureBesideLive),
         2 => Just(Event::ShortSession),
         1 => Just(Event::StableSession),
+        2 => Just(Event::Goodbye),
     ]
 }
 
@@ -62,6 +65,19 @@ fn happen(backoff: &mut Backoff, config: &Config, event: Event, now: Instant) ->
         Event::FailureBesideLive => backoff.after_failure_beside_live(now),
         Event::ShortSession => backoff.after_session(stable_after.saturating_sub(Duration::from_nanos(1)), now),
         Event::StableSession => backoff.after_session(stable_after, now),
+        Event::Goodbye => backoff.after_goodbye(Duration::ZERO, now),
+    }
+}
+
+/// Whether the next attempt is made at once: after a stable session, and after the first goodbye since the last one.
+fn is_forgiven(event: Event, forgives: &mut bool) -> bool {
+    match event {
+        Event::StableSession => {
+            *forgives = true;
+            true
+        }
+        Event::Goodbye => std::mem::replace(forgives, false),
+        _ => false,
     }
 }
 
@@ -125,9 +141,10 @@ proptest! {
         let now = Instant::now();
         let jitter = f64::from(config.backoff_jitter());
         let mut backoff = Backoff::seeded(&config, seed, now);
+        let mut forgives = true;
         for event in history {
             let pause = happen(&mut backoff, &config, event, now);
-            if let Event::StableSession = event {
+            if is_forgiven(event, &mut forgives) {
                 prop_assert!(pause <= config.first_retry_jitter());
             } else {
                 prop_assert!(pause <= scaled(config.backoff_max(), 1.0 + jitter), "{pause:?}");
@@ -161,13 +178,16 @@ proptest! {
         let now = Instant::now();
         let mut backoff = Backoff::seeded(&config, seed, now);
         let mut fresh = Backoff::seeded(&config, seed, now);
+        let mut forgives = true;
         for event in history {
             let pause = happen(&mut backoff, &config, event, now);
-            if let Event::StableSession = event {
+            if is_forgiven(event, &mut forgives) {
                 prop_assert_eq!(pause, Duration::ZERO);
-                fresh = Backoff::seeded(&config, seed, now);
+                if let Event::StableSession = event {
+                    fresh = Backoff::seeded(&config, seed, now);
+                }
             } else {
-                // Every event but stability is one step of the same growth.
+                // Every event but stability and the first goodbye after it is one step of the same growth.
                 prop_assert_eq!(pause, fresh.after_failure_beside_live(now));
             }
         }

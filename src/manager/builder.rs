@@ -54,6 +54,7 @@ pub struct Builder<S> {
     name: Option<Arc<str>>,
     config: Config,
     sessions: usize,
+    accept_streams: bool,
     hooks: Hooks,
     shutdown_on: Option<CancellationToken>,
 }
@@ -61,7 +62,7 @@ pub struct Builder<S> {
 impl<S> Builder<S> {
     pub(super) fn new(source: S) -> Self {
         let (config, hooks) = (Config::default(), Hooks::default());
-        Self { source, name: None, config, sessions: 1, hooks, shutdown_on: None }
+        Self { source, name: None, config, sessions: 1, accept_streams: true, hooks, shutdown_on: None }
     }
 
     /// Names the manager in its traces. Without it they have no name.
@@ -82,6 +83,14 @@ impl<S> Builder<S> {
     /// receiver takes so many peers. Callers are given the live session with the least open streams.
     pub fn sessions(mut self, sessions: usize) -> Self {
         self.sessions = sessions;
+        self
+    }
+
+    /// Sets whether the peers may open streams. With `false` each is reset at once, and an evermux peer is told that it was
+    /// [refused](crate::StreamError::Refused): for a side that serves nothing. Whoever takes streams here waits for none, and
+    /// a session whose peer opens some is warned of once. Without it they wait for whoever takes them.
+    pub fn accept_streams(mut self, accept: bool) -> Self {
+        self.accept_streams = accept;
         self
     }
 
@@ -142,7 +151,15 @@ impl<S: Listens> Builder<S> {
 }
 
 impl<S: Source> Builder<S> {
-    /// Starts the manager on the current runtime.
+    /// Starts the manager on the current runtime. It shuts down when the last handle is dropped, so one has to be kept:
+    ///
+    /// ```compile_fail
+    /// # #![deny(unused_must_use)]
+    /// # async fn example() -> Result<(), evermux::StartError> {
+    /// evermux::MuxManager::receive("127.0.0.1:7233").start().await?; // It is gone.
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// Returns when the provider runs, not when it is connected: an absent peer is no error. Waits only for the
     /// resolution of a name to listen on, at most [`Config::resolve_timeout`].
@@ -161,7 +178,7 @@ impl<S: Source> Builder<S> {
     ///
     /// When the runtime was built without time, or, for TCP, without I/O.
     pub async fn start(self) -> Result<MuxManager, StartError> {
-        let Self { source, name, config, sessions, hooks, shutdown_on } = self;
+        let Self { source, name, config, sessions, accept_streams, hooks, shutdown_on } = self;
         if !SESSIONS.contains(&sessions) {
             return Err(StartError::Sessions { sessions });
         }
@@ -172,6 +189,9 @@ impl<S: Source> Builder<S> {
         let progress = Arc::new(Progress::new(source.activity(), config.event_backlog()));
         let reconnect_now = Arc::new(Notify::new());
         let tasks = Tasks::new(&config);
+        if !accept_streams {
+            tasks.refuse_streams();
+        }
         let shutdown = Shutdown::new(tasks.clone(), shutdown_on);
         let local_addr = source.local_addr();
         let drain_timeout = config.drain_timeout();
@@ -202,7 +222,8 @@ impl<S: Source> Builder<S> {
             let finished = Finished::new(shutdown.clone(), Arc::clone(&slot), Arc::clone(&progress));
             runtime.spawn(supervisor.run(provider, finished).in_current_span());
         });
-        Ok(MuxManager(Arc::new(Handles { name, slot, progress, reconnect_now, shutdown, drain_timeout, local_addr })))
+        let handles = Handles { name, slot, progress, reconnect_now, shutdown, drain_timeout, local_addr, runtime };
+        Ok(MuxManager(Arc::new(handles)))
     }
 
     /// [`start`](Self::start) for threads without async, on a runtime that is there. It waits as `start` does.
@@ -249,13 +270,10 @@ impl<S: Source> Builder<S> {
         let (reply, started) = oneshot::channel();
         let run = || match runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => run_on(runtime, self, reply),
-            Err(source) => drop(reply.send(Err(StartError::Runtime { source }))),
+            Err(error) => drop(reply.send(Err(StartError::Runtime { error }))),
         };
-        thread::Builder::new()
-            .name("evermux".to_owned())
-            .spawn(run)
-            .map_err(|source| StartError::Runtime { source })?;
-        let ended = || StartError::Runtime { source: io::Error::other("the thread of the runtime has panicked") };
+        thread::Builder::new().name("evermux".to_owned()).spawn(run).map_err(|error| StartError::Runtime { error })?;
+        let ended = || StartError::Runtime { error: io::Error::other("the thread of the runtime has panicked") };
         started.blocking_recv().unwrap_or_else(|_| Err(ended()))
     }
 }

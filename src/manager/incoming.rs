@@ -10,6 +10,7 @@ use std::{
 use futures_util::{Stream, StreamExt};
 
 use crate::{
+    blocking::block_on,
     session::{Inbound, MuxStream},
     sync::{Arrivals, Taker},
 };
@@ -17,6 +18,11 @@ use crate::{
 /// The inbound streams of a manager: see [`MuxManager::incoming`](crate::MuxManager::incoming).
 ///
 /// A [`Stream`] that ends with the manager. It does not keep the manager running.
+///
+/// When the last one is dropped nobody is left to take what the peers open: what waits is reset, and what comes is, until
+/// there is another. Before the first, streams wait for it; those of a session from which
+/// [`accept_stream`](crate::Session::accept_stream) takes wait for that.
+#[must_use = "streams are refused when the last one is dropped"]
 pub struct Incoming(Taker<Inbound>);
 
 impl Incoming {
@@ -35,6 +41,15 @@ impl Incoming {
     /// Dropping the future takes no stream.
     pub async fn next(&mut self) -> Option<MuxStream> {
         StreamExt::next(self).await
+    }
+
+    /// [`next`](Self::next) for threads.
+    ///
+    /// # Panics
+    ///
+    /// Where it would have to wait inside an async context.
+    pub fn next_blocking(&mut self) -> Option<MuxStream> {
+        block_on(self.next())
     }
 }
 

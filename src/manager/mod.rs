@@ -8,11 +8,15 @@ mod status;
 use std::{
     future::Future,
     net::SocketAddr,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
-use tokio::sync::Notify;
+use tokio::{runtime, sync::Notify, time::timeout};
+use tokio_util::context::TokioContext;
 
 use self::shutdown::Shutdown;
 pub use self::{
@@ -63,6 +67,7 @@ use crate::{
 /// # Ok(())
 /// # }
 /// ```
+#[must_use = "a manager shuts down when its last handle is dropped"]
 #[derive(Clone)]
 pub struct MuxManager(Arc<Handles>);
 
@@ -75,6 +80,8 @@ struct Handles {
     shutdown: Shutdown,
     drain_timeout: Duration,
     local_addr: Option<SocketAddr>,
+    /// Where it runs, and its time.
+    runtime: runtime::Handle,
 }
 
 impl Drop for Handles {
@@ -189,13 +196,77 @@ impl MuxManager {
     ///
     /// Dropping the future opens nothing, or resets what was opened.
     pub async fn open_stream(&self) -> Result<MuxStream, OpenError> {
+        self.open(&AtomicBool::new(false)).await
+    }
+
+    /// Opens a stream, and notes whether it waits for a place in a session, not for a session.
+    async fn open(&self, has_session: &AtomicBool) -> Result<MuxStream, OpenError> {
         loop {
-            match self.session().await?.open_stream().await {
+            has_session.store(false, Ordering::Relaxed);
+            let session = self.session().await?;
+            has_session.store(true, Ordering::Relaxed);
+            match session.open_stream().await {
                 // It left the slot before this was said, so the next turn waits for another.
                 Err(OpenError::Draining | OpenError::Lost(_)) => {}
                 outcome => return outcome,
             }
         }
+    }
+
+    /// [`open_stream`](Self::open_stream), for so long at most.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::NoSession`] when there was no session in time, with the error of the last attempt; and as
+    /// [`open_stream`](Self::open_stream).
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future opens nothing, or resets what was opened.
+    pub async fn open_stream_within(&self, within: Duration) -> Result<MuxStream, OpenError> {
+        let has_session = AtomicBool::new(false);
+        let opening = async { timeout(within, self.open(&has_session)).await };
+        let opened = TokioContext::new(opening, self.0.runtime.clone()).await;
+        opened.unwrap_or_else(|_| Err(self.not_opened(within, &has_session)))
+    }
+
+    /// [`open_stream_within`](Self::open_stream_within) for threads.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_stream_within`](Self::open_stream_within).
+    ///
+    /// # Panics
+    ///
+    /// Where it would have to wait inside an async context.
+    pub fn open_stream_blocking_within(&self, within: Duration) -> Result<MuxStream, OpenError> {
+        let has_session = AtomicBool::new(false);
+        let opened = blocking::block_on_timeout(within, self.open(&has_session));
+        opened.unwrap_or_else(|| Err(self.not_opened(within, &has_session)))
+    }
+
+    /// [`open_stream`](Self::open_stream) for threads.
+    ///
+    /// # Errors
+    ///
+    /// As [`open_stream`](Self::open_stream).
+    ///
+    /// # Panics
+    ///
+    /// Where it would have to wait inside an async context.
+    pub fn open_stream_blocking(&self) -> Result<MuxStream, OpenError> {
+        blocking::block_on(self.open_stream())
+    }
+
+    /// Why no stream was opened in this time.
+    fn not_opened(&self, within: Duration, has_session: &AtomicBool) -> OpenError {
+        if has_session.load(Ordering::Relaxed) {
+            return OpenError::TimedOut;
+        }
+        // One of an attempt before the last session says nothing of now.
+        let notes = self.0.progress.get();
+        let last_attempt = notes.last_error.filter(|_| notes.attempts > 0);
+        OpenError::NoSession { within, last_attempt }
     }
 
     /// [`session`](Self::session) for threads.
@@ -276,7 +347,9 @@ impl MuxManager {
 
     /// The streams that the peers open, across all sessions: for servers.
     ///
-    /// Each stream goes to one taker, here or in [`Session::accept_stream`]. The sessions take turns.
+    /// Each stream goes to one taker, here or in [`Session::accept_stream`]. The sessions take turns. Keep one as long as
+    /// streams are served, and not one for each: with the last one dropped they are refused, but those of sessions from which
+    /// [`Session::accept_stream`] takes. An evermux peer knows that it may repeat what it sent on them.
     ///
     /// ```
     /// use evermux::MuxManager;
@@ -361,7 +434,22 @@ impl MuxManager {
         self.shutdown_within(self.0.drain_timeout).await;
     }
 
-    /// [`shutdown`](Self::shutdown), with another limit for the streams in flight. Of several the earliest counts.
+    /// Begins a shutdown that has no limit yet: for whoever has something to do between the first step and the last.
+    ///
+    /// No more sessions are made, and each that is live begins to close: an evermux peer opens its next streams on its next
+    /// session, with another receiver perhaps. Whoever serves is told by [`MuxStream::draining`]. What waits to be taken can
+    /// still be taken, then [`incoming`](Self::incoming) ends. Streams in flight may finish, as long as the peer lets them: an
+    /// evermux peer gives them its own [`Config::drain_timeout`](crate::Config::drain_timeout). On this side nothing is opened
+    /// any more either, and callers who wait for a session are freed at once with [`Stopped::ShutDown`].
+    /// [`shutdown`](Self::shutdown) sets the limit, and waits.
+    ///
+    /// Never waits.
+    pub fn stop_accepting(&self) {
+        self.0.shutdown.request(Duration::MAX);
+    }
+
+    /// [`shutdown`](Self::shutdown), with another limit for the streams in flight. Of several the earliest counts, and the
+    /// peer's own as well.
     ///
     /// # Cancel safety
     ///

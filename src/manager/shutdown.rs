@@ -2,7 +2,7 @@
 //!
 //! One task of its own carries the shutdown out, so that dropping a `shutdown()` future stops nothing.
 
-use std::{future::pending, sync::Arc, thread, time::Duration};
+use std::{future::pending, pin::pin, sync::Arc, thread, time::Duration};
 
 use tokio::{
     sync::watch,
@@ -136,14 +136,19 @@ impl Supervisor {
         if let Some(ended) = ended {
             log_end(ended);
         }
-        self.close(deadline).await;
+        self.close(deadline, is_asked).await;
         if is_asked {
             log_end(provider.await);
         }
         drop(finished);
     }
 
-    async fn close(&self, mut deadline: watch::Receiver<Option<Instant>>) {
+    async fn close(&self, mut deadline: watch::Receiver<Option<Instant>>, is_asked: bool) {
+        // A manager that has given up by itself takes no longer than one that was asked.
+        let own = (!is_asked).then(|| crate::deadline::after(Instant::now(), self.drain_timeout));
+        // A shutdown that was begun without a limit is given one.
+        let mut external = pin!(self.shutdown.external());
+        let mut is_told = false;
         self.progress.set(Activity::ShuttingDown);
         // No session is installed after this, and whoever waits is freed. What it returns is among the sessions below.
         drop(self.slot.stop(Stopped::ShutDown));
@@ -152,9 +157,9 @@ impl Supervisor {
         }
         self.tasks.stop();
         loop {
-            let until = deadline
-                .borrow_and_update()
-                .unwrap_or_else(|| crate::deadline::after(Instant::now(), self.drain_timeout));
+            let asked = *deadline.borrow_and_update();
+            let until = asked.into_iter().chain(own).min();
+            let until = until.unwrap_or_else(|| crate::deadline::after(Instant::now(), self.drain_timeout));
             let within = until.saturating_duration_since(Instant::now());
             info!(?within, "shutting down");
             self.tasks.close_sessions(within);
@@ -163,6 +168,10 @@ impl Supervisor {
                 () = self.tasks.join() => return,
                 // An earlier deadline: sessions are told anew.
                 Ok(()) = deadline.changed() => {}
+                () = &mut external, if !is_told => {
+                    is_told = true;
+                    self.shutdown.request(self.drain_timeout);
+                }
                 () = sleep_until(until + GRACE) => break,
             }
         }

@@ -4,11 +4,12 @@
 //!
 //! - The **pause** grows with every attempt that fails and with every session that dies young. Only a session that was
 //!   stable makes it start anew: a peer that accepts and drops at once meets growing pauses (G11, the flap guard).
+//!   A goodbye in good order is no failure: the first is answered at once.
 //! - The **failures in a row** and the **time without a session**, which `max_attempts` and `max_elapsed` limit, start
 //!   anew with every session, however short.
 //! - With several places, failures beside a live session move the pause alone.
 
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use rand::RngExt;
@@ -45,6 +46,8 @@ pub struct Backoff {
     first_retry_jitter: Duration,
     max_attempts: Option<u32>,
     max_elapsed: Option<Duration>,
+    /// A session that was not stable has said goodbye since the last that was.
+    heard_goodbye: bool,
     attempts: u32,
     without_session_since: Instant,
     rng: ChaCha8Rng,
@@ -87,6 +90,7 @@ impl Backoff {
             first_retry_jitter: config.first_retry_jitter(),
             max_attempts: config.max_attempts(),
             max_elapsed: config.max_elapsed(),
+            heard_goodbye: false,
             attempts: 0,
             without_session_since: now,
             rng,
@@ -128,13 +132,35 @@ impl Backoff {
             return self.pause();
         }
         self.next = self.pauses.build();
-        let share = self.rng.random_range(0.0..=1.0);
-        scale(self.first_retry_jitter, share).min(self.first_retry_jitter)
+        self.heard_goodbye = false;
+        self.first_retry()
+    }
+
+    /// A session that had lived for `lived` began to close in good order at `now`, on this side or at the peer's wish: how
+    /// long to pause?
+    ///
+    /// The first one is answered as a stable session is, however short it was: a peer that restarts is well. Until a session
+    /// is stable again, each further one is answered with the next growing pause, less what it has lived.
+    pub fn after_goodbye(&mut self, lived: Duration, now: Instant) -> Duration {
+        if lived >= self.stable_after {
+            return self.after_session(lived, now);
+        }
+        self.restart_limits(now);
+        if mem::replace(&mut self.heard_goodbye, true) {
+            self.pause().saturating_sub(lived)
+        } else {
+            self.first_retry()
+        }
     }
 
     /// How many attempts have failed in a row, since the start or the last session.
     pub fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    fn first_retry(&mut self) -> Duration {
+        let share = self.rng.random_range(0.0..=1.0);
+        scale(self.first_retry_jitter, share).min(self.first_retry_jitter)
     }
 
     fn restart_limits(&mut self, now: Instant) {
@@ -189,6 +215,19 @@ mod tests {
         assert_eq!(backoff.after_session(Duration::ZERO, now), SECOND.mul_f32(1.5));
         assert_eq!(backoff.after_failure(now), Retry::After(SECOND.mul_f32(2.25)));
         assert_eq!(backoff.after_session(10 * SECOND, now), Duration::ZERO);
+        assert_eq!(backoff.after_failure(now), Retry::After(SECOND));
+    }
+
+    #[test]
+    fn a_goodbye_counts_as_a_flap() {
+        let (mut backoff, now) = backoff(exact());
+        assert_eq!(backoff.after_goodbye(Duration::ZERO, now), Duration::ZERO, "the first is no failure");
+        assert_eq!(backoff.after_goodbye(Duration::ZERO, now), SECOND, "a peer that says nothing else meets pauses");
+        assert_eq!(backoff.after_goodbye(SECOND, now), SECOND / 2, "of which it has waited what it lived");
+        assert_eq!(backoff.after_goodbye(9 * SECOND, now), Duration::ZERO);
+        assert_eq!(backoff.after_session(Duration::ZERO, now), SECOND.mul_f32(3.375), "a loss is not forgiven");
+        assert_eq!(backoff.after_goodbye(10 * SECOND, now), Duration::ZERO);
+        assert_eq!(backoff.after_goodbye(Duration::ZERO, now), Duration::ZERO, "a stable session makes all start anew");
         assert_eq!(backoff.after_failure(now), Retry::After(SECOND));
     }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     error::{GaveUp, GaveUpCause},
     random,
-    session::Session,
+    session::{Retirement, Session},
 };
 
 /// Where an establisher is.
@@ -92,15 +92,19 @@ async fn keep<C: Connect>(connector: &C, installer: &Installer, place: usize) ->
             }
             Phase::Live(session, since) => {
                 installer.progress().set(Activity::Live);
-                tokio::select! {
+                let Retirement { reason, .. } = tokio::select! {
                     biased;
                     () = installer.stopped() => return Ok(()),
                     // Not its end: a session that drains takes no new streams, and the next one is made meanwhile.
-                    () = session.retired() => {}
-                }
-                let lived = since.elapsed();
-                let pause = backoff.after_session(lived, Instant::now());
-                info!(session = %session.id(), ?lived, "the session has left its place");
+                    retirement = session.retired() => retirement,
+                };
+                let (lived, now) = (since.elapsed(), Instant::now());
+                let pause = if reason.is_goodbye() {
+                    backoff.after_goodbye(lived, now)
+                } else {
+                    backoff.after_session(lived, now)
+                };
+                info!(session = %session.id(), ?lived, %reason, "the session has left its place");
                 if pause.is_zero() {
                     Phase::Connecting
                 } else {

@@ -28,7 +28,7 @@ use crate::{
     config::Config,
     deadline,
     error::{CloseReason, Stopped},
-    session::{Identity, Session, wire::Role},
+    session::{Identity, Retirement, Session, wire::Role},
     sync::{Claim, Hold, Refused, SessionId, SessionSlot},
 };
 
@@ -235,7 +235,7 @@ impl Installer {
     }
 
     fn on_live(&self, session: &Session) {
-        self.0.progress.session_live(session);
+        self.0.progress.session_live(session, || self.0.slot.live());
         info!(
             session = %session.id(),
             peer = session.peer_addr().map(tracing::field::display),
@@ -246,7 +246,11 @@ impl Installer {
         session.publish();
         let end = SessionEnd { installer: self.clone(), session: session.clone() };
         self.spawn(async move {
-            let _ = end.session.closed().await;
+            let Retirement { reason, drains } = end.session.retired().await;
+            if let Some(within) = drains {
+                end.installer.0.progress.session_draining(end.session.id(), reason, within);
+            }
+            end.session.closed().await;
             drop(end);
         });
         // Its drop gives the streams, whatever becomes of the call that comes before.
@@ -336,14 +340,7 @@ impl fmt::Display for InstallError {
     }
 }
 
-impl Error for InstallError {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::NotProven(reason) => Some(reason),
-            Self::Full | Self::Stopped => None,
-        }
-    }
-}
+impl Error for InstallError {}
 
 impl From<InstallError> for io::Error {
     fn from(error: InstallError) -> Self {
@@ -396,10 +393,7 @@ impl Candidate {
 
     /// Waits until the session can no more be installed, because it ends.
     pub(crate) async fn lost(&self) -> CloseReason {
-        let session = self.session();
-        session.retired().await;
-        // It may still be closing.
-        session.close_reason().unwrap_or(CloseReason::PeerClosed)
+        self.session().retired().await.reason
     }
 
     /// Puts the session into a free place, where callers find it. Waits for its [proof](Self::proven), and not for the

@@ -13,6 +13,7 @@ pub(crate) mod establisher;
 mod handshakes;
 pub(crate) mod installer;
 pub mod net;
+mod outbox;
 pub(crate) mod progress;
 pub(crate) mod receiver;
 pub(crate) mod tasks;

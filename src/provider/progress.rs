@@ -1,6 +1,7 @@
 //! What a provider is doing, for [`Status`](crate::manager::Status) and for whoever asks for it.
 
 use std::{
+    collections::BTreeSet,
     error::Error,
     net::SocketAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -9,6 +10,7 @@ use std::{
 
 use tokio::{sync::broadcast, time::Instant};
 
+use super::outbox::Outbox;
 use crate::{
     error::{CloseReason, Stopped},
     events::{Event, Events},
@@ -41,6 +43,7 @@ pub enum Activity {
 pub(crate) struct Progress {
     notes: Mutex<Notes>,
     events: Mutex<Told>,
+    outbox: Mutex<Outbox>,
     /// How many events are kept for a slow reader.
     backlog: usize,
 }
@@ -53,6 +56,17 @@ enum Told {
     Readers(broadcast::Sender<Event>),
     /// There will be no more events.
     Ended,
+}
+
+/// Whoever tells, until it has come to the end. Where a reader's waker panics before that, another may go on.
+struct Telling<'a>(Option<&'a Progress>);
+
+impl Drop for Telling<'_> {
+    fn drop(&mut self) {
+        if let Some(progress) = self.0 {
+            progress.outbox().telling = false;
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -104,7 +118,8 @@ impl Progress {
             sleeping: 0,
             counted_at: Instant::now(),
         };
-        Self { notes: Mutex::new(notes), events: Mutex::new(Told::Nobody), backlog }
+        let (events, outbox) = (Mutex::new(Told::Nobody), Mutex::new(Outbox::new(backlog)));
+        Self { notes: Mutex::new(notes), events, outbox, backlog }
     }
 
     fn notes(&self) -> MutexGuard<'_, Notes> {
@@ -129,16 +144,39 @@ impl Progress {
         }
     }
 
-    /// Tells whoever reads the events.
-    fn tell(&self, event: impl FnOnce() -> Event) {
-        let sender = match &*self.told() {
+    fn outbox(&self) -> MutexGuard<'_, Outbox> {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whom events are told, if there is anybody.
+    fn readers(&self) -> Option<broadcast::Sender<Event>> {
+        match &*self.told() {
             Told::Readers(sender) => Some(sender.clone()),
             Told::Nobody | Told::Ended => None,
-        };
-        // Readers are woken outside the lock (G7). It is no error if there are none any more.
-        if let Some(sender) = sender {
-            let _ = sender.send(event());
         }
+    }
+
+    /// Tells whoever reads the events.
+    fn tell(&self, event: impl FnOnce() -> Event) {
+        if self.readers().is_some() {
+            self.outbox().push(event(), BTreeSet::new());
+            self.tell_all();
+        }
+    }
+
+    /// Tells what is in the outbox, unless somebody does.
+    fn tell_all(&self) {
+        if std::mem::replace(&mut self.outbox().telling, true) {
+            return;
+        }
+        let mut telling = Telling(Some(self));
+        while let Some(event) = { self.outbox().next() } {
+            // Readers are woken outside the lock (G7). It is no error if there are none any more.
+            if let Some(sender) = self.readers() {
+                let _ = sender.send(event);
+            }
+        }
+        telling.0 = None;
     }
 
     pub(crate) fn get(&self) -> Notes {
@@ -197,22 +235,49 @@ impl Progress {
         so_far
     }
 
-    /// A session is live.
-    pub(crate) fn session_live(&self, session: &Session) {
+    /// A session is live, and these are in the slot.
+    pub(crate) fn session_live(&self, session: &Session, in_slot: impl FnOnce() -> Vec<(SessionId, Session)>) {
         let mut notes = self.notes();
         notes.sessions_so_far += 1;
         notes.attempts = 0;
         drop(notes);
-        self.tell(|| Event::SessionLive {
-            session: session.id(),
-            peer: session.peer_addr(),
-            round_trip: session.round_trip(),
-        });
+        let (id, peer, round_trip) = (session.id(), session.peer_addr(), session.round_trip());
+        self.enters(id, in_slot, || Event::SessionLive { session: id, peer, round_trip });
+    }
+
+    fn enters<S>(
+        &self,
+        session: SessionId,
+        in_slot: impl FnOnce() -> Vec<(SessionId, S)>,
+        event: impl FnOnce() -> Event,
+    ) {
+        let event = self.readers().map(|_| event());
+        let mut outbox = self.outbox();
+        // Within the lock: one that has entered the outbox by now and is in the slot is found in it.
+        let in_slot = in_slot();
+        let after = outbox.enters(session, |live| in_slot.iter().any(|(id, _)| id.as_u64() == live));
+        if let Some(event) = event {
+            outbox.push(event, after);
+        }
+        drop(outbox);
+        drop(in_slot);
+        self.tell_all();
+    }
+
+    fn leaves(&self, session: SessionId, event: impl FnOnce() -> Event) {
+        let event = self.readers().map(|_| event());
+        self.outbox().leaves(session, event);
+        self.tell_all();
+    }
+
+    /// A session that was live begins to close, within this time.
+    pub(crate) fn session_draining(&self, session: SessionId, reason: CloseReason, within: Duration) {
+        self.leaves(session, || Event::SessionDraining { session, reason, within });
     }
 
     /// A session that was live has ended.
     pub(crate) fn session_closed(&self, session: SessionId, reason: CloseReason) {
-        self.tell(|| Event::SessionClosed { session, reason });
+        self.leaves(session, || Event::SessionClosed { session, reason });
     }
 
     /// There will be no session any more. Only the first word is told.
@@ -239,5 +304,90 @@ impl Drop for Pause<'_> {
         let mut notes = self.0.notes();
         notes.count();
         notes.sleeping -= 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+
+    use super::*;
+    use crate::{provider::installer::Slot, sync::Claim};
+
+    /// The ids of the first sessions of a manager.
+    fn id(number: u64) -> SessionId {
+        let slot = Arc::new(Slot::new(1));
+        let mut ids = std::iter::repeat_with(|| Claim::<_, _, ()>::new(&slot).id());
+        ids.find(|id| id.as_u64() == number).unwrap_or_else(|| unreachable!("they have no end"))
+    }
+
+    fn live(progress: &Progress, session: u64, in_slot: &[u64]) {
+        let in_slot = || in_slot.iter().map(|number| (id(*number), ())).collect();
+        let event = || Event::SessionLive { session: id(session), peer: None, round_trip: None };
+        progress.enters(id(session), in_slot, event);
+    }
+
+    /// What has been told since the last call.
+    fn told(events: &mut Events) -> Vec<String> {
+        let all = std::iter::from_fn(|| events.next().now_or_never().flatten());
+        let name = |event| match event {
+            Event::SessionLive { session, .. } => format!("live {session}"),
+            Event::SessionDraining { session, .. } => format!("draining {session}"),
+            Event::SessionClosed { session, .. } => format!("closed {session}"),
+            Event::Connecting { attempt } => format!("connecting {attempt}"),
+            Event::Missed(missed) => format!("missed {missed}"),
+            other => panic!("{other:?}"),
+        };
+        all.map(name).collect()
+    }
+
+    #[test]
+    fn a_session_is_told_after_the_end_of_the_one_whose_place_it_has() {
+        let progress = Progress::new(Activity::Connecting, 64);
+        let mut events = progress.events();
+        live(&progress, 1, &[1]);
+        assert_eq!(told(&mut events), ["live 1"]);
+        live(&progress, 2, &[2]);
+        progress.connecting(1);
+        live(&progress, 3, &[2, 3]);
+        assert!(told(&mut events).is_empty(), "the end of the first is not told yet");
+        progress.session_closed(id(1), CloseReason::Aborted);
+        assert_eq!(told(&mut events), ["closed 1", "live 2", "connecting 1", "live 3"]);
+        progress.session_closed(id(3), CloseReason::Aborted);
+        assert_eq!(told(&mut events), ["closed 3"]);
+    }
+
+    #[test]
+    fn one_that_drains_has_left_its_place() {
+        let progress = Progress::new(Activity::Connecting, 64);
+        let mut events = progress.events();
+        live(&progress, 1, &[1]);
+        progress.session_draining(id(1), CloseReason::Closed, Duration::ZERO);
+        live(&progress, 2, &[2]);
+        progress.session_closed(id(1), CloseReason::Closed);
+        assert_eq!(told(&mut events), ["live 1", "draining 1", "live 2", "closed 1"]);
+    }
+
+    #[test]
+    fn no_more_events_wait_than_a_reader_has_room_for() {
+        let progress = Progress::new(Activity::Connecting, 4);
+        let mut events = progress.events();
+        live(&progress, 1, &[1]);
+        live(&progress, 2, &[2]);
+        (1..=3).for_each(|attempt| progress.connecting(attempt));
+        assert_eq!(told(&mut events), ["live 1"]);
+        progress.connecting(4);
+        assert_eq!(told(&mut events), ["missed 1", "connecting 1", "connecting 2", "connecting 3", "connecting 4"]);
+    }
+
+    #[test]
+    fn what_happened_before_there_was_a_reader_delays_nothing() {
+        let progress = Progress::new(Activity::Connecting, 64);
+        live(&progress, 1, &[1]);
+        let mut events = progress.events();
+        live(&progress, 2, &[2]);
+        assert!(told(&mut events).is_empty());
+        progress.session_closed(id(1), CloseReason::Aborted);
+        assert_eq!(told(&mut events), ["closed 1", "live 2"]);
     }
 }

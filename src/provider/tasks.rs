@@ -72,6 +72,11 @@ impl Tasks {
         &self.arrivals
     }
 
+    /// The streams of the peers are refused, now and later.
+    pub(crate) fn refuse_streams(&self) {
+        drop(self.arrivals.refuse());
+    }
+
     /// Runs a future until it is ready, or dropped because the time for that is over.
     pub(crate) fn spawn<F>(&self, future: F) -> JoinHandle<Option<F::Output>>
     where

@@ -127,7 +127,12 @@ impl<Io> Ending for Life<Io> {
     }
 
     fn publish(&mut self, reason: &CloseReason) {
-        info!(%reason, "session closed");
+        // One that nobody was given is news to nobody: a port scan makes many.
+        if self.machine.as_ref().is_some_and(|machine| machine.published) {
+            info!(%reason, "session closed");
+        } else {
+            debug!(%reason, "session closed");
+        }
         self.session.set_closed(reason.clone());
     }
 
@@ -194,6 +199,8 @@ where
             cx.waker().wake_by_ref();
         }
         let reason = ready!(polled);
+        // What has ended before the session has not ended with it.
+        machine.settle();
         if let Some(life) = life.take() {
             life.end(&reason);
         }
@@ -217,6 +224,8 @@ struct Machine<Io> {
     accept_timeout: Duration,
     /// Something may wait there.
     inbound_waits: bool,
+    /// That nobody takes them was told.
+    refusal_told: bool,
     published: bool,
     opens: VecDeque<(Place, oneshot::Sender<MuxStream>)>,
     pings: Vec<oneshot::Sender<Duration>>,
@@ -270,6 +279,7 @@ where
             begun: Instant::now(),
             accept_timeout: config.accept_timeout(),
             inbound_waits: false,
+            refusal_told: false,
             published: false,
             opens: VecDeque::new(),
             pings: Vec::new(),
@@ -328,7 +338,8 @@ where
             if self.wire.core().failure().is_some() {
                 return Poll::Ready(self.reason_of_end());
             }
-            if self.wire.core().has_go_away() {
+            // What answers our own goodbye sets no limit.
+            if self.drain.is_none() && self.wire.core().has_go_away() {
                 self.drain(CloseReason::PeerClosed, self.drain_timeout);
             }
             if let Some(reason) = self.poll_drain(now, cx) {
@@ -436,7 +447,10 @@ where
         let Some(entry) = self.wire.core().entry(id) else { return };
         let inbound = Inbound::new(stream, entry, Arc::clone(&self.session), self.handles.clone());
         self.inbound_waits = true;
-        drop(self.inbound.push(id, self.stamp(Instant::now()), inbound));
+        let refused = self.inbound.push(id, self.stamp(Instant::now()), inbound).is_err();
+        if refused && self.drain.is_none() && !std::mem::replace(&mut self.refusal_told, true) {
+            warn!("the peer opens streams, and nobody is left to take them: they are refused");
+        }
     }
 
     /// A moment, as the lane of inbound streams knows it.
@@ -559,7 +573,7 @@ where
             drain.streams_until = drain.streams_until.min(streams_until);
             return;
         }
-        self.session.retire();
+        self.session.retire(reason.clone(), Some(within));
         debug!(%reason, "session draining");
         self.wire.core().refuse_streams();
         self.opens.clear();
@@ -568,6 +582,7 @@ where
 
     /// Goes on with the closing. Gives the reason when it is done.
     fn poll_drain(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<CloseReason> {
+        let limit = deadline::after(now, self.drain_timeout);
         let drain = self.drain.as_mut()?;
         let mut wire = self.wire.core();
         // An evermux peer keeps its streams after a GoAway; some others end the session at once.
@@ -577,6 +592,8 @@ where
         }
         if !drain.finishing && (wire.is_idle() || now >= drain.streams_until) {
             drain.finishing = true;
+            // The goodbye itself is not waited for without a limit.
+            drain.until = drain.until.min(limit);
             wire.seal();
             drop(wire);
             // Whoever has not taken his stream by now never will, so that its opener may believe what it is told.

@@ -16,12 +16,14 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
+    end::{Outcome, WireEnd},
     frame::{Header, Kind, flags},
     stream::Inbound,
     unread::{Unread, max_unread_frames, max_unread_frames_of},
 };
 use crate::{
     config::Config,
+    error::StreamError,
     sync::{Ends, Lane, Over},
 };
 
@@ -35,6 +37,8 @@ pub(crate) struct Entry {
     ends: Ends,
     /// The crate's end of it. None before the crate has made it, and once it was reset on this side.
     inner: Mutex<Option<yamux::Stream>>,
+    /// How it ends on the wire.
+    pub(super) end: WireEnd,
     /// Who waits for bytes, and who for credit. The crate wakes them, but not when it is lost to a panic.
     pub(crate) reader: AtomicWaker,
     pub(crate) writer: AtomicWaker,
@@ -45,19 +49,27 @@ impl Entry {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Why there is nothing more to read or to write, if a frame of this stream said so.
+    pub(crate) fn error(&self) -> Option<StreamError> {
+        if self.is_flooded() {
+            Some(StreamError::Flooded)
+        } else if self.ends.is_refused() {
+            Some(StreamError::Refused)
+        } else if self.is_reset_by_peer() {
+            Some(StreamError::ResetByPeer)
+        } else {
+            None
+        }
+    }
+
     /// Whether the peer's FIN was handed over, and the bytes that its Data frames carried before it.
     pub(crate) fn finished_at(&self) -> Option<u64> {
         self.ends.finished_at()
     }
 
-    /// Whether the peer's RST was handed over. After a FIN it fails writes only.
+    /// Whether the peer's RST was handed over. After a FIN it fails writes alone.
     pub(crate) fn is_reset_by_peer(&self) -> bool {
         self.ends.is_reset()
-    }
-
-    /// Whether the peer has reset it before it was given to anybody.
-    pub(crate) fn is_refused(&self) -> bool {
-        self.ends.is_refused()
     }
 
     /// Whether the peer has sent too many frames that nobody reads: we have reset the stream, and dropped what it held.
@@ -143,6 +155,8 @@ struct Record {
     fin_out: bool,
     /// An RST goes out right after our FIN.
     reset_after_fin: bool,
+    /// It was cut by the end of its session, which is what its handles are told.
+    cut: bool,
     /// How many bytes the peer may send, all together, and how many it has begun to send.
     granted: u64,
     begun: u64,
@@ -160,11 +174,24 @@ impl Record {
             acknowledged: false,
             fin_out: false,
             reset_after_fin: false,
+            cut: false,
             granted: WINDOW.into(),
             begun: 0,
             unread: Unread::default(),
             _permit: permit,
             _load: load,
+        }
+    }
+
+    /// How the stream has ended, once the record has. None if that is for its session to say.
+    fn outcome(&self) -> Option<Outcome> {
+        let ends = &self.entry.ends;
+        if let Some(error) = self.entry.error() {
+            Some(Err(error))
+        } else if self.fin_out && ends.is_finished() {
+            Some(Ok(()))
+        } else {
+            (!self.cut).then_some(Err(StreamError::ResetHere))
         }
     }
 }
@@ -224,6 +251,11 @@ impl Ended {
     pub(crate) fn settle(self, lane: &Lane<Inbound>) {
         let Self { records, flooded } = self;
         if !records.is_empty() {
+            for record in &records {
+                if let Some(outcome) = record.outcome() {
+                    record.entry.end.tell(outcome);
+                }
+            }
             drop(records);
             lane.wake();
         }
@@ -281,7 +313,7 @@ impl Ledger {
         let records = std::mem::take(&mut self.records);
         let known = records.iter().filter(|(_, record)| record.announced);
         let resets = known.map(|(id, record)| self.reset(*id, record)).collect();
-        self.ended.extend(records.into_values());
+        self.ended.extend(records.into_values().map(|record| Record { cut: true, ..record }));
         resets
     }
 

@@ -4,7 +4,9 @@
 //! It knows nothing of slots and managers: that a session must leave its slot before anyone learns of its death (rule 7)
 //! reaches it as a hook.
 
+mod blocking;
 pub(crate) mod driver;
+mod end;
 // Public for the property tests alone.
 #[doc(hidden)]
 pub mod frame;
@@ -20,14 +22,19 @@ use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    runtime,
     sync::{mpsc, oneshot},
     time::{Instant, timeout},
 };
+use tokio_util::context::TokioContext;
 use tracing::{Instrument, debug, info_span};
 
-pub(crate) use self::state::Identity;
+pub(crate) use self::state::{Identity, Retirement};
 pub(crate) use self::stream::Inbound;
-pub use self::stream::{BlockingStream, MuxStream, ReadHalf, WriteHalf};
+pub use self::{
+    blocking::{Blocking, BlockingStream},
+    stream::{MuxStream, ReadHalf, WriteHalf},
+};
 use self::{
     driver::{Command, Driver},
     ledger::{LoadGuard, Place},
@@ -35,7 +42,7 @@ use self::{
     wire::{Role, WireCore},
 };
 use crate::{
-    blocking,
+    blocking::{block_on, block_on_timeout},
     config::Config,
     deadline,
     error::{CloseReason, OpenError},
@@ -76,6 +83,8 @@ struct Handle {
     state: Arc<SessionState>,
     commands: mpsc::UnboundedSender<Command>,
     inbound: Lane<Inbound>,
+    /// Where its driver runs, and its time.
+    runtime: runtime::Handle,
     open_timeout: Duration,
     drain_timeout: Duration,
 }
@@ -157,6 +166,7 @@ impl Session {
             state,
             commands,
             inbound: lane,
+            runtime: runtime::Handle::current(),
             open_timeout: config.open_timeout(),
             drain_timeout: config.drain_timeout(),
         };
@@ -180,8 +190,8 @@ impl Session {
     }
 
     /// Waits until the session is out of its slot: it is closed, or no longer takes new streams.
-    pub(crate) async fn retired(&self) {
-        self.0.state.retired().await;
+    pub(crate) async fn retired(&self) -> Retirement {
+        self.0.state.retired().await
     }
 
     /// Opens a stream. The peer is told at once.
@@ -201,7 +211,9 @@ impl Session {
     ///
     /// Dropping the future opens nothing, or resets what was opened.
     pub async fn open_stream(&self) -> Result<MuxStream, OpenError> {
-        timeout(self.0.open_timeout, self.open()).await.unwrap_or(Err(OpenError::TimedOut))
+        // Whoever asks may run on something else than tokio, whose time it is.
+        let opening = async { timeout(self.0.open_timeout, self.open()).await };
+        TokioContext::new(opening, self.0.runtime.clone()).await.unwrap_or(Err(OpenError::TimedOut))
     }
 
     /// [`open_stream`](Self::open_stream) for threads.
@@ -214,7 +226,7 @@ impl Session {
     ///
     /// Where it would have to wait inside an async context.
     pub fn open_stream_blocking(&self) -> Result<MuxStream, OpenError> {
-        blocking::block_on_timeout(self.0.open_timeout, self.open()).unwrap_or(Err(OpenError::TimedOut))
+        block_on_timeout(self.0.open_timeout, self.open()).unwrap_or(Err(OpenError::TimedOut))
     }
 
     async fn open(&self) -> Result<MuxStream, OpenError> {
@@ -258,7 +270,7 @@ impl Session {
     ///
     /// Where it would have to wait inside an async context.
     pub fn accept_stream_blocking(&self) -> Result<MuxStream, CloseReason> {
-        blocking::block_on(self.accept_stream())
+        block_on(self.accept_stream())
     }
 
     /// Asks the peer for a sign of life, and gives the round trip.
@@ -299,6 +311,24 @@ impl Session {
         self.0.state.closed().await
     }
 
+    /// Waits until the session opens no more streams and begins to refuse what the peer opens, and gives the reason: it
+    /// closes in good order, on this side or at the peer's wish, or it has ended.
+    ///
+    /// A session that closes waits for its streams, up to [`Config::drain_timeout`]. Whoever keeps one open that would never
+    /// end by itself, such as a connection of HTTP/2, says its own goodbye now, and the closing is over in a round trip.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn draining(&self) -> CloseReason {
+        self.retired().await.reason
+    }
+
+    /// Whether the session opens no more streams: it is closing, or has ended.
+    pub fn is_draining(&self) -> bool {
+        self.0.state.retirement().is_some()
+    }
+
     /// Closes the session in good order, and waits until it is closed.
     ///
     /// It leaves its manager at once. No stream is opened any more; those in flight may finish within
@@ -312,7 +342,7 @@ impl Session {
     }
 
     pub(crate) async fn close_within(&self, within: Duration) -> CloseReason {
-        self.0.state.retire();
+        self.0.state.retire(CloseReason::Closed, Some(within));
         self.command(Command::Close(within));
         self.closed().await
     }
@@ -323,7 +353,7 @@ impl Session {
     }
 
     pub(crate) fn end(&self, reason: CloseReason) {
-        self.0.state.retire();
+        self.0.state.retire(reason.clone(), None);
         self.command(Command::Abort(reason));
     }
 

@@ -37,18 +37,31 @@ impl Identity {
 }
 
 /// A value that is set once, and that tasks can wait for.
-#[derive(Debug, Default)]
-struct Told<T> {
+#[derive(Debug)]
+pub(super) struct Told<T> {
     value: OnceLock<T>,
     signal: CancellationToken,
 }
 
-impl<T: Clone> Told<T> {
-    fn new() -> Self {
+impl<T> Default for Told<T> {
+    fn default() -> Self {
         Self { value: OnceLock::new(), signal: CancellationToken::new() }
     }
+}
 
-    fn tell(&self, value: T) {
+impl<T: Clone> Told<T> {
+    fn new() -> Self {
+        Self::default()
+    }
+
+    /// One that is set.
+    pub(super) fn of(value: T) -> Self {
+        let told = Self::new();
+        told.tell(value);
+        told
+    }
+
+    pub(super) fn tell(&self, value: T) {
         // The first word wins.
         let _ = self.value.set(value);
         self.signal.cancel();
@@ -58,7 +71,7 @@ impl<T: Clone> Told<T> {
         self.value.get().cloned()
     }
 
-    async fn wait(&self) -> T {
+    pub(super) async fn wait(&self) -> T {
         loop {
             if let Some(value) = self.get() {
                 return value;
@@ -66,6 +79,14 @@ impl<T: Clone> Told<T> {
             self.signal.cancelled().await;
         }
     }
+}
+
+/// That a session has left its slot, and opens and takes no more streams.
+#[derive(Clone, Debug)]
+pub(crate) struct Retirement {
+    pub(crate) reason: CloseReason,
+    /// How long its streams in flight may take to finish. None if it has ended with it.
+    pub(crate) drains: Option<Duration>,
 }
 
 /// The life of one session, as its handles see it.
@@ -77,7 +98,7 @@ pub(crate) struct SessionState {
     /// Places for outbound streams.
     pub(crate) permits: Arc<Semaphore>,
     clear: ClearHook,
-    retired: CancellationToken,
+    retired: Told<Retirement>,
     proven: Told<Duration>,
     /// When the peer was last heard of before that.
     heard: Mutex<Option<Instant>>,
@@ -97,23 +118,29 @@ impl SessionState {
             load,
             permits: Arc::new(Semaphore::new(max_streams as usize)),
             clear,
-            retired: CancellationToken::new(),
+            retired: Told::new(),
             proven: Told::new(),
             heard: Mutex::new(None),
             closed: Told::new(),
         }
     }
 
-    /// Takes the session out of its slot, and only then lets anybody know (rule 7). No stream is opened after it.
-    pub(crate) fn retire(&self) {
+    /// Takes the session out of its slot, and only then lets anybody know (rule 7). No stream is opened after it. The first
+    /// word of why counts.
+    pub(crate) fn retire(&self, reason: CloseReason, drains: Option<Duration>) {
         (self.clear)();
-        self.retired.cancel();
         self.permits.close();
+        self.retired.tell(Retirement { reason, drains });
+    }
+
+    /// Why the session is out of its slot, if it is.
+    pub(crate) fn retirement(&self) -> Option<Retirement> {
+        self.retired.get()
     }
 
     /// Waits until the session is out of its slot.
-    pub(crate) async fn retired(&self) {
-        self.retired.cancelled().await;
+    pub(crate) async fn retired(&self) -> Retirement {
+        self.retired.wait().await
     }
 
     pub(crate) fn set_proven(&self, round_trip: Duration) {
@@ -151,8 +178,8 @@ impl SessionState {
     /// Publishes the end of the session. Only after [`leave_slot`](Self::leave_slot).
     pub(crate) fn set_closed(&self, reason: CloseReason) {
         // The reason first: whoever is freed by the rest finds it.
-        self.closed.tell(reason);
-        self.retired.cancel();
+        self.closed.tell(reason.clone());
+        self.retired.tell(Retirement { reason, drains: None });
         self.permits.close();
     }
 

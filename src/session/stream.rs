@@ -20,7 +20,6 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{driver::Command, ledger::Entry, state::SessionState};
 use crate::{
-    blocking,
     error::{CloseReason, StreamError},
     sync::SessionId,
 };
@@ -107,23 +106,28 @@ impl StreamCore {
         }
     }
 
-    /// Why there is nothing more to read or to write, if a frame of this stream said so.
-    fn end(&self) -> Option<StreamError> {
-        let entry = &self.entry;
-        if entry.is_flooded() {
-            Some(StreamError::Flooded)
-        } else if entry.is_refused() {
-            Some(StreamError::Refused)
-        } else if entry.is_reset_by_peer() {
-            Some(StreamError::ResetByPeer)
-        } else {
-            None
+    /// Waits for the end of the stream on the wire: see [`MuxStream::closed`].
+    fn closed(&self) -> impl Future<Output = io::Result<()>> + Send + use<> {
+        let told = self.entry.end.told();
+        let session = Arc::clone(&self.session);
+        async move {
+            tokio::select! {
+                biased;
+                outcome = told.wait() => outcome.map_err(Into::into),
+                reason = session.closed() => Err(io::Error::new(io::ErrorKind::ConnectionReset, reason)),
+            }
         }
+    }
+
+    /// Waits until the session opens and takes no more streams: see [`MuxStream::draining`].
+    fn draining(&self) -> impl Future<Output = CloseReason> + Send + use<> {
+        let session = Arc::clone(&self.session);
+        async move { session.retired().await.reason }
     }
 
     /// Why the crate's end of the stream is gone.
     fn reset_here(&self) -> io::Error {
-        self.end().filter(|end| *end == StreamError::Flooded).unwrap_or(StreamError::ResetHere).into()
+        self.entry.error().filter(|end| *end == StreamError::Flooded).unwrap_or(StreamError::ResetHere).into()
     }
 
     /// Polls the crate, and registers with the ledger as well: a panic in the driver loses the crate's wakers.
@@ -187,6 +191,7 @@ impl SessionEnd {
 /// The reading half of a [`MuxStream`].
 ///
 /// Dropping it alone changes nothing for the peer, which stops when its window of 256 KiB is full.
+#[must_use = "nobody reads what the peer sends once it is dropped"]
 pub struct ReadHalf {
     core: Arc<StreamCore>,
     session_end: SessionEnd,
@@ -195,6 +200,7 @@ pub struct ReadHalf {
 /// The writing half of a [`MuxStream`].
 ///
 /// Dropping it without `shutdown()` resets the stream, both directions.
+#[must_use = "dropping it before `shutdown` resets the stream"]
 pub struct WriteHalf {
     core: Arc<StreamCore>,
     session_end: SessionEnd,
@@ -227,7 +233,7 @@ impl AsyncRead for ReadHalf {
         if this.core.entry.finished_at() == Some(this.core.entry.read()) {
             return Poll::Ready(Ok(()));
         }
-        if let Some(end) = this.core.end() {
+        if let Some(end) = this.core.entry.error() {
             return Poll::Ready(Err(end.into()));
         }
         let reason = ready!(this.session_end.poll(&this.core.session, cx));
@@ -235,10 +241,22 @@ impl AsyncRead for ReadHalf {
     }
 }
 
+impl ReadHalf {
+    /// Waits for the end of the stream, whatever was read of it: as [`MuxStream::closed`].
+    pub fn closed(&self) -> impl Future<Output = io::Result<()>> + Send + use<> {
+        self.core.closed()
+    }
+}
+
 impl WriteHalf {
+    /// Waits for the end of the stream, whatever was written to it: as [`MuxStream::closed`].
+    pub fn closed(&self) -> impl Future<Output = io::Result<()>> + Send + use<> {
+        self.core.closed()
+    }
+
     /// Why nothing more can be written to a stream that the crate has closed.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<io::Error> {
-        if let Some(end) = self.core.end() {
+        if let Some(end) = self.core.entry.error() {
             return Poll::Ready(end.into());
         }
         let reason = ready!(self.session_end.poll(&self.core.session, cx));
@@ -327,6 +345,7 @@ impl Drop for WriteHalf {
 /// # Cancel safety
 ///
 /// As tokio's `TcpStream`: a read or write that was dropped before it was ready has taken nothing.
+#[must_use = "dropping a stream before `shutdown` resets it"]
 pub struct MuxStream {
     read: ReadHalf,
     write: WriteHalf,
@@ -351,6 +370,72 @@ impl MuxStream {
         self.write.core.id
     }
 
+    /// Waits for the end of the stream, whatever was read of it or written to it: until both sides have said that no more
+    /// bytes come, or one of them has reset it, or the session has ended.
+    ///
+    /// Whoever has read to the end learns of a reset by this alone: reads say no more, and writes only when there is
+    /// something to write. The future holds neither the stream nor its session, and any number may wait at once.
+    ///
+    /// It does not wait for readers: bytes that came before may still be there to be read, also after an error. `Ok` says that
+    /// our own end was queued, as that of `shutdown()` does, not that the peer has it.
+    ///
+    /// ```
+    /// # use evermux::{Config, Session};
+    /// use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy_bidirectional};
+    ///
+    /// /// Carries bytes both ways, until both have finished or one side gives up.
+    /// async fn carry(
+    ///     mut stream: evermux::MuxStream,
+    ///     mut other: impl AsyncRead + AsyncWrite + Unpin,
+    /// ) -> std::io::Result<()> {
+    ///     let closed = stream.closed();
+    ///     tokio::select! {
+    ///         copied = copy_bidirectional(&mut stream, &mut other) => copied.map(drop),
+    ///         // As TCP's reset does, it overtakes what was not handed over yet. After `Ok` the copy goes on.
+    ///         Err(error) = closed => Err(error),
+    ///     }
+    /// }
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (near, far) = tokio::io::duplex(4096);
+    /// # let config = Config::default();
+    /// # let (client, server) = tokio::try_join!(Session::client(near, &config), Session::server(far, &config))?;
+    /// let mut stream = client.open_stream().await?;
+    /// stream.write_all(b"a request").await?;
+    /// stream.shutdown().await?;
+    /// let (mut service, other) = tokio::io::duplex(4096);
+    /// let carrying = tokio::spawn(carry(server.accept_stream().await?, other));
+    /// let mut request = String::new();
+    /// service.read_to_string(&mut request).await?;
+    /// // The service takes its time, and the client gives up.
+    /// stream.reset();
+    /// assert_eq!(carrying.await?.unwrap_err().kind(), std::io::ErrorKind::ConnectionReset);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As reads and writes have them: the source says who has reset the stream, or why the session ended.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub fn closed(&self) -> impl Future<Output = io::Result<()>> + Send + use<> {
+        self.write.core.closed()
+    }
+
+    /// [`Session::draining`](crate::Session::draining) of the session that it belongs to. The future holds neither the
+    /// stream nor its session.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub fn draining(&self) -> impl Future<Output = CloseReason> + Send + use<> {
+        self.write.core.draining()
+    }
+
     /// Ends both directions at once. The peer sees an error, after the bytes that were written.
     pub fn reset(self) {
         self.write.core.reset();
@@ -359,11 +444,6 @@ impl MuxStream {
     /// Parts the two directions, so that two tasks can each hold one.
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         (self.read, self.write)
-    }
-
-    /// Makes it a [`std::io::Read`] and [`std::io::Write`], for threads without async.
-    pub fn into_blocking(self) -> BlockingStream {
-        BlockingStream(self)
     }
 }
 
@@ -402,50 +482,5 @@ impl AsyncWrite for MuxStream {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.write).poll_shutdown(cx)
-    }
-}
-
-/// A [`MuxStream`] for threads: [`std::io::Read`] and [`std::io::Write`].
-///
-/// It needs no runtime of its own. When the runtime of its session ends, its calls end with an error.
-///
-/// # Panics
-///
-/// Where it would have to wait inside an async context, as tokio's blocking calls do. `spawn_blocking` and
-/// `block_in_place` are fine.
-#[derive(Debug)]
-pub struct BlockingStream(MuxStream);
-
-impl BlockingStream {
-    /// Says that no more bytes come. Reading goes on.
-    ///
-    /// # Errors
-    ///
-    /// The stream was reset, or its session is lost.
-    pub fn shutdown(&mut self) -> io::Result<()> {
-        blocking::block_on(std::future::poll_fn(|cx| Pin::new(&mut self.0).poll_shutdown(cx)))
-    }
-
-    /// Gives the async stream back.
-    pub fn into_inner(self) -> MuxStream {
-        self.0
-    }
-}
-
-impl io::Read for BlockingStream {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let mut buf = ReadBuf::new(buf);
-        blocking::block_on(std::future::poll_fn(|cx| Pin::new(&mut self.0).poll_read(cx, &mut buf)))?;
-        Ok(buf.filled().len())
-    }
-}
-
-impl io::Write for BlockingStream {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        blocking::block_on(std::future::poll_fn(|cx| Pin::new(&mut self.0).poll_write(cx, buf)))
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        blocking::block_on(std::future::poll_fn(|cx| Pin::new(&mut self.0).poll_flush(cx)))
     }
 }

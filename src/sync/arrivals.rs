@@ -9,6 +9,9 @@
 //! 2. Wakers are taken out under the lock and woken after it. What is handed back is dropped by the caller, after it.
 //! 3. A value is taken by one taker, or handed back, never both: so whoever refuses it knows that nobody has it.
 //! 4. A taker that is not polled is in nobody's way: it holds nothing, and every taker is woken.
+//! 5. What nobody is left to take waits for nobody: when the last taker of any is dropped, so is what waits, and what comes
+//!    is handed back until there is another. Before the first, values wait for it; in a lane from which somebody has taken
+//!    by itself they wait for him.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -50,6 +53,10 @@ struct State<V> {
     last: u64,
     /// Who takes from any lane.
     takers: WaitList,
+    /// How many takers of any there are. None before the first.
+    takers_of_any: Option<usize>,
+    /// No value is ever taken.
+    refuses: bool,
     stopped: bool,
     /// How many values may wait in lanes that have ended.
     max_left: usize,
@@ -66,6 +73,8 @@ struct LaneState<V> {
     limits: LaneLimits,
     /// Who takes from this lane alone.
     takers: WaitList,
+    /// There was somebody who does.
+    is_served: bool,
 }
 
 /// `Open → Closed → Ended`; the second may be left out.
@@ -133,6 +142,25 @@ impl<V> LaneState<V> {
 }
 
 impl<V> State<V> {
+    /// Whether nobody is left to take what comes to the lane at this index.
+    fn is_deserted(&self, index: usize) -> bool {
+        self.refuses || (self.takers_of_any == Some(0) && !self.lanes[index].is_served)
+    }
+
+    /// Takes out all that nobody is left to take. Whoever waits for it in vain is to be woken after the lock.
+    fn clear(&mut self) -> (Vec<V>, Vec<Wakers>) {
+        let refuses = self.refuses;
+        let deserted = self.lanes.iter_mut().filter(|lane| refuses || !lane.is_served);
+        let waiting = deserted.flat_map(|lane| std::mem::take(&mut lane.waiting));
+        let values = waiting.map(|waiting| waiting.value).collect();
+        let done = self.lanes.extract_if(.., |lane| lane.is_done());
+        let mut concerned: Vec<_> = done.map(|mut lane| lane.takers.take()).collect();
+        if self.is_over(None) {
+            concerned.push(self.takers.take());
+        }
+        (values, concerned)
+    }
+
     fn index(&self, lane: u64) -> Option<usize> {
         self.lanes.binary_search_by_key(&lane, |lane| lane.id).ok()
     }
@@ -227,9 +255,29 @@ impl<V> Arrivals<V> {
 impl<V, P: Primitives> Arrivals<V, P> {
     /// As [`new`](Arrivals::new), on a platform of the caller's choice.
     pub fn with_primitives(max_left: usize) -> Self {
-        let state =
-            State { lanes: Vec::new(), next_lane: 1, last: 0, takers: WaitList::new(), stopped: false, max_left };
+        let state = State {
+            lanes: Vec::new(),
+            next_lane: 1,
+            last: 0,
+            takers: WaitList::new(),
+            takers_of_any: None,
+            refuses: false,
+            stopped: false,
+            max_left,
+        };
         Self { state: P::mutex(state) }
+    }
+
+    /// From now on every value is handed back, and so is what waits.
+    pub fn refuse(&self) -> Vec<V> {
+        let mut state = P::lock(&self.state);
+        state.refuses = true;
+        let (refused, concerned) = state.clear();
+        drop(state);
+        for wakers in concerned {
+            wakers.wake();
+        }
+        refused
     }
 
     /// Makes a lane. Nobody takes from it before it is [shown](Lane::show).
@@ -245,6 +293,7 @@ impl<V, P: Primitives> Arrivals<V, P> {
             taken: BTreeSet::new(),
             limits,
             takers: WaitList::new(),
+            is_served: false,
         });
         drop(state);
         Lane { arrivals: Arc::clone(self), id }
@@ -252,6 +301,9 @@ impl<V, P: Primitives> Arrivals<V, P> {
 
     /// Takes from any lane, by turns. Its takes end with `None` when it is [stopped](Self::stop) and nothing waits.
     pub fn taker(self: &Arc<Self>) -> Taker<V, P> {
+        let mut state = P::lock(&self.state);
+        state.takers_of_any = Some(state.takers_of_any.unwrap_or_default() + 1);
+        drop(state);
         Taker { arrivals: Arc::clone(self), lane: None, registration: None }
     }
 
@@ -290,12 +342,13 @@ impl<V, P: Primitives> Lane<V, P> {
     ///
     /// # Errors
     ///
-    /// Hands the value back when the lane is full or takes no more.
+    /// Hands the value back when the lane is full or takes no more, or nobody is left to take it.
     pub fn push(&self, key: u32, stamp: u64, value: V) -> Result<Option<V>, V> {
         let mut state = P::lock(&self.arrivals.state);
         let Some(index) = state.index(self.id) else { return Err(value) };
+        let is_deserted = state.is_deserted(index);
         let lane = &mut state.lanes[index];
-        if lane.phase > Phase::Open {
+        if lane.phase > Phase::Open || is_deserted {
             return Err(value);
         }
         let mut evicted = None;
@@ -428,6 +481,11 @@ impl<V, P: Primitives> Lane<V, P> {
 
     /// Takes from this lane alone. Its takes end with `None` when the lane has [ended](Self::end) and nothing waits.
     pub fn taker(&self) -> Taker<V, P> {
+        let mut state = P::lock(&self.arrivals.state);
+        if let Some(lane) = state.lane(self.id) {
+            lane.is_served = true;
+        }
+        drop(state);
         Taker { arrivals: Arc::clone(&self.arrivals), lane: Some(self.id), registration: None }
     }
 }
@@ -438,7 +496,7 @@ impl<V, P: Primitives> fmt::Debug for Lane<V, P> {
     }
 }
 
-/// Takes values, one after the other. Dropping it takes nothing, and leaves nothing behind (G9).
+/// Takes values, one after the other. Dropping it takes nothing, and leaves nothing behind (G9): rule 5.
 pub struct Taker<V, P: Primitives = Std> {
     arrivals: Arc<Arrivals<V, P>>,
     /// From which lane; `None` is any.
@@ -472,11 +530,26 @@ impl<V, P: Primitives> Taker<V, P> {
 
 impl<V, P: Primitives> Drop for Taker<V, P> {
     fn drop(&mut self) {
-        if self.registration.is_some() {
-            let mut state = P::lock(&self.arrivals.state);
-            let waker = state.takers(self.lane).and_then(|takers| takers.remove(&mut self.registration));
-            drop(state);
-            drop(waker);
+        if self.lane.is_some() && self.registration.is_none() {
+            return;
+        }
+        let mut state = P::lock(&self.arrivals.state);
+        let waker = state.takers(self.lane).and_then(|takers| takers.remove(&mut self.registration));
+        let mut left = None;
+        if self.lane.is_none() {
+            let takers = state.takers_of_any.map(|takers| takers - 1);
+            state.takers_of_any = takers;
+            if takers == Some(0) {
+                left = Some(state.clear());
+            }
+        }
+        drop(state);
+        drop(waker);
+        if let Some((left, concerned)) = left {
+            for wakers in concerned {
+                wakers.wake();
+            }
+            drop(left);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Attempts are civil and fast: growing pauses while nothing is stable, none after a session that was (G11).
+//! Attempts are civil and fast: growing pauses while nothing is stable, none after a session that was, or after the first
+//! that says goodbye (G11).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -28,14 +29,24 @@ struct Place {
     unsure: bool,
     /// The session, and since when it is live.
     live: Option<(String, Duration)>,
-    /// When the last attempt or session ended, and whether that was a stable session.
-    ended: Option<(Duration, bool)>,
+    /// Whether one that was not stable has said goodbye since the last stable one. None where that is not sure.
+    has_heard_goodbye: Option<bool>,
+    /// When the last attempt or session ended, and what follows it.
+    ended: Option<(Duration, Follows)>,
     /// The pause may end at any moment.
     is_hurried: bool,
     stops: bool,
     connecting: bool,
     /// It has dialled: receivers make no attempts.
     dials: bool,
+}
+
+/// What follows the end of an attempt or of a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Follows {
+    AnAttemptAtOnce,
+    /// The pause for the failures so far, less this.
+    APause(Duration),
 }
 
 impl Pauses {
@@ -54,11 +65,21 @@ impl Pauses {
     }
 }
 
+/// Whether a session ends in good order.
+fn is_goodbye(what: &What) -> bool {
+    match what {
+        What::Draining(_) => true,
+        What::Closed(_, reason) => reason.contains("closed on this side") || reason.contains("closed by the peer"),
+        _ => false,
+    }
+}
+
 impl Check for Pauses {
     fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
         let who = &entry.who;
         if let What::Starts | What::Down = entry.what {
-            self.establishers.insert(who.clone(), vec![Place::default(); self.places]);
+            let fresh = Place { has_heard_goodbye: Some(false), ..Place::default() };
+            self.establishers.insert(who.clone(), vec![fresh; self.places]);
             return Ok(());
         }
         let (stable_after, grain) = (self.config.stable_after(), self.grain);
@@ -79,13 +100,28 @@ impl Check for Pauses {
                     place.ended = None;
                     place.failures = 0;
                     place.unsure = true;
+                    place.has_heard_goodbye = None;
                 } else if lived > stable_after {
                     place.failures = 0;
                     place.unsure = false;
-                    place.ended = Some((entry.at, true));
-                } else {
+                    place.has_heard_goodbye = Some(false);
+                    place.ended = Some((entry.at, Follows::AnAttemptAtOnce));
+                } else if !is_goodbye(&entry.what) {
                     place.failures += 1;
-                    place.ended = Some((entry.at, false));
+                    place.ended = Some((entry.at, Follows::APause(Duration::ZERO)));
+                } else {
+                    match place.has_heard_goodbye.replace(true) {
+                        Some(true) => {
+                            place.failures += 1;
+                            place.ended = Some((entry.at, Follows::APause(lived)));
+                        }
+                        Some(false) => place.ended = Some((entry.at, Follows::AnAttemptAtOnce)),
+                        // There may have been a failure more.
+                        None => {
+                            place.unsure = true;
+                            place.ended = None;
+                        }
+                    }
                 }
             }
             _ => {}
@@ -96,20 +132,21 @@ impl Check for Pauses {
             What::Live(session) => place.live = Some((session.clone(), entry.at)),
             What::AttemptFailed => {
                 place.failures += 1;
-                place.ended = Some((entry.at, false));
+                place.ended = Some((entry.at, Follows::APause(Duration::ZERO)));
                 place.is_hurried = false;
                 place.connecting = false;
             }
             What::Connecting => {
                 place.connecting = true;
                 place.dials = true;
-                let Some((ended, _)) = place.ended.take() else { return Ok(()) };
+                let Some((ended, follows)) = place.ended.take() else { return Ok(()) };
                 let (paused, failures, hurried) = (entry.at.saturating_sub(ended), place.failures, place.is_hurried);
                 place.is_hurried = false;
+                let Follows::APause(lived) = follows else { return Ok(()) };
                 if failures == 0 || hurried {
                     return Ok(());
                 }
-                let least = self.pause(failures).mul_f32(1.0 - self.config.backoff_jitter());
+                let least = self.pause(failures).mul_f32(1.0 - self.config.backoff_jitter()).saturating_sub(lived);
                 if paused + grain < least {
                     let text = format!(
                         "{who} paused for {paused:?} after {failures} failures, and should have paused for {least:?} at the least"
@@ -125,14 +162,17 @@ impl Check for Pauses {
     fn after_step(&mut self, now: Duration) -> Result<(), Broken> {
         let places = self.establishers.iter().flat_map(|(who, places)| places.iter().map(move |place| (who, place)));
         for (who, place) in places {
-            let Some((ended, stable)) = place.ended else { continue };
-            if place.stops || place.connecting || !place.dials || (place.unsure && !stable) {
+            let Some((ended, follows)) = place.ended else { continue };
+            let is_at_once = follows == Follows::AnAttemptAtOnce;
+            if place.stops || place.connecting || !place.dials || (place.unsure && !is_at_once) {
                 continue;
             }
-            let most = if stable {
-                Duration::ZERO
-            } else {
-                self.pause(place.failures).mul_f32(1.0 + self.config.backoff_jitter())
+            let most = match follows {
+                Follows::AnAttemptAtOnce => Duration::ZERO,
+                Follows::APause(lived) => {
+                    let most = self.pause(place.failures).mul_f32(1.0 + self.config.backoff_jitter());
+                    most.saturating_sub(lived)
+                }
             };
             let paused = now.saturating_sub(ended);
             if paused > most + self.grain {

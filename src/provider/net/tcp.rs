@@ -132,7 +132,7 @@ impl TcpAcceptor {
         if Handle::try_current().is_err() {
             return Err(StartError::NoRuntime);
         }
-        let bind = |source| StartError::Bind { address: address.to_owned(), source };
+        let bind = |error| StartError::Bind { address: address.to_owned(), error };
         let addresses = resolve(&System, &host, config.resolve_timeout()).await.map_err(bind)?;
         let mut failure = nothing_resolved();
         for address in addresses {

@@ -65,8 +65,9 @@ fn values_are_taken_in_order_by_whoever_comes() {
     for (key, value) in [(1, "a"), (3, "b"), (5, "c")] {
         push(&lane, key, value);
     }
+    let mut of_any = arrivals.taker();
     assert_eq!(take_once(&mut lane.taker()), something("a"));
-    assert_eq!(take_once(&mut arrivals.taker()), something("b"));
+    assert_eq!(take_once(&mut of_any), something("b"));
     assert_eq!(lane.clone().try_take(), Some("c"));
     assert_eq!(lane.try_take(), None);
     assert_eq!(take_once(&mut lane.taker()), Poll::Pending);
@@ -362,6 +363,7 @@ fn lanes_have_turns() {
 fn a_taker_that_is_dropped_leaves_nothing() {
     let arrivals = arrivals();
     let lane = lane(&arrivals);
+    let _another = arrivals.taker();
     for taker in [lane.taker(), arrivals.taker()] {
         let (taker, count) = waiting(taker);
         assert_eq!(Arc::strong_count(&count), 2, "the waker is kept");
@@ -465,4 +467,64 @@ fn after_a_stop_takers_wait_for_what_cannot_be_taken_yet_and_no_longer() {
         empty(&lane);
         assert_eq!((count.get(), take_once(&mut taker)), (1, NOTHING));
     }
+}
+
+#[test]
+fn what_nobody_is_left_to_take_is_handed_back() {
+    let arrivals = arrivals();
+    let (lane, hidden) = (lane(&arrivals), hidden_lane(&arrivals, 100, 100));
+    push(&lane, 1, "before the first taker, a value waits for it");
+    let takers = [arrivals.taker(), arrivals.taker()];
+    let [one, other] = takers;
+    drop(one);
+    push(&lane, 3, "another is left");
+    push(&hidden, 1, "nobody can take it yet");
+    drop(other);
+    assert_eq!(lane.oldest(), None);
+    assert_eq!(hidden.oldest(), None);
+    assert_eq!(lane.push(5, 0, "x"), Err("x"));
+    assert_eq!(hidden.push(3, 0, "x"), Err("x"));
+    let mut again = arrivals.taker();
+    push(&lane, 7, "a");
+    assert_eq!(take_once(&mut again), something("a"));
+}
+
+#[test]
+fn in_a_lane_that_somebody_serves_values_wait_for_him() {
+    let arrivals = arrivals();
+    let (served, other) = (lane(&arrivals), lane(&arrivals));
+    drop(served.taker());
+    push(&served, 1, "a");
+    drop(arrivals.taker());
+    push(&served, 3, "b");
+    assert_eq!(other.push(1, 0, "c"), Err("c"));
+    let mut of_lane = served.taker();
+    assert_eq!(take_once(&mut of_lane), something("a"));
+    assert_eq!(take_once(&mut of_lane), something("b"));
+}
+
+#[test]
+fn a_lane_that_has_ended_is_over_when_what_is_left_in_it_is_refused() {
+    let arrivals = arrivals();
+    let hidden = hidden_lane(&arrivals, 100, 100);
+    push(&hidden, 1, "a");
+    assert!(hidden.end(true).is_empty());
+    let (mut of_lane, count) = waiting(hidden.taker());
+    assert_eq!(arrivals.refuse(), ["a"]);
+    assert_eq!(count.get(), 1);
+    assert_eq!(take_once(&mut of_lane), NOTHING);
+}
+
+#[test]
+fn what_is_refused_reaches_nobody() {
+    let arrivals = arrivals();
+    let lane = lane(&arrivals);
+    push(&lane, 1, "a");
+    assert_eq!(arrivals.refuse(), ["a"]);
+    assert_eq!(lane.push(3, 0, "b"), Err("b"));
+    let (mut taker, count) = waiting(arrivals.taker());
+    assert_eq!(lane.push(5, 0, "c"), Err("c"));
+    assert_eq!(count.get(), 0);
+    arrivals.stop();
+    assert_eq!(take_once(&mut taker), NOTHING);
 }
