@@ -5,7 +5,7 @@ mod common;
 
 use std::{io, time::Duration};
 
-use common::{in_time, read_all};
+use common::{PATIENCE, in_time, read_all};
 use evermux::{
     Config, MuxManager, MuxStream, Stopped, StreamError,
     manager::{Builder, ReceiveTcp},
@@ -156,7 +156,10 @@ async fn a_shutdown_without_a_limit_is_given_one_by_the_token() {
     let config = Config::builder().drain_timeout(Duration::from_millis(100)).build().unwrap();
     let builder = MuxManager::receive("127.0.0.1:0").config(config).shutdown_on(token.clone());
     let receiver = builder.start().await.unwrap();
-    let establisher = MuxManager::establish(receiver.local_addr().unwrap().to_string()).start().await.unwrap();
+    // The limit of this side is none that the test would wait for.
+    let patient = Config::builder().drain_timeout(2 * PATIENCE).build().unwrap();
+    let address = receiver.local_addr().unwrap().to_string();
+    let establisher = MuxManager::establish(address).config(patient).start().await.unwrap();
     let mut stream = in_time(establisher.open_stream()).await.unwrap();
     stream.write_all(b"x").await.unwrap();
     let accepted = in_time(receiver.incoming().next()).await.unwrap();
