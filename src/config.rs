@@ -143,7 +143,8 @@ settings! {
     max_elapsed: Option<Duration>,
     /// After how long without a byte from the peer a ping is sent; at least 1 ms. Default: 10 s.
     heartbeat_idle: Duration,
-    /// How long the peer may stay silent after the socket has taken a ping; at least 1 ms. Default: 5 s.
+    /// How long the peer may stay silent after the socket has taken a ping; at least 1 ms. Where three round trips are longer,
+    /// they count. Default: 5 s.
     heartbeat_timeout: Duration,
     /// How long a write to the socket may stay pending; at least 1 ms. Default: 10 s.
     write_timeout: Duration,
@@ -184,8 +185,9 @@ settings! {
     /// From 1 to 2,147,352,576, since ids are not used again. Default: the most.
     streams_per_session: u32,
     /// Whether a session that closes says so, with a GoAway, before its streams have ended. An evermux peer is always
-    /// told so; this is for other peers. hashicorp's yamux (Go) opens no more streams then, and keeps those that are
-    /// there. The yamux crate, tokio-yamux and libp2p's JavaScript drop them. Default: no.
+    /// told so; this is for other peers. hashicorp's yamux and libp2p's go-yamux v4 open no more streams then, and keep
+    /// those that are there. go-yamux v5, the yamux crate, tokio-yamux, and libp2p's JavaScript and Python drop them.
+    /// Default: no.
     early_go_away: bool,
     /// How many bytes the receive windows of one session may grow by, all together, on a path whose round trip is over
     /// one millisecond; at most 1 GiB. Default: 64 MiB.

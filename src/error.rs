@@ -9,7 +9,8 @@ use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 #[non_exhaustive]
 pub enum CloseReason {
     /// We closed it: [`Session::close`](crate::Session::close), a shutdown, or the last handle was dropped; or as many
-    /// streams were opened on it as [`Config::streams_per_session`](crate::Config::streams_per_session) allows.
+    /// streams were opened on it as [`Config::streams_per_session`](crate::Config::streams_per_session) allows. Nothing was
+    /// cut: each stream had ended, and the peer has ended the connection in good order as well.
     #[error("the session was closed on this side")]
     Closed,
     /// We ended it at once: [`Session::abort`](crate::Session::abort).
@@ -18,6 +19,13 @@ pub enum CloseReason {
     /// The peer closed it in good order.
     #[error("the session was closed by the peer")]
     PeerClosed,
+    /// It was closed in good order, on this side or by the peer, and not all of it was over in time.
+    #[error("the session was closed, and {}", what_is_left(*.streams))]
+    DrainTimedOut {
+        /// So many streams were still open, and were cut. With none of them the peer took too long to end the connection, and
+        /// may not have read what was sent last.
+        streams: usize,
+    },
     /// The peer ended it with an error: 1 is a protocol error, 2 an internal error. A peer also does this when we hold
     /// more streams open than it allows.
     #[error(
@@ -42,6 +50,22 @@ pub enum CloseReason {
     /// What the peer sent is not yamux.
     #[error("the peer broke the yamux protocol: {0}")]
     Protocol(Arc<str>),
+    /// The receiver has no place for the session: all of them are taken by sessions that are alive. Two programs that dial
+    /// with the same settings hold each other out so. Both sides are told, if both are evermux.
+    #[error("every place of the receiver is taken by a session that is alive")]
+    HeldOut,
+    /// The receiver does not admit this peer: see [`Builder::admit`](crate::manager::Builder::admit). Both sides are told, if
+    /// both are evermux.
+    #[error("the receiver does not admit the peer")]
+    NotAdmitted,
+    /// The peer, a receiver, gave the place of the session to another one: it had heard nothing of this side, while that one
+    /// waited. There, the reason is [`Replaced`](Self::Replaced).
+    #[error("the receiver gave the place of the session to another one")]
+    Displaced,
+    /// The peer heard nothing of this side for too long, and gave the session up. There, the reason is
+    /// [`HeartbeatTimeout`](Self::HeartbeatTimeout).
+    #[error("the peer heard nothing of this side for too long, and gave the session up")]
+    PeerTimedOut,
     /// Another session took its place.
     #[error("the session was replaced by another one")]
     Replaced,
@@ -74,9 +98,11 @@ impl CloseReason {
     /// The [`io::ErrorKind`] that a stream of a session which ended so reports.
     pub fn kind(&self) -> io::ErrorKind {
         match self {
-            Self::HeartbeatTimeout | Self::WriteStalled | Self::NotProven | Self::CrowdedOut { .. } => {
-                io::ErrorKind::TimedOut
-            }
+            Self::HeartbeatTimeout
+            | Self::PeerTimedOut
+            | Self::WriteStalled
+            | Self::NotProven
+            | Self::CrowdedOut { .. } => io::ErrorKind::TimedOut,
             Self::Protocol(_) | Self::PingFlood | Self::ControlFlood => io::ErrorKind::InvalidData,
             _ => io::ErrorKind::ConnectionReset,
         }
@@ -119,6 +145,10 @@ pub enum StreamError {
     /// is gone.
     #[error("the stream was reset on this side: the peer sent more small frames than may wait to be read")]
     Flooded,
+    /// The peer has reset the stream, because this side had sent more small frames than may wait there to be read: write more
+    /// at once. There, the reason is [`Flooded`](Self::Flooded). Only an evermux peer says so.
+    #[error("the stream was reset by the peer: this side sent more small frames than may wait to be read there")]
+    Flooding,
     /// It was shut down for writing.
     #[error("the stream was shut down for writing")]
     ShutDown,
@@ -129,7 +159,7 @@ impl StreamError {
     pub fn kind(self) -> io::ErrorKind {
         match self {
             Self::Refused => io::ErrorKind::ConnectionRefused,
-            Self::ResetByPeer | Self::ResetHere | Self::Flooded => io::ErrorKind::ConnectionReset,
+            Self::ResetByPeer | Self::ResetHere | Self::Flooded | Self::Flooding => io::ErrorKind::ConnectionReset,
             Self::ShutDown => io::ErrorKind::BrokenPipe,
         }
     }
@@ -165,6 +195,15 @@ pub enum OpenError {
     /// The manager has stopped: there will be no next session.
     #[error(transparent)]
     Stopped(#[from] Stopped),
+}
+
+/// What was not over in time of a closing that had to be.
+fn what_is_left(streams: usize) -> String {
+    match streams {
+        0 => "the peer did not end the connection in time".into(),
+        1 => "one stream did not end in time".into(),
+        _ => format!("{streams} streams did not end in time"),
+    }
 }
 
 /// What an error adds that may have an attempt's to tell of.

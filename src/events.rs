@@ -51,13 +51,27 @@ pub enum Event {
         /// For how long it had said nothing.
         silent_for: Duration,
     },
+    /// A receiver had no place for a peer that waited for one: all were taken by sessions that are alive. Told once a second
+    /// at most; [`Status::held_out`](crate::manager::Status::held_out) counts them.
+    HeldOut {
+        /// The address of the peer, where the transport has one.
+        peer: Option<SocketAddr>,
+        /// The addresses of those that have the places.
+        holders: Vec<SocketAddr>,
+    },
+    /// A receiver has turned a connection away, because [`Builder::admit`](crate::manager::Builder::admit) said so. Told once
+    /// a second at most; [`Status::not_admitted`](crate::manager::Status::not_admitted) counts them.
+    NotAdmitted {
+        /// The address of the other side, where the transport has one.
+        peer: Option<SocketAddr>,
+    },
     /// A session is live: callers are given it.
     SessionLive {
         /// What names it.
         session: SessionId,
         /// The address of the other side, where the transport has one.
         peer: Option<SocketAddr>,
-        /// The round trip that proved it.
+        /// The round trip that proved it, without the time for which a receiver withheld its answer.
         round_trip: Option<Duration>,
     },
     /// A session that was live opens no more streams: it closes in good order. Callers are given another.

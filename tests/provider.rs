@@ -7,7 +7,7 @@ use std::{
     error::Error,
     io,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
@@ -21,7 +21,7 @@ use evermux::{
 use support::{establisher, own_address, quick, request, soon, until};
 use testkit::frames::{Flags, Header, Kind, Peer};
 use tokio::{
-    io::{AsyncReadExt, DuplexStream, duplex},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::TcpStream,
     sync::mpsc,
     time::sleep,
@@ -49,7 +49,7 @@ fn far_end(io: DuplexStream) {
         while let Ok(stream) = session.accept_stream().await {
             let (mut reader, mut writer) = stream.into_split();
             tokio::io::copy(&mut reader, &mut writer).await.unwrap();
-            tokio::io::AsyncWriteExt::shutdown(&mut writer).await.unwrap();
+            writer.shutdown().await.unwrap();
         }
     });
 }
@@ -209,6 +209,32 @@ async fn admit_is_asked_before_the_handshake() {
     assert_eq!(asked.load(Ordering::SeqCst), 3);
     soon(establisher.shutdown()).await;
     soon(receiver.shutdown()).await;
+}
+
+/// How many bytes the transport may hold unsent, as it was told so far.
+static UNSENT: Mutex<Vec<u32>> = Mutex::new(Vec::new());
+
+#[tokio::test]
+async fn a_transport_holds_as_much_as_its_path_carries() {
+    let (near, far) = duplex(1 << 20);
+    far_end(far);
+    let connected = Connected::anonymous(near).with_unsent_limit(|_, bytes| {
+        UNSENT.lock().unwrap().push(bytes);
+        Ok(())
+    });
+    let provider = With(move |installer: Installer| async move {
+        let session = installer.client(connected).await.install().await?;
+        let (mut reader, mut writer) = session.open_stream().await?.into_split();
+        tokio::spawn(async move { tokio::io::copy(&mut reader, &mut tokio::io::sink()).await });
+        writer.write_all(&vec![0; 2 << 20]).await?;
+        installer.stopped().await;
+        Ok(())
+    });
+    let manager = MuxManager::provide_with(provider).start().await.unwrap();
+    // Nothing is known of the path at first, and then it is fast.
+    until(|| UNSENT.lock().unwrap().last() == Some(&(128 << 10))).await;
+    assert_eq!(UNSENT.lock().unwrap().first(), Some(&(16 << 10)));
+    soon(manager.shutdown_within(Duration::ZERO)).await;
 }
 
 /// A candidate that says goodbye before it replaces anyone takes nothing away.

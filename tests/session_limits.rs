@@ -424,7 +424,15 @@ async fn what_is_not_yamux_ends_the_session_and_says_what_it_was() {
             [&syn[..], &Header::data(1, NONE, 300_000).encode(), &vec![0; 300_000]].concat(),
             "300000 bytes on stream 1, whose credit",
         ),
-        (Header::window_update(1, Flags::SYN, u32::MAX).encode().to_vec(), "rules of its stream"),
+        (
+            Header::window_update(1, Flags::SYN, u32::MAX).encode().to_vec(),
+            "a credit of 4294967295 bytes more on stream 1, which has 262144: 4 GiB is too much",
+        ),
+        (
+            [syn, Header::window_update(1, NONE, 1 << 31).encode(), Header::window_update(1, NONE, 1 << 31).encode()]
+                .concat(),
+            "a credit of 2147483648 bytes more on stream 1, which has 2147745792",
+        ),
     ];
     for (bytes, text) in cases {
         let (reason, last) = reason_of(&bytes).await;

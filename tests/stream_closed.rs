@@ -120,7 +120,8 @@ async fn a_session_that_closes_cuts_a_stream_and_says_so() {
     let (opened, _accepted) = half_closed(&client, &server).await;
     let closed = opened.closed();
     client.close().await;
-    assert!(matches!(close_reason(&in_time(closed).await.unwrap_err()), CloseReason::Closed));
+    let reason = close_reason(&in_time(closed).await.unwrap_err());
+    assert!(matches!(reason, CloseReason::DrainTimedOut { streams: 1 }), "{reason:?}");
 }
 
 #[tokio::test]

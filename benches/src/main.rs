@@ -9,6 +9,7 @@ mod mux;
 mod report;
 mod rig;
 mod scale;
+mod slow_path;
 mod stats;
 
 use std::{
@@ -57,6 +58,8 @@ Contestants:
   yamux         the yamux crate with its default configuration, and the least driver that it needs
   tokio-yamux   the tokio-yamux crate with its default configuration
   tcp           a TCP connection for each stream
+  fresh, late-proof, takeover
+                evermux whose proof was answered at once, 15 ms late, or when a ghost had lost its place to it
   redial-loop   a task that dials, drives the yamux crate, and dials again
   All sockets have TCP_NODELAY.
 

@@ -19,6 +19,9 @@ pub(crate) struct Scale {
     pub(crate) waiters: usize,
     pub(crate) wakes: usize,
     pub(crate) links: usize,
+    /// On a slow path; and how long downloads run before the first.
+    pub(crate) slow_requests: usize,
+    pub(crate) slow_settle: Duration,
     /// How long a session lives before it is cut. None: until it counts as stable.
     pub(crate) settle: Option<Duration>,
 }
@@ -36,6 +39,8 @@ impl Scale {
         waiters: 10_000,
         wakes: 10,
         links: 16,
+        slow_requests: 20,
+        slow_settle: Duration::from_secs(4),
         settle: None,
     };
 
@@ -52,6 +57,8 @@ impl Scale {
         waiters: 10_000,
         wakes: 5,
         links: 8,
+        slow_requests: 7,
+        slow_settle: Duration::from_secs(4),
         settle: None,
     };
 
@@ -68,6 +75,8 @@ impl Scale {
         waiters: 100,
         wakes: 1,
         links: 1,
+        slow_requests: 1,
+        slow_settle: Duration::from_millis(100),
         settle: Some(Duration::ZERO),
     };
 }

@@ -24,12 +24,15 @@ enum Event {
     Pong,
     WritePending,
     WriteProgress,
+    /// The path takes so many milliseconds.
+    Path(u64),
+    ShutDown,
     /// The wire looks, and sends a ping when it is told to.
     Look,
 }
 
 fn event() -> impl Strategy<Value = Event> {
-    use Event::{Look, PingTaken, Pong, Read, Start, WritePending, WriteProgress};
+    use Event::{Look, Path, PingTaken, Pong, Read, ShutDown, Start, WritePending, WriteProgress};
     prop_oneof![
         1 => Just(Start),
         4 => Just(Read),
@@ -37,6 +40,8 @@ fn event() -> impl Strategy<Value = Event> {
         2 => Just(Pong),
         2 => Just(WritePending),
         3 => Just(WriteProgress),
+        1 => (0_u64..400).prop_map(Path),
+        1 => Just(ShutDown),
         8 => Just(Look),
     ]
 }
@@ -48,6 +53,7 @@ enum Expected {
     Silent,
     Stalled,
     NotProven,
+    NotClosed,
 }
 
 /// What has happened, each with its time in milliseconds, and which looks sent a ping.
@@ -69,18 +75,23 @@ impl History {
         if pending.is_some_and(|(since, _)| now >= since + WRITE_TIMEOUT_MS) {
             return Expected::Stalled;
         }
-        if self.last(|event| event == Event::Start).is_none() {
+        let shut_down = self.last(|event| event == Event::ShutDown);
+        if shut_down.is_none() && self.last(|event| event == Event::Start).is_none() {
             return if now >= PROVE_MS { Expected::NotProven } else { Expected::Wait };
         }
-        let (_, heard) = self.last(|event| matches!(event, Event::Start | Event::Read)).unwrap();
+        let heard = self.last(|event| matches!(event, Event::Start | Event::Read)).map_or(0, |(_, at)| at);
+        let path =
+            self.events.iter().rev().find_map(|(_, event)| if let Event::Path(ms) = event { Some(*ms) } else { None });
+        let timeout = TIMEOUT_MS.max(3 * path.unwrap_or(0));
         let answered = self.last(|event| event == Event::Pong).map_or(0, |(index, _)| index + 1);
-        match self.pings.iter().rev().find(|ping| **ping >= answered) {
-            None if now >= heard + IDLE_MS => Expected::Ping,
-            None => Expected::Wait,
-            Some(ping) => {
+        match (self.pings.iter().rev().find(|ping| **ping >= answered), shut_down) {
+            (None, Some((_, shut_down))) if now >= heard.max(shut_down) + timeout => Expected::NotClosed,
+            (None, None) if now >= heard + IDLE_MS => Expected::Ping,
+            (None, _) => Expected::Wait,
+            (Some(ping), _) => {
                 let taken = self.events[*ping..].iter().find(|(_, event)| *event == Event::PingTaken);
                 match taken {
-                    Some((taken, _)) if now >= heard.max(*taken) + TIMEOUT_MS => Expected::Silent,
+                    Some((taken, _)) if now >= heard.max(*taken) + timeout => Expected::Silent,
                     // Without `taken` its time has not begun: the socket has not taken it.
                     _ => Expected::Wait,
                 }
@@ -110,7 +121,12 @@ proptest! {
             at += pause;
             let now = epoch + Duration::from_millis(at);
             match event {
+                // Nothing begins after the end.
+                Event::Start if history.last(|event| event == Event::ShutDown).is_some() => continue,
+                Event::ShutDown if history.last(|event| event == Event::ShutDown).is_some() => continue,
                 Event::Start => heartbeat.start(now),
+                Event::ShutDown => heartbeat.on_shut_down(now),
+                Event::Path(ms) => heartbeat.on_path(Duration::from_millis(ms)),
                 Event::Read => heartbeat.on_read(now),
                 Event::PingTaken => heartbeat.on_ping_taken(now),
                 Event::Pong => heartbeat.on_pong(),
@@ -125,6 +141,7 @@ proptest! {
                 Verdict::Dead(CloseReason::HeartbeatTimeout) => Expected::Silent,
                 Verdict::Dead(CloseReason::WriteStalled) => Expected::Stalled,
                 Verdict::Dead(CloseReason::NotProven) => Expected::NotProven,
+                Verdict::Dead(CloseReason::DrainTimedOut { streams: 0 }) => Expected::NotClosed,
                 other @ Verdict::Dead(_) => panic!("{other:?}"),
             };
             prop_assert_eq!(verdict, history.verdict(at), "at {} ms of {:?}", at, history);
@@ -144,7 +161,7 @@ proptest! {
                     heartbeat.on_ping_queued();
                     history.pings.push(history.events.len());
                 }
-                Expected::Silent | Expected::Stalled | Expected::NotProven => break,
+                Expected::Silent | Expected::Stalled | Expected::NotProven | Expected::NotClosed => break,
                 _ => {}
             }
         }

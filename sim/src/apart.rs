@@ -16,16 +16,10 @@ use crate::plan::Plan;
 use crate::run::{Broken, Outcome};
 use crate::scenarios::Scenario;
 use crate::trace;
+use crate::watch::{LOOK, Patience};
 
-/// How much processor time a run may take: simulated time does not pass while a task keeps waking itself. Real time would
-/// tell a machine that is busy from one that is not.
-const SPINS_AFTER: Duration = Duration::from_secs(60);
-
-/// For how long, in real time, a run may use no processor time and not want any: nothing in it waits for real time.
-const SLEEPS_AFTER: Duration = Duration::from_secs(20);
-
-/// How often a run is looked at.
-const LOOK: Duration = Duration::from_secs(1);
+/// How much processor time the process of a run may take. A run that comes to no end says so long before.
+const LONGEST: Duration = Duration::from_secs(300);
 
 /// A run to be done.
 #[derive(Clone)]
@@ -77,13 +71,13 @@ impl<'a> Job<'a> {
             // Nobody listens any more when the process had to be killed.
             let _ = send.send(stdout.read_to_string(&mut line).map(|_| line));
         });
-        let mut patience = Patience::new(child.id());
+        let mut patience = Patience::with_process(child.id(), LONGEST);
         // The output ends when the process does.
         let line = loop {
             match output.recv_timeout(LOOK) {
                 Ok(line) => break line.map_err(io)?,
                 Err(_) => {
-                    let Some(stuck) = patience.look() else { continue };
+                    let Some(stuck) = patience.look(0) else { continue };
                     child.kill().map_err(io)?;
                     child.wait().map_err(io)?;
                     return Ok(self.hang(&stuck));
@@ -106,49 +100,6 @@ impl<'a> Job<'a> {
             result: Err(Broken::new("hang", stuck)),
         }
     }
-}
-
-/// Sees whether a process comes to no end.
-struct Patience {
-    process: u32,
-    used: Duration,
-    /// How often in a row it had used no processor time and wanted none.
-    asleep: u32,
-    looks: u32,
-}
-
-impl Patience {
-    fn new(process: u32) -> Self {
-        Self { process, used: Duration::ZERO, asleep: 0, looks: 0 }
-    }
-
-    /// Looks at the process, once in each [`LOOK`]. Gives the reason when it is stuck.
-    fn look(&mut self) -> Option<String> {
-        self.looks += 1;
-        // Without procfs there is real time alone.
-        let (wants, used) = usage(self.process).unwrap_or((true, LOOK * self.looks));
-        self.asleep = if wants || used > self.used { 0 } else { self.asleep + 1 };
-        self.used = used;
-        if used >= SPINS_AFTER {
-            let seconds = SPINS_AFTER.as_secs();
-            return Some(format!("the run has taken {seconds} s of processor time: a task keeps waking itself"));
-        }
-        let seconds = SLEEPS_AFTER.as_secs();
-        (LOOK * self.asleep >= SLEEPS_AFTER)
-            .then(|| format!("the run has done nothing for {seconds} s of real time: a thread waits for ever"))
-    }
-}
-
-/// Whether a process wants a processor, and how much time it has had of one.
-fn usage(process: u32) -> Option<(bool, Duration)> {
-    /// Linux counts in hundredths of a second here, whatever its own clock does.
-    const TICK: Duration = Duration::from_millis(10);
-    let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-    // The name before it may hold anything.
-    let (_, fields) = stat.rsplit_once(") ")?;
-    let fields = fields.split(' ').collect::<Vec<_>>();
-    let ticks = |field: usize| fields.get(field)?.parse::<u32>().ok();
-    Some((*fields.first()? == "R", TICK * (ticks(11)? + ticks(12)?)))
 }
 
 /// A plan in a file, which is removed when this is dropped.
@@ -197,30 +148,4 @@ pub fn with_every_core_busy<R>(work: impl FnOnce() -> R) -> R {
         }
         work()
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[expect(clippy::disallowed_methods, reason = "it waits for a process, which no simulated clock drives")]
-    fn stuck(script: &str) -> String {
-        let mut child =
-            Command::new("sh").args(["-c", script]).stdout(Stdio::null()).spawn().expect("there is a shell");
-        let mut patience = Patience::new(child.id());
-        let stuck = (0..10_000).find_map(|_| {
-            thread::sleep(Duration::from_millis(1));
-            patience.look()
-        });
-        child.kill().and_then(|()| child.wait()).expect("it runs");
-        stuck.unwrap_or_default()
-    }
-
-    #[test]
-    #[cfg(target_os = "linux")]
-    fn a_process_that_waits_for_ever_is_stuck_and_one_that_works_is_not() {
-        assert!(stuck("exec sleep 1000").contains("done nothing"), "it sleeps");
-        // Ten seconds of it are not sixty; it always wants more.
-        assert_eq!(stuck("while :; do :; done"), "");
-    }
 }

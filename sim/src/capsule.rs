@@ -1,12 +1,12 @@
-//! A failure, as a directory that can be handed to somebody: what failed, the plan that makes it fail, the whole trace, and
-//! a page that shows it.
+//! A failure, as a directory that can be handed to somebody: what failed, the plan that makes it fail, the trace, and a page
+//! that shows it. It is no longer than can be handed on: of what is long it has the beginning and the end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
-use std::io::{self, BufWriter};
+use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::{fmt, fs};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::{fmt, fs, mem};
 
 use serde::{Deserialize, Serialize};
 
@@ -23,6 +23,11 @@ use crate::{bounds, checks};
 const CAPSULE: &str = "capsule.json";
 const TRACE: &str = "trace.txt";
 const TIMELINE: &str = "timeline.html";
+/// So much of a trace is kept, from its beginning and from its end.
+const HEAD_BYTES: usize = 1 << 20;
+const TAIL_BYTES: usize = 256 << 10;
+/// So many events are drawn, from the beginning and from the end.
+const DRAWN: usize = 2_000;
 
 /// What a capsule says of a failure.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -32,7 +37,7 @@ pub struct Capsule {
     pub scenario: String,
     /// The seed.
     pub seed: u64,
-    /// The git revision of the source, with `+` when it was changed.
+    /// The git revision from which this program was built, with `+` when the source was changed.
     pub revision: Option<String>,
     /// The guarantee that is broken.
     pub guarantee: Option<String>,
@@ -90,9 +95,10 @@ pub fn write(
     drawn_plan: &Plan,
 ) -> io::Result<Outcome> {
     fs::create_dir_all(directory)?;
-    let output = BufWriter::new(File::create(directory.join(TRACE))?);
-    let options = Options { output: Some(Box::new(output)), ..Options::default() };
+    let trace = Bounded::new(File::create(directory.join(TRACE))?);
+    let options = Options { output: Some(Box::new(trace.clone())), ..Options::default() };
     let ended = run(scenario, seed, plan.clone(), options);
+    trace.finish()?;
     let outcome = &ended.outcome;
     let broken = outcome.result.as_ref().err();
     let capsule = Capsule {
@@ -113,15 +119,68 @@ pub fn write(
     Ok(ended.outcome)
 }
 
-/// The git revision of the source that is here, if it can be told.
-fn revision() -> Option<String> {
-    let git = |args: &[&str]| {
-        let output = Command::new("git").args(args).output().ok().filter(|output| output.status.success())?;
-        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    };
-    let revision = git(&["rev-parse", "--short=12", "HEAD"])?;
-    let changed = git(&["status", "--porcelain", "--untracked-files=no"])?;
-    Some(if changed.is_empty() { revision } else { revision + "+" })
+/// The git revision from which this program was built, if it was known then.
+pub fn revision() -> Option<String> {
+    option_env!("SIM_REVISION").map(str::to_owned)
+}
+
+/// A file that keeps the beginning and the end of what is written.
+///
+/// Clones write to the same. After [`finish`](Self::finish) nothing more is kept: whoever still writes is a run that was given
+/// up.
+#[derive(Clone)]
+struct Bounded(Arc<Mutex<Kept>>);
+
+struct Kept {
+    /// None when it is finished.
+    file: Option<BufWriter<File>>,
+    head_left: usize,
+    tail: VecDeque<u8>,
+    left_out: u64,
+}
+
+impl Bounded {
+    fn new(file: File) -> Self {
+        let file = Some(BufWriter::new(file));
+        Self(Arc::new(Mutex::new(Kept { file, head_left: HEAD_BYTES, tail: VecDeque::new(), left_out: 0 })))
+    }
+
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn finish(&self) -> io::Result<()> {
+        let mut kept = self.kept();
+        let Some(mut file) = kept.file.take() else { return Ok(()) };
+        if kept.left_out > 0 {
+            writeln!(file, "\n({} bytes are left out; a replay has them)", kept.left_out)?;
+        }
+        let (front, back) = kept.tail.as_slices();
+        file.write_all(front)?;
+        file.write_all(back)?;
+        file.flush()
+    }
+}
+
+impl Write for Bounded {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut kept = self.kept();
+        let Kept { file: Some(file), head_left, tail, left_out } = &mut *kept else { return Ok(bytes.len()) };
+        if *head_left >= bytes.len() {
+            *head_left -= bytes.len();
+            return file.write_all(bytes).map(|()| bytes.len());
+        }
+        *head_left = 0;
+        tail.extend(bytes);
+        let more = tail.len().saturating_sub(TAIL_BYTES);
+        tail.drain(..more);
+        *left_out += more as u64;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Draws a run from its history.
@@ -144,10 +203,21 @@ pub fn timeline(ended: &Ended, plan: &Plan, revision: Option<String>, replay: St
         violation: None,
     };
     let mut open = Open::default();
-    for entry in &ended.history {
+    let left_out = DRAWN..ended.history.len().saturating_sub(DRAWN).max(DRAWN);
+    for (number, entry) in ended.history.iter().enumerate() {
+        let marks = mem::take(&mut timeline.marks);
         draw(entry, plan, &mut open, &mut timeline);
+        let new = mem::replace(&mut timeline.marks, marks);
+        if left_out.contains(&number) {
+            continue;
+        }
+        timeline.marks.extend(new);
+        if number + 1 == left_out.start && !left_out.is_empty() {
+            let text = format!("{} events are not drawn from here on", left_out.len());
+            timeline.marks.push(Mark { host: ESTABLISHER.to_owned(), at_ms: ms(entry.at), kind: Kind::Note, text });
+        }
     }
-    for (host, from_ms) in open.up {
+    for (host, (from_ms, _)) in open.up {
         up(&mut timeline, &host, from_ms, end_ms);
     }
     timeline.faults = plan
@@ -184,7 +254,8 @@ pub fn timeline(ended: &Ended, plan: &Plan, revision: Option<String>, replay: St
 /// What has begun and not ended.
 #[derive(Default)]
 struct Open {
-    up: BTreeMap<String, u64>,
+    /// Since when a host is up, and whose software runs on it: the last host has several.
+    up: BTreeMap<String, (u64, BTreeSet<String>)>,
     sessions: BTreeMap<(String, String), usize>,
 }
 
@@ -200,11 +271,16 @@ fn draw(entry: &Entry, plan: &Plan, open: &mut Open, timeline: &mut Timeline) {
         What::Up => {
             // All hosts are there from the beginning, and run in the first step.
             let from_ms = if at_ms <= plan.network.tick_ms { 0 } else { at_ms };
-            open.up.insert(host.to_owned(), from_ms);
+            let (_, running) = open.up.entry(host.to_owned()).or_insert_with(|| (from_ms, BTreeSet::new()));
+            running.insert(manager.to_owned());
         }
         What::Down => {
-            if let Some(from_ms) = open.up.remove(host) {
-                up(timeline, host, from_ms, at_ms);
+            if let Some((from_ms, running)) = open.up.get_mut(host) {
+                running.remove(manager);
+                if running.is_empty() {
+                    up(timeline, host, *from_ms, at_ms);
+                    open.up.remove(host);
+                }
             }
             let gone = open.sessions.iter().filter(|((who, _), _)| who == manager).map(|(_, index)| *index);
             let gone = gone.collect::<Vec<_>>();

@@ -5,6 +5,7 @@
 
 use std::cell::RefCell;
 use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -103,12 +104,15 @@ pub struct Still {
     pub stalled: Option<Duration>,
     /// Until when a write waited before.
     pub waited: Duration,
+    /// The last round trip that its session knows.
+    #[serde(default)]
+    pub round_trip: Duration,
 }
 
 impl Still {
     /// Of a connection that is made now.
     pub fn since(now: Duration) -> Self {
-        Self { heard: now, stalled: None, waited: now }
+        Self { heard: now, stalled: None, waited: now, round_trip: Duration::ZERO }
     }
 
     /// For how long nothing has moved, in the direction in which that is longer.
@@ -117,8 +121,15 @@ impl Still {
     }
 }
 
+/// A history that is written by one thread, and may be read by another: one whose run comes to no end gives nothing back.
+pub(crate) type Shared = Arc<Mutex<Vec<Entry>>>;
+
 thread_local! {
-    static HISTORY: RefCell<Vec<Entry>> = const { RefCell::new(Vec::new()) };
+    static HISTORY: RefCell<Shared> = RefCell::default();
+}
+
+fn with<R>(f: impl FnOnce(&mut Vec<Entry>) -> R) -> R {
+    HISTORY.with_borrow(|history| f(&mut history.lock().unwrap_or_else(PoisonError::into_inner)))
 }
 
 /// Adds an entry to the history of this thread's run.
@@ -128,7 +139,7 @@ pub fn note(who: &str, what: What) {
 
 fn note_in(who: &str, place: usize, what: What) {
     let entry = Entry { at: interpose::elapsed(), who: who.to_owned(), place, what };
-    HISTORY.with_borrow_mut(|history| history.push(entry));
+    with(|history| history.push(entry));
 }
 
 /// Adds that a guarantee was broken.
@@ -136,19 +147,19 @@ pub fn broken(who: &str, guarantee: &'static str, what: impl Into<String>) {
     note(who, What::Broken(Broken::new(guarantee, what)));
 }
 
-/// Forgets what happened on this thread.
-pub(crate) fn begin() {
-    HISTORY.with_borrow_mut(Vec::clear);
+/// What happens on this thread goes there.
+pub(crate) fn begin(history: Shared) {
+    HISTORY.set(history);
 }
 
 /// The entries from a number on.
 pub(crate) fn since(first: usize) -> Vec<Entry> {
-    HISTORY.with_borrow(|history| history[first..].to_vec())
+    with(|history| history[first..].to_vec())
 }
 
 /// How much memory the history of this thread takes.
 pub(crate) fn heap_bytes() -> usize {
-    HISTORY.with_borrow(|history| {
+    with(|history| {
         let texts = history.iter().map(|entry| {
             let what = match &entry.what {
                 What::Live(text)
@@ -176,7 +187,7 @@ pub(crate) fn heap_bytes() -> usize {
 
 /// The whole history of this thread.
 pub(crate) fn take() -> Vec<Entry> {
-    HISTORY.take()
+    with(std::mem::take)
 }
 
 /// Notes what evermux traces.

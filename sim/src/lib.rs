@@ -31,5 +31,6 @@ pub mod sweep;
 pub mod tally;
 pub mod timeline;
 pub mod trace;
+mod watch;
 pub mod work;
 pub mod world;

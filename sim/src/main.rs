@@ -55,9 +55,9 @@ enum Command {
         /// The scenario (see `list`).
         #[arg(long, value_name = "NAME", value_parser = scenario, default_value = "random")]
         scenario: &'static Scenario,
-        /// For how long at the most.
-        #[arg(long, value_name = "S", default_value = "120")]
-        seconds: u64,
+        /// How many plans are tried at the most. One that comes to no end counts as 20.
+        #[arg(long, value_name = "N", default_value_t = sim::shrink::PLANS)]
+        plans: u64,
         /// Where capsules are written.
         #[arg(long, value_name = "DIR", default_value = CAPSULES)]
         capsules: PathBuf,
@@ -161,9 +161,9 @@ struct ReplayArgs {
     /// The seed, or the directory of a capsule.
     #[arg(value_name = "SEED|CAPSULE")]
     what: String,
-    /// Run this scenario alone. Default: all that a sweep has, one after the other.
-    #[arg(long, value_name = "NAME", value_parser = scenario)]
-    scenario: Option<&'static Scenario>,
+    /// Run this scenario alone, or all that are `scripted`. Default: all that a sweep has, one after the other.
+    #[arg(long, value_name = "NAME", value_parser = choice)]
+    scenario: Option<Choice>,
     /// Print every event, with its simulated time in seconds.
     #[arg(long)]
     trace: bool,
@@ -196,9 +196,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Sweep(args) => cli::sweep::sweep(&args),
         Command::Replay(args) => cli::replay::replay(&args),
-        Command::Shrink { seed, scenario, seconds, capsules } => {
-            cli::shrink::shrink(scenario, seed, Duration::from_secs(seconds), &capsules)
-        }
+        Command::Shrink { seed, scenario, plans, capsules } => cli::shrink::shrink(scenario, seed, plans, &capsules),
         Command::Prove { seeds, from, scenario } => cli::prove::prove(scenario, from, seeds.get()),
         Command::Merge { files, require_all, json } => cli::merge::merge(&files, require_all, json),
         Command::List => cli::list::list(),

@@ -1,7 +1,6 @@
 //! What a run does: its network, its settings, who works, and what goes wrong. With the seed it decides the whole run.
 //!
-//! A plan is drawn from the seed by a proptest strategy, so that one that fails can be shrunk: faults and callers are taken
-//! away, and what is left is made shorter and smaller, while the run still fails.
+//! A plan is drawn from the seed by a proptest strategy. One that fails is [shrunk](crate::shrink).
 
 use std::time::Duration;
 
@@ -9,8 +8,8 @@ use evermux::{Config, ConfigBuilder};
 use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy, any};
 use proptest::sample::select;
-use proptest::strategy::{BoxedStrategy, NewTree};
-use proptest::test_runner::{Config as RunnerConfig, RngAlgorithm, TestRng, TestRunner};
+use proptest::strategy::{BoxedStrategy, ValueTree as _};
+use proptest::test_runner::{Config as RunnerConfig, Reason, RngAlgorithm, TestRng, TestRunner};
 use rand::Rng;
 use serde::{Deserialize, Serialize};
 
@@ -272,12 +271,16 @@ impl Default for Settings {
 /// From what a plan is drawn.
 pub type Plans = BoxedStrategy<Plan>;
 
-/// Draws the plan of a seed, with what is needed to shrink it.
-pub fn tree(plans: &Plans, seed: u64) -> NewTree<Plans> {
+/// Draws the plan of a seed.
+///
+/// # Errors
+///
+/// That the strategy rejects what it draws.
+pub fn draw(plans: &Plans, seed: u64) -> Result<Plan, Reason> {
     let mut key = [0; 32];
     rng(seed, "plan").fill_bytes(&mut key);
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &key);
-    plans.new_tree(&mut TestRunner::new_with_rng(RunnerConfig::default(), rng))
+    Ok(plans.new_tree(&mut TestRunner::new_with_rng(RunnerConfig::default(), rng))?.current())
 }
 
 /// Any transport: mostly the one that is fast.

@@ -9,7 +9,8 @@ use std::fmt;
 use std::future::Future;
 use std::io::Write;
 use std::panic::{self, AssertUnwindSafe};
-use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError, mpsc};
 use std::thread;
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -26,6 +27,7 @@ use crate::memory::Ledger;
 use crate::plan::{self, Plan};
 use crate::scenarios::{self, Scenario};
 use crate::trace;
+use crate::watch::{self, LOOK, Patience, SPINS_AFTER};
 
 /// By how much the simulated clock moves in one step, if the plan does not say otherwise. Hosts see what others sent at
 /// the next step.
@@ -159,9 +161,7 @@ impl fmt::Display for Outcome {
 ///
 /// When a scenario's strategy rejects what it draws.
 pub fn plan_of(scenario: &Scenario, seed: u64) -> Plan {
-    use proptest::strategy::ValueTree as _;
-
-    plan::tree(&(scenario.plans)(), seed).expect("no plan is rejected").current()
+    plan::draw(&(scenario.plans)(), seed).expect("no plan is rejected")
 }
 
 /// Runs a scenario with a seed, on a fresh thread, and waits for the end of it. The trace is written to `output` as it
@@ -176,13 +176,70 @@ pub fn run(scenario: &'static Scenario, seed: u64, plan: Plan, options: Options)
         panic!("{error}");
     }
     watch_for_panics();
+    let shown = Arc::new(Shown::default());
+    let (tell, ended) = mpsc::channel();
+    let of_the_run = Arc::clone(&shown);
     thread::Builder::new()
         .name(format!("{} {seed}", scenario.name))
-        .spawn(move || on_this_thread(scenario, seed, plan, options))
-        .expect("a thread")
-        .join()
-        .expect("a run catches its panics")
+        .spawn(move || {
+            of_the_run.thread.store(watch::this_thread(), Ordering::Relaxed);
+            let _ = tell.send(None);
+            // Nobody listens any more to a run that was given up.
+            let _ = tell.send(Some(on_this_thread(scenario, seed, plan, options, of_the_run)));
+        })
+        .expect("a thread");
+    let mut patience = None;
+    loop {
+        match ended.recv_timeout(LOOK) {
+            Ok(None) => patience = Some(Patience::with_thread(shown.thread.load(Ordering::Relaxed), SPINS_AFTER)),
+            Ok(Some(ended)) => return ended,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let stuck = patience.as_mut().and_then(|patience| patience.look(shown.steps.load(Ordering::Relaxed)));
+                if let Some(stuck) = stuck {
+                    return shown.hang(scenario, seed, &stuck);
+                }
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => panic!("a run catches its panics"),
+        }
+    }
 }
+
+/// What is seen of a run while it goes on.
+#[derive(Default)]
+struct Shown {
+    /// By which number the kernel knows its thread.
+    thread: AtomicI32,
+    steps: AtomicU64,
+    /// How much time has passed in it, in nanoseconds.
+    elapsed: AtomicU64,
+    lines: Arc<AtomicU64>,
+    history: history::Shared,
+}
+
+impl Shown {
+    /// What is known of a run that comes to no end. Its thread goes on, as long as the process does.
+    fn hang(&self, scenario: &'static Scenario, seed: u64, stuck: &str) -> Ended {
+        let history = self.history.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let simulated = Duration::from_nanos(self.elapsed.load(Ordering::Relaxed));
+        let last = history.iter().rev().take(LAST_EVENTS).map(|entry| format!("{} {:?}", entry.who, entry.what));
+        let last = last.collect::<Vec<_>>().join("; before that ");
+        let what = format!("{stuck}. The clock stands at {:.3} s. What was seen last: {last}", simulated.as_secs_f64());
+        let outcome = Outcome {
+            scenario: scenario.name,
+            seed,
+            trace: trace::Summary { hash: 0, lines: self.lines.load(Ordering::Relaxed) },
+            simulated,
+            counters: BTreeMap::new(),
+            worst: BTreeMap::new(),
+            states: BTreeSet::new(),
+            result: Err(Broken::new("hang", what)),
+        };
+        Ended { outcome, history }
+    }
+}
+
+/// How many of the last events are told of a run that comes to no end.
+const LAST_EVENTS: usize = 3;
 
 /// How a run is looked at. None of it changes the run, but for the disturbance.
 #[derive(Default)]
@@ -204,16 +261,16 @@ pub struct Ended {
     pub history: Vec<Entry>,
 }
 
-fn on_this_thread(scenario: &'static Scenario, seed: u64, plan: Plan, options: Options) -> Ended {
+fn on_this_thread(scenario: &'static Scenario, seed: u64, plan: Plan, options: Options, shown: Arc<Shown>) -> Ended {
     let _simulated = Simulated::enter(seed);
     interpose::disturb(options.disturb_us);
-    trace::begin(options.output.map(|output| output as Box<dyn Write>));
-    history::begin();
+    trace::begin(options.output.map(|output| output as Box<dyn Write>), Arc::clone(&shown.lines));
+    history::begin(Arc::clone(&shown.history));
     let counters = Counters::default();
     let callers = plan.callers.len();
     let ledger = Ledger::open();
     let caught = panic::catch_unwind(AssertUnwindSafe(|| {
-        let mut run = Run::new(scenario, seed, plan, options.until, counters.clone());
+        let mut run = Run::new(scenario, seed, plan, options.until, counters.clone(), shown);
         let result = (scenario.run)(&mut run);
         // A run that was to end before is not broken by that.
         let result = if run.is_cut_off() { Ok(()) } else { result };
@@ -246,13 +303,21 @@ pub struct Run {
     until: Option<Duration>,
     counters: Counters,
     states: BTreeSet<u64>,
+    shown: Arc<Shown>,
 }
 
 /// When a run that has not ended has failed, in simulated time.
 const LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 impl Run {
-    fn new(scenario: &Scenario, seed: u64, plan: Plan, until: Option<Duration>, counters: Counters) -> Self {
+    fn new(
+        scenario: &Scenario,
+        seed: u64,
+        plan: Plan,
+        until: Option<Duration>,
+        counters: Counters,
+        shown: Arc<Shown>,
+    ) -> Self {
         info!(scenario = scenario.name, seed, "run");
         let network = &plan.network;
         let latency = Duration::from_millis(network.latency_ms);
@@ -269,7 +334,7 @@ impl Run {
         if network.random_order {
             builder.enable_random_order();
         }
-        Self { sim: builder.build(), seed, plan, until, counters, states: BTreeSet::new() }
+        Self { sim: builder.build(), seed, plan, until, counters, states: BTreeSet::new(), shown }
     }
 
     /// What the run does.
@@ -333,8 +398,12 @@ impl Run {
         if self.is_cut_off() {
             return Err(Broken::new("cut off", "the run was to end here"));
         }
+        trace::step();
         let stepped = self.sim.step();
         interpose::set_elapsed(self.sim.elapsed());
+        self.shown.steps.fetch_add(1, Ordering::Relaxed);
+        let nanos = u64::try_from(self.sim.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.shown.elapsed.store(nanos, Ordering::Relaxed);
         // A task that panicked may have been nobody's to wait for.
         no_panic()?;
         stepped.map_err(|error| match error.downcast::<Broken>() {

@@ -1,14 +1,14 @@
 //! From a plan that fails to the smallest one that still fails.
-
-#![expect(clippy::disallowed_methods, reason = "shrinking has a limit in real time")]
-
-use std::time::{Duration, Instant};
-
-use proptest::strategy::ValueTree;
+//!
+//! What it takes away first is what a reader has to understand first: faults, then callers, both by halves; then what is not as
+//! usual in the settings and the network; then the numbers of what is left, and the time after the failure. What is left out
+//! at the end, one part after the other, may have been needed only by what is gone.
+//!
+//! It is bounded by plans, and not by time: the same failure shrinks to the same plan on every machine.
 
 use crate::apart::Job;
-use crate::plan::{self, Network, Plan, Settings};
-use crate::run::{Broken, Outcome};
+use crate::plan::{Network, Plan, Settings};
+use crate::run::{Broken, Outcome, plan_of};
 use crate::scenarios::Scenario;
 
 /// A plan that fails, as small as it was made.
@@ -24,36 +24,31 @@ pub struct Shrunk {
     pub complete: bool,
 }
 
+/// How many plans a shrinking may take, if nothing else is said.
+pub const PLANS: u64 = 400;
+
+/// A plan that comes to no end counts as so many: it takes seconds of processor time to find that out.
+const COST_OF_A_HANG: u64 = 20;
+
 /// When a caller is left out, all faults may come earlier, by so many steps of so many milliseconds: what it did may have
 /// been going on when they struck.
 const EARLIER_STEPS: u64 = 40;
 const EARLIER_STEP_MS: u64 = 37;
 
-/// Shrinks the plan of a seed while it breaks the same guarantee, for so long. `tell` hears of each plan that was tried.
-///
-/// First as proptest does, each part of the plan after the other. What a part needed then it may not need any more when
-/// those after it have shrunk: so each caller, each fault and whatever is not as usual is left out once more at the end.
+/// Shrinks the plan of a seed while it breaks the same guarantee, by up to so many plans. `tell` hears of each that was tried.
 ///
 /// # Errors
 ///
 /// That the seed does not fail, or why its process cannot be run.
-pub fn shrink(
-    scenario: &'static Scenario,
-    seed: u64,
-    limit: Duration,
-    tell: impl FnMut(&Shrunk),
-) -> Result<Shrunk, String> {
-    let plans = (scenario.plans)();
-    let tree = plan::tree(&plans, seed).map_err(|reason| format!("the plan cannot be drawn: {reason}"))?;
-    let plan = tree.current();
+pub fn shrink(scenario: &'static Scenario, seed: u64, plans: u64, tell: impl FnMut(&Shrunk)) -> Result<Shrunk, String> {
+    let plan = plan_of(scenario, seed);
     let outcome = Job::new(scenario, seed).with_plan(&plan).run()?;
     let Err(broken) = outcome.result.clone() else {
         return Err(format!("{} with seed {seed} passes: there is nothing to shrink", scenario.name));
     };
     let best = Shrunk { plan, outcome, tried: 0, complete: true };
-    let mut search = Search { scenario, seed, broken, until: Instant::now() + limit, best, tell };
-    search.simplify(tree)?;
-    search.leave_out()?;
+    let mut search = Search { scenario, seed, broken, left: plans, best, tell };
+    search.all()?;
     Ok(search.best)
 }
 
@@ -62,55 +57,156 @@ struct Search<F> {
     scenario: &'static Scenario,
     seed: u64,
     broken: Broken,
-    until: Instant,
+    /// How much may still be tried.
+    left: u64,
     best: Shrunk,
     tell: F,
 }
 
+/// A number of a plan, and how small it may become. None where the plan has no such part any more.
+type Number = (fn(&mut Plan, usize) -> Option<&mut u64>, u64);
+
+const OF_FAULTS: [Number; 2] = [
+    (|plan, fault| plan.faults.get_mut(fault).map(|fault| &mut fault.lasts_ms), 1),
+    (|plan, fault| plan.faults.get_mut(fault).map(|fault| &mut fault.at_ms), 0),
+];
+const OF_CALLERS: [Number; 1] = [(|plan, caller| plan.callers.get_mut(caller).map(|caller| &mut caller.pause_ms), 1)];
+const OF_ALL: [Number; 1] = [(|plan, _| Some(&mut plan.calm_ms), 0)];
+
 impl<F: FnMut(&Shrunk)> Search<F> {
-    /// Whether the time is over.
-    fn is_over(&mut self) -> bool {
-        self.best.complete = Instant::now() < self.until;
-        !self.best.complete
+    fn all(&mut self) -> Result<(), String> {
+        self.by_halves(|plan| &mut plan.faults, 0)?;
+        // Somebody must want a session.
+        self.by_halves(|plan| &mut plan.callers, 1)?;
+        self.leave_out()?;
+        self.cut_the_end()?;
+        for index in 0..self.best.plan.faults.len() {
+            for number in OF_FAULTS {
+                self.lessen(number, index)?;
+            }
+            self.lessen_degree(index)?;
+        }
+        for index in 0..self.best.plan.callers.len() {
+            for number in OF_CALLERS {
+                self.lessen(number, index)?;
+            }
+            self.lessen_bytes(index)?;
+        }
+        for number in OF_ALL {
+            self.lessen(number, 0)?;
+        }
+        self.leave_out()
     }
 
-    /// Whether a plan fails as the first one did. One that does is the best so far.
+    /// Whether a plan fails as the first one did. One that does is the best so far. None does when all were tried that may
+    /// be.
     fn fails(&mut self, plan: Plan) -> Result<bool, String> {
+        if plan == self.best.plan {
+            return Ok(true);
+        }
+        if self.left == 0 {
+            self.best.complete = false;
+            return Ok(false);
+        }
         self.best.tried += 1;
-        let mut fails = plan == self.best.plan;
-        if !fails {
-            let outcome = Job::new(self.scenario, self.seed).with_plan(&plan).run()?;
-            fails = outcome.result.as_ref().err().is_some_and(|now| now.guarantee == self.broken.guarantee);
-            if fails {
-                (self.best.plan, self.best.outcome) = (plan, outcome);
-            }
+        let outcome = Job::new(self.scenario, self.seed).with_plan(&plan).run()?;
+        let broken = outcome.result.as_ref().err().map(|broken| broken.guarantee.clone());
+        let hangs = broken.as_deref() == Some("hang");
+        self.left = self.left.saturating_sub(if hangs { COST_OF_A_HANG } else { 1 });
+        let fails = broken.as_deref() == Some(&*self.broken.guarantee);
+        if fails {
+            (self.best.plan, self.best.outcome) = (plan, outcome);
         }
         (self.tell)(&self.best);
         Ok(fails)
     }
 
-    /// Goes down the tree of a drawn plan.
-    fn simplify(&mut self, mut tree: impl ValueTree<Value = Plan>) -> Result<(), String> {
-        let mut goes_on = tree.simplify();
-        while goes_on && !self.is_over() {
-            goes_on = if self.fails(tree.current())? { tree.simplify() } else { tree.complicate() };
+    /// Whether the best plan fails with a change as well.
+    fn fails_with(&mut self, change: impl FnOnce(&mut Plan)) -> Result<bool, String> {
+        let mut plan = self.best.plan.clone();
+        change(&mut plan);
+        self.fails(plan)
+    }
+
+    /// Takes away from a list, first halves of it and single entries at the end.
+    fn by_halves<T>(&mut self, list: fn(&mut Plan) -> &mut Vec<T>, least: usize) -> Result<(), String> {
+        let mut size = list(&mut self.best.plan).len().div_ceil(2);
+        while size > 0 {
+            let mut from = 0;
+            loop {
+                let len = list(&mut self.best.plan).len();
+                let to = (from + size).min(len);
+                if from >= to {
+                    break;
+                }
+                let keeps_enough = len - (to - from) >= least;
+                if !keeps_enough || !self.fails_with(|plan| drop(list(plan).drain(from..to)))? {
+                    from = to;
+                }
+            }
+            size /= 2;
         }
         Ok(())
     }
 
-    /// Leaves out what can be left out.
+    /// Leaves out what can be left out, one part at a time.
     fn leave_out(&mut self) -> Result<(), String> {
         'anew: loop {
             for plan in without_a_part(&self.best.plan) {
-                if self.is_over() {
-                    return Ok(());
-                }
                 if self.fails(plan)? {
                     continue 'anew;
+                }
+                if self.left == 0 {
+                    return Ok(());
                 }
             }
             return Ok(());
         }
+    }
+
+    /// What comes after the failure is of no use.
+    fn cut_the_end(&mut self) -> Result<(), String> {
+        let failed_at = u64::try_from(self.best.outcome.simulated.as_millis()).unwrap_or(u64::MAX);
+        if failed_at < self.best.plan.calm_ms {
+            self.fails_with(|plan| plan.calm_ms = failed_at)?;
+        }
+        self.fails_with(|plan| plan.faults.retain(|fault| fault.at_ms <= failed_at))?;
+        Ok(())
+    }
+
+    /// Makes a number as small as it may be: the smallest there is, or by halves.
+    fn lessen(&mut self, (number, least): Number, index: usize) -> Result<(), String> {
+        let Some(&mut mut high) = number(&mut self.best.plan, index) else { return Ok(()) };
+        let set = |search: &mut Self, value: u64| {
+            search.fails_with(|plan| {
+                if let Some(number) = number(plan, index) {
+                    *number = value;
+                }
+            })
+        };
+        if high <= least || set(self, least)? {
+            return Ok(());
+        }
+        let mut low = least;
+        while high - low > (high / 8).max(1) {
+            let middle = low + (high - low) / 2;
+            *(if set(self, middle)? { &mut high } else { &mut low }) = middle;
+        }
+        Ok(())
+    }
+
+    fn lessen_degree(&mut self, fault: usize) -> Result<(), String> {
+        while self.best.plan.faults.get(fault).is_some_and(|fault| fault.degree > 0)
+            && self.fails_with(|plan| plan.faults[fault].degree /= 2)?
+        {}
+        Ok(())
+    }
+
+    fn lessen_bytes(&mut self, caller: usize) -> Result<(), String> {
+        while self.best.plan.callers.get(caller).is_some_and(|caller| caller.bytes > 1)
+            && self.fails_with(|plan| plan.callers[caller].bytes /= 2)?
+        {}
+        Ok(())
     }
 }
 

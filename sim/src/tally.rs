@@ -102,11 +102,12 @@ impl Tally {
         Duration::from_millis(self.simulated_ms)
     }
 
-    /// The counters, what came nearest to its bound, and the curve, as lines for a reader.
-    pub fn lines(&self) -> Vec<String> {
+    /// The counters, what came nearest to its bound, and the curve, as lines for a reader. With `all`, also the counters that
+    /// were never raised.
+    pub fn lines(&self, all: bool) -> Vec<String> {
         let mut lines = Vec::new();
         let mut counters = self.counters.clone();
-        for name in sometimes() {
+        for name in sometimes().into_iter().filter(|_| all) {
             counters.entry(name).or_default();
         }
         let (faults, states): (Vec<_>, Vec<_>) = counters.into_iter().partition(|(name, _)| name.starts_with("fault "));

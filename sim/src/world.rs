@@ -12,7 +12,7 @@ use crate::board::{Board, ESTABLISHER, OTHER, RECEIVER};
 use crate::bounds;
 use crate::checks::{self, Check, rare};
 use crate::faults::{self, Kind};
-use crate::history::{self, Entry, What, note};
+use crate::history::{self, Entry, Still, What, note};
 use crate::node::Node;
 use crate::plan::{Fault, Side};
 use crate::run::{Broken, Run};
@@ -237,7 +237,8 @@ impl<'r> World<'r> {
             let (Some(local), Some(peer)) = (session.local_addr(), session.peer_addr()) else { continue };
             let still = self.board.conditions(host).still((local, peer));
             if let Some(still) = still.filter(|still| still.lasts(now) >= LISTEN_EVERY) {
-                note(host, What::Still(session.id().to_string(), still));
+                let round_trip = session.round_trip().unwrap_or_default();
+                note(host, What::Still(session.id().to_string(), Still { round_trip, ..still }));
             }
         }
     }

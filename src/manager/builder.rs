@@ -138,6 +138,9 @@ impl<S: Listens> Builder<S> {
     /// It is given the address of the peer, where the transport has one, and should not take long. A panic in it costs
     /// that connection.
     ///
+    /// An evermux peer is told so ([`CloseReason::NotAdmitted`](crate::CloseReason::NotAdmitted)); nobody else is answered.
+    /// Since that takes the transport's handshake, one a second is told, and all others are closed at once.
+    ///
     /// ```
     /// use evermux::MuxManager;
     ///

@@ -22,6 +22,12 @@ pub struct Status {
     /// How many connections a receiver has dropped in their handshake since the start, to make room for others: see
     /// [`Config::handshakes_in_flight`](crate::Config::handshakes_in_flight).
     pub crowded_out: u64,
+    /// How many connections a receiver has turned away since the start, because every place was taken: see
+    /// [`CloseReason::HeldOut`](crate::CloseReason::HeldOut).
+    pub held_out: u64,
+    /// How many connections a receiver has turned away since the start, because
+    /// [`Builder::admit`](crate::manager::Builder::admit) said so.
+    pub not_admitted: u64,
     /// How many attempts have failed in a row, since the start or the last session. A receiver makes none: always 0.
     pub attempts: u32,
     /// The error of the last attempt, or the last `accept`, that failed; kept when a later one succeeds.
@@ -45,7 +51,7 @@ pub struct SessionStatus {
     pub id: SessionId,
     /// The address of the other side, where the transport has one.
     pub peer: Option<SocketAddr>,
-    /// The round trip that proved it.
+    /// The round trip of the last ping that was answered: see [`Session::round_trip`](crate::Session::round_trip).
     #[cfg_attr(
         feature = "serde",
         serde(rename = "round_trip_seconds", serialize_with = "serialize::optional_seconds")
@@ -81,6 +87,8 @@ impl Status {
             sessions,
             sessions_so_far: notes.sessions_so_far,
             crowded_out: notes.crowded_out,
+            held_out: notes.held_out,
+            not_admitted: notes.not_admitted,
             attempts: notes.attempts,
             backoff_slept: notes.backoff_slept(),
             last_error: notes.last_error,

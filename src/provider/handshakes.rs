@@ -19,7 +19,10 @@ use tokio::{
 };
 use tracing::{debug, warn};
 
-use super::installer::{Candidate, Installer};
+use super::{
+    installer::{Candidate, Installer},
+    seldom::Seldom,
+};
 use crate::{error::CloseReason, session::Session};
 
 /// How long a handshake may be silent while another waits, and the longest for which accepting pauses.
@@ -39,7 +42,7 @@ pub(super) struct Handshakes {
     waits: Option<Instant>,
     /// He had waited for too long when it was looked.
     overdue: Option<Instant>,
-    warned: Option<Instant>,
+    warnings: Seldom,
 }
 
 /// A handshake, as the receiver knows it.
@@ -109,7 +112,14 @@ impl Drop for Handshake {
 impl Handshakes {
     pub(super) fn new(installer: Installer) -> Self {
         let permits = Arc::new(Semaphore::new(installer.config().handshakes_in_flight()));
-        Self { installer, permits, list: Vec::new(), waits: None, overdue: None, warned: None }
+        Self {
+            installer,
+            permits,
+            list: Vec::new(),
+            waits: None,
+            overdue: None,
+            warnings: Seldom::new(BETWEEN_WARNINGS),
+        }
     }
 
     /// Waits for room for one more, and makes it in a little over [`SILENCE`] at the most.
@@ -207,8 +217,7 @@ impl Handshakes {
         let (peer, limit) = (shared.peer, self.limit());
         let so_far = self.installer.progress().crowded_out(peer, silent_for);
         let peer = peer.map(tracing::field::display);
-        if self.warned.is_none_or(|warned| now >= warned + BETWEEN_WARNINGS) {
-            self.warned = Some(now);
+        if self.warnings.is_due(now) {
             warn!(peer, ?silent_for, limit, so_far, "too many handshakes: one makes room, see handshakes_in_flight");
         } else {
             debug!(peer, ?silent_for, limit, so_far, "too many handshakes: one makes room");

@@ -28,7 +28,7 @@ use crate::{
     config::Config,
     deadline,
     error::{CloseReason, Stopped},
-    session::{Identity, Retirement, Session, wire::Role},
+    session::{Goodbye, Identity, Retirement, Session, Transport, wire::Role},
     sync::{Claim, Hold, Refused, SessionId, SessionSlot},
 };
 
@@ -178,7 +178,8 @@ impl Installer {
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        let Connected { io, local, peer } = connected;
+        let Connected { io, local, peer, unsent_limit } = connected;
+        let transport = Transport { io, addresses: (local, peer), unsent_limit };
         let claim = Claim::new(&self.0.slot);
         let departure = claim.departure();
         let clear = Box::new(move || departure.leave());
@@ -186,7 +187,7 @@ impl Installer {
         let arrivals = Arc::clone(self.0.tasks.arrivals());
         let identity = Identity { id: claim.id(), clear, load: Arc::clone(&load), arrivals };
         let (session, driver) =
-            Session::launch(io, role, role == Role::Server, (local, peer), prove_by, identity, &self.0.config);
+            Session::launch(transport, role, role == Role::Server, prove_by, identity, &self.0.config);
         self.0.tasks.drive(&session, claim.hold(), driver);
         Candidate { installer: self.clone(), session: Some(session), claim, load, place }
     }
@@ -372,7 +373,7 @@ impl Candidate {
     /// Dropping the future changes nothing.
     pub async fn proven(&self) -> Result<(), CloseReason> {
         let Some(session) = &self.session else { return Ok(()) };
-        session.proven().await.map(drop)
+        session.proven().await
     }
 
     /// Waits for a free place, in the order of asking, and holds it. One that holds a place already has it at once.
@@ -389,6 +390,18 @@ impl Candidate {
 
     pub(crate) fn hold(&mut self, place: Place) {
         self.place = Some(place);
+    }
+
+    /// The address of the other side, where the transport has one.
+    pub(super) fn peer_addr(&self) -> Option<SocketAddr> {
+        self.session.as_ref().and_then(Session::peer_addr)
+    }
+
+    /// Ends the session, and tells its peer why. Waits until that is done, for a second at most.
+    pub(super) async fn refuse(mut self, goodbye: Goodbye) {
+        if let Some(session) = self.session.take() {
+            session.refuse(goodbye).await;
+        }
     }
 
     /// Waits until the session can no more be installed, because it ends.

@@ -16,6 +16,8 @@ pub mod net;
 mod outbox;
 pub(crate) mod progress;
 pub(crate) mod receiver;
+mod refusals;
+mod seldom;
 pub(crate) mod tasks;
 
 pub use backoff::{Backoff, Retry};

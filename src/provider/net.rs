@@ -3,13 +3,16 @@
 //! TCP, TLS, Unix sockets, pipes in memory and simulated networks all fit behind [`Connect`] and [`Accept`]. Nothing
 //! else in this crate names a socket.
 
-use std::{future::Future, net::SocketAddr, sync::Arc};
+use std::{future::Future, io, net::SocketAddr, sync::Arc};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::error::{AcceptError, ConnectError};
+use crate::{
+    error::{AcceptError, ConnectError},
+    session::UnsentLimit,
+};
 
-pub use tcp::{TcpAcceptor, TcpConnector};
+pub use tcp::{TcpAcceptor, TcpConnector, set_unsent_limit};
 
 mod dial;
 mod tcp;
@@ -93,7 +96,7 @@ pub trait Accept: Send + Sync + 'static {
     /// [`AcceptError::connection`] when one connection was lost before it could be taken: it is called again at once, and
     /// after a pause where that happens 64 times in a row. [`AcceptError::transient`] when none can be taken now, for want
     /// of file descriptors perhaps: it is called again after a pause of 100 ms. [`AcceptError::fatal`] when none ever will:
-    /// the manager then gives up. `?` on an [`io::Error`](std::io::Error) tells the first two apart.
+    /// the manager then gives up. `?` on an [`io::Error`] tells the first two apart.
     ///
     /// # Cancel safety
     ///
@@ -134,17 +137,38 @@ pub struct Connected<Io> {
     pub local: Option<SocketAddr>,
     /// The address of the peer's end.
     pub peer: Option<SocketAddr>,
+    pub(crate) unsent_limit: Option<UnsentLimit<Io>>,
 }
 
 impl<Io> Connected<Io> {
     /// A connection and what is known of its addresses.
     pub fn new(io: Io, local: Option<SocketAddr>, peer: Option<SocketAddr>) -> Self {
-        Self { io, local, peer }
+        Self { io, local, peer, unsent_limit: None }
     }
 
     /// A connection without addresses.
     pub fn anonymous(io: Io) -> Self {
         Self::new(io, None, None)
+    }
+
+    /// With what sets how many bytes the transport may hold that it has not sent yet.
+    ///
+    /// On a slow path a short message waits for what the kernel holds. It is set to what the path carries in 32 ms, from
+    /// 16 KiB to 128 KiB. An error changes nothing. [`TcpConnector`] and [`TcpAcceptor`] give [`set_unsent_limit`]; whatever
+    /// wraps a socket hands it on:
+    ///
+    /// ```
+    /// use evermux::{Connected, provider::net::set_unsent_limit};
+    /// use tokio::{io::BufStream, net::TcpStream};
+    ///
+    /// fn wrapped(stream: TcpStream) -> Connected<BufStream<TcpStream>> {
+    ///     let connected = Connected::anonymous(BufStream::new(stream));
+    ///     connected.with_unsent_limit(|stream, bytes| set_unsent_limit(stream.get_ref(), bytes))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn with_unsent_limit(self, set: fn(&Io, u32) -> io::Result<()>) -> Self {
+        Self { unsent_limit: Some(set), ..self }
     }
 }
 

@@ -76,6 +76,8 @@ pub(crate) struct Notes {
     pub(crate) attempts: u32,
     pub(crate) sessions_so_far: u64,
     pub(crate) crowded_out: u64,
+    pub(crate) held_out: u64,
+    pub(crate) not_admitted: u64,
     pub(crate) last_error: Option<Arc<dyn Error + Send + Sync>>,
     /// That there will be no session any more was told.
     stopped: bool,
@@ -112,6 +114,8 @@ impl Progress {
             attempts: 0,
             sessions_so_far: 0,
             crowded_out: 0,
+            held_out: 0,
+            not_admitted: 0,
             last_error: None,
             stopped: false,
             backoff_slept: Duration::ZERO,
@@ -232,6 +236,30 @@ impl Progress {
         let so_far = notes.crowded_out;
         drop(notes);
         self.tell(|| Event::CrowdedOut { peer, silent_for });
+        so_far
+    }
+
+    /// A peer found no place; these have them, if that is to be told. Says how many found none so far.
+    pub(crate) fn held_out(&self, peer: Option<SocketAddr>, holders: Option<Vec<SocketAddr>>) -> u64 {
+        let mut notes = self.notes();
+        notes.held_out += 1;
+        let so_far = notes.held_out;
+        drop(notes);
+        if let Some(holders) = holders {
+            self.tell(|| Event::HeldOut { peer, holders });
+        }
+        so_far
+    }
+
+    /// A peer was not admitted. Says how many were not so far.
+    pub(crate) fn not_admitted(&self, peer: Option<SocketAddr>, is_told: bool) -> u64 {
+        let mut notes = self.notes();
+        notes.not_admitted += 1;
+        let so_far = notes.not_admitted;
+        drop(notes);
+        if is_told {
+            self.tell(|| Event::NotAdmitted { peer });
+        }
         so_far
     }
 

@@ -17,6 +17,7 @@ use super::{
     handshakes::{Handshake, Handshakes},
     installer::{Candidate, InstallError, Installer},
     progress::Activity,
+    refusals::Refusals,
 };
 use crate::{
     deadline,
@@ -29,13 +30,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// So many connections in a row may be lost before they are accepted, and no pause is made. A listener that fails at once
 /// for ever may call its error what it likes.
 const LOST_IN_A_ROW: u32 = 64;
-/// Candidates that may wait for a place; one more is closed.
+/// Candidates that may wait for a place; one more is turned away.
 const MAX_CANDIDATES: usize = 64;
+/// A candidate is turned away so long before its deadline, or a quarter of its time: its peer, whose time may be the same, is
+/// told so before it gives up by itself.
+const BEFORE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Accepts, proves and installs. Returns when it is asked to end, or why it gave up.
 pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Result<(), GaveUp> {
     let acceptor = Arc::new(acceptor);
     let waiting = Arc::new(Waiting::new());
+    let refusals = Arc::new(Refusals::new(installer.clone()));
     let mut tasks = JoinSet::new();
     let mut handshakes = Handshakes::new(installer.clone());
     // What was accepted and waits for room among the handshakes. Nobody else is accepted meanwhile.
@@ -56,6 +61,7 @@ pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Res
                     acceptor: Arc::clone(&acceptor),
                     installer: installer.clone(),
                     waiting: Arc::clone(&waiting),
+                    refusals: Arc::clone(&refusals),
                     deadline: deadline::after(Instant::now(), installer.config().handshake_timeout()),
                 };
                 handshakes.begin(room, peer, |handshake| {
@@ -154,14 +160,17 @@ struct Connection<A> {
     acceptor: Arc<A>,
     installer: Installer,
     waiting: Arc<Waiting>,
+    refusals: Arc<Refusals>,
     deadline: Instant,
 }
 
 impl<A: Accept> Connection<A> {
     /// From the accepted socket to the live session, or to its end at the deadline.
     async fn run(self, pending: A::Pending, handshake: Handshake) -> Result<(), AcceptError> {
-        if !self.installer.admits(A::peer_addr(&pending)) {
-            debug!("not admitted");
+        let peer = A::peer_addr(&pending);
+        if !self.installer.admits(peer) {
+            drop(handshake);
+            self.refusals.not_admit(&*self.acceptor, pending, peer).await;
             return Ok(());
         }
         let Ok(finished) = timeout_at(self.deadline, self.acceptor.finish(pending)).await else {
@@ -172,21 +181,25 @@ impl<A: Accept> Connection<A> {
         if !handshake.begins_proof(&candidate) {
             return Ok(());
         }
-        match candidate.proven().await {
-            Ok(()) => drop(handshake),
-            Err(reason) => {
-                debug!(%reason, "candidate not proven");
-                return Ok(());
-            }
+        if let Err(reason) = candidate.proven().await {
+            debug!(%reason, "candidate not proven");
+            return Ok(());
         }
         let Ok(_waits) = self.waiting.candidates.try_acquire() else {
             debug!(limit = MAX_CANDIDATES, "too many candidates wait for a place");
+            self.refusals.hold_out(candidate).await;
             return Ok(());
         };
-        match timeout_at(self.deadline, self.install(&mut candidate)).await {
+        drop(handshake);
+        let before = BEFORE_DEADLINE.min(self.installer.config().handshake_timeout() / 4);
+        let until = self.deadline.checked_sub(before).unwrap_or(self.deadline);
+        match timeout_at(until, self.install(&mut candidate)).await {
             Ok(Ok(()) | Err(InstallError::Stopped | InstallError::Full)) => {}
             Ok(Err(InstallError::NotProven(reason))) => debug!(%reason, "candidate lost while it waited for a place"),
-            Err(_) => debug!("no place became free for the candidate"),
+            Err(_) => {
+                debug!("no place became free for the candidate");
+                self.refusals.hold_out(candidate).await;
+            }
         }
         Ok(())
     }

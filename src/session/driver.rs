@@ -18,6 +18,7 @@ use tokio::{
 use tracing::{debug, error, info, warn};
 
 use super::{
+    goodbye::Goodbye,
     heartbeat::Verdict,
     ledger::{Entry, Place, WINDOW},
     state::SessionState,
@@ -63,6 +64,8 @@ pub(crate) enum Command {
     Publish,
     /// Close in good order, within this time.
     Close(Duration),
+    /// Close, and tell the peer why it was given nothing.
+    Refuse(Goodbye),
     /// Close at once, for this reason.
     Abort(CloseReason),
 }
@@ -90,6 +93,18 @@ struct Drain {
     streams_until: Instant,
     until: Instant,
     finishing: bool,
+    /// So many streams were cut, because their time was over.
+    cut: usize,
+}
+
+impl Drain {
+    /// How it has ended, if nothing else was met.
+    fn outcome(&self) -> CloseReason {
+        match (&self.reason, self.cut) {
+            (CloseReason::Closed | CloseReason::PeerClosed, streams @ 1..) => CloseReason::DrainTimedOut { streams },
+            (reason, _) => reason.clone(),
+        }
+    }
 }
 
 /// What ends with the session, in the order of rule 7: it leaves its slot, its end is published, and then streams and
@@ -151,8 +166,7 @@ impl<Io> Ending for Life<Io> {
             return CloseReason::Panicked;
         }
         // A closing that was cut short is still that closing.
-        let drain = self.machine.as_ref().and_then(|machine| machine.drain.as_ref());
-        drain.map_or(CloseReason::RuntimeEnded, |drain| drain.reason.clone())
+        self.machine.as_ref().and_then(Machine::cut_short).unwrap_or(CloseReason::RuntimeEnded)
     }
 }
 
@@ -227,6 +241,8 @@ struct Machine<Io> {
     /// That nobody takes them was told.
     refusal_told: bool,
     published: bool,
+    /// It is published, or the peer has opened a stream before that.
+    needs_the_crate: bool,
     opens: VecDeque<(Place, oneshot::Sender<MuxStream>)>,
     pings: Vec<oneshot::Sender<Duration>>,
     pinging: bool,
@@ -245,6 +261,14 @@ struct Machine<Io> {
     look_at: Option<Instant>,
     /// That is now. For when it was set: what has passed its time since then is not a matter of this look.
     look: Option<Instant>,
+}
+
+impl<Io> Machine<Io> {
+    /// Why the session has ended, where its closing has to end before it is over.
+    fn cut_short(&self) -> Option<CloseReason> {
+        let streams = self.drain.as_ref()?.cut.max(self.wire.core().open_streams());
+        Some(CloseReason::DrainTimedOut { streams })
+    }
 }
 
 impl<Io> Machine<Io>
@@ -281,6 +305,7 @@ where
             inbound_waits: false,
             refusal_told: false,
             published: false,
+            needs_the_crate: false,
             opens: VecDeque::new(),
             pings: Vec::new(),
             pinging: false,
@@ -306,24 +331,23 @@ where
                 return Poll::Ready(reason);
             }
             let now = Instant::now();
-            if let Some(drain) = &self.drain
-                && now >= drain.until
+            if self.drain.as_ref().is_some_and(|drain| now >= drain.until)
+                && let Some(reason) = self.cut_short()
             {
-                return Poll::Ready(drain.reason.clone());
+                return Poll::Ready(reason);
             }
             let mut again = false;
-            if !self.is_sealed() {
+            if !self.needs_the_crate && !self.is_sealed() {
+                self.needs_the_crate = self.wire.core().poll_without_the_crate(cx).is_ready();
+            }
+            if self.needs_the_crate && !self.is_sealed() {
                 self.wire.core().begin_poll();
                 match self.connection.poll_next_inbound(cx) {
                     Poll::Ready(Some(Ok(stream))) => {
                         again = true;
                         self.take_inbound(stream);
                     }
-                    Poll::Ready(None | Some(Err(_))) => {
-                        // The peer may still learn why.
-                        let _ = self.wire.core().poll_flush(cx);
-                        return Poll::Ready(self.reason_of_end());
-                    }
+                    Poll::Ready(None | Some(Err(_))) => return Poll::Ready(self.end(cx)),
                     Poll::Pending => again |= self.wire.core().end_poll(),
                 }
             }
@@ -336,12 +360,9 @@ where
                 self.judge(now, cx);
             }
             if self.wire.core().failure().is_some() {
-                return Poll::Ready(self.reason_of_end());
+                return Poll::Ready(self.end(cx));
             }
-            // What answers our own goodbye sets no limit.
-            if self.drain.is_none() && self.wire.core().has_go_away() {
-                self.drain(CloseReason::PeerClosed, self.drain_timeout);
-            }
+            self.hear_goodbye();
             if let Some(reason) = self.poll_drain(now, cx) {
                 return Poll::Ready(reason);
             }
@@ -351,10 +372,29 @@ where
         }
     }
 
+    /// The peer's goodbye begins a closing. What answers our own sets no limit.
+    fn hear_goodbye(&mut self) {
+        if self.drain.is_none() && self.wire.core().has_go_away() {
+            self.drain(CloseReason::PeerClosed, self.drain_timeout);
+        }
+    }
+
+    /// The connection has ended: says why, to the peer as well, if it can still be told.
+    fn end(&mut self, cx: &mut Context<'_>) -> CloseReason {
+        // It may have come together with the end.
+        self.hear_goodbye();
+        let reason = self.reason_of_end();
+        let mut wire = self.wire.core();
+        wire.say_why(&reason, cx);
+        let _ = wire.poll_flush(cx);
+        reason
+    }
+
     /// Makes places free that have ended on the wire. Not under its lock: others are woken.
     fn settle(&self) {
         let ended = self.wire.core().take_ended();
         ended.settle(&self.inbound);
+        self.session.gate.wake();
     }
 
     /// Does what handles ask for. Gives the reason when that ends the session.
@@ -366,7 +406,8 @@ where
                 Some(Command::Open(place, reply)) => self.opens.push_back((place, reply)),
                 Some(Command::Ping(reply)) => self.pings.push(reply),
                 Some(Command::Probe(within, silent)) => {
-                    let since = self.wire.core().signs_of_life();
+                    let wire = self.wire.core();
+                    let (since, within) = (wire.signs_of_life(), within.max(wire.time_to_answer()));
                     self.probes.push(Probe { since, until: deadline::after(Instant::now(), within), silent });
                 }
                 Some(Command::Linger(stream, entry)) => {
@@ -374,11 +415,22 @@ where
                 }
                 Some(Command::GiveUp(id)) => self.wire.core().give_up(id),
                 Some(Command::Publish) => {
-                    self.published = true;
+                    (self.published, self.needs_the_crate) = (true, true);
                     self.wire.core().publish();
                 }
                 Some(Command::Close(within)) => self.drain(CloseReason::Closed, within),
-                Some(Command::Abort(reason)) => return Some(reason),
+                Some(Command::Refuse(goodbye)) => {
+                    self.wire.core().set_goodbye(goodbye);
+                    self.drain(goodbye.reason(), FINISH);
+                    if let Some(drain) = &mut self.drain {
+                        // Nobody has been given its streams.
+                        drain.streams_until = Instant::now();
+                    }
+                }
+                Some(Command::Abort(reason)) => {
+                    self.wire.core().say_why(&reason, cx);
+                    return Some(reason);
+                }
                 None if !self.published => return Some(CloseReason::Aborted),
                 None => {
                     // The last handle is gone, and no command can come any more.
@@ -532,12 +584,14 @@ where
 
     /// Sends and answers the pings of users and probes, and tells of the proof.
     fn poll_pings(&mut self) {
-        let (proven, pong, signs) = {
+        let (round_trip, pong, signs) = {
             let mut wire = self.wire.core();
-            (wire.proven(), wire.take_pong(), wire.signs_of_life())
+            (wire.round_trip(), wire.take_pong(), wire.signs_of_life())
         };
-        match proven {
-            Some(round_trip) if self.session.round_trip().is_none() => self.session.set_proven(round_trip),
+        match round_trip {
+            Some(round_trip) if self.session.round_trip() != Some(round_trip) => {
+                self.session.set_round_trip(round_trip);
+            }
             None if signs != self.heard => {
                 self.heard = signs;
                 self.session.set_heard(Instant::now());
@@ -577,7 +631,7 @@ where
         debug!(%reason, "session draining");
         self.wire.core().refuse_streams();
         self.opens.clear();
-        self.drain = Some(Drain { reason, streams_until, until, finishing: false });
+        self.drain = Some(Drain { reason, streams_until, until, finishing: false, cut: 0 });
     }
 
     /// Goes on with the closing. Gives the reason when it is done.
@@ -592,6 +646,7 @@ where
         }
         if !drain.finishing && (wire.is_idle() || now >= drain.streams_until) {
             drain.finishing = true;
+            drain.cut = wire.open_streams();
             // The goodbye itself is not waited for without a limit.
             drain.until = drain.until.min(limit);
             wire.seal();
@@ -601,7 +656,8 @@ where
             wire = self.wire.core();
         }
         let done = drain.finishing && wire.is_between_frames() && wire.poll_finish(cx).is_ready();
-        done.then(|| drain.reason.clone())
+        drop(wire);
+        done.then(|| self.reason_of_end())
     }
 
     /// Whether the crate has written its last frame.
@@ -609,11 +665,18 @@ where
         self.drain.as_ref().is_some_and(|drain| drain.finishing) && self.wire.core().is_between_frames()
     }
 
-    /// Why the connection has ended: what was wanted comes before what was met on the way.
+    /// Why the connection has ended: what was met on the way comes before what was wanted, unless nothing is lost by it.
     fn reason_of_end(&self) -> CloseReason {
-        let wanted = self.drain.as_ref().map(|drain| drain.reason.clone());
-        let met = || self.wire.core().failure().cloned();
-        wanted.or_else(met).unwrap_or_else(|| CloseReason::Protocol("the yamux crate ended the session".into()))
+        let wire = self.wire.core();
+        match (&self.drain, wire.failure()) {
+            (Some(drain), None) => drain.outcome(),
+            (Some(drain), Some(_)) if wire.is_over() => drain.outcome(),
+            (Some(Drain { cut, .. }), Some(CloseReason::DrainTimedOut { .. })) => {
+                CloseReason::DrainTimedOut { streams: *cut }
+            }
+            (_, Some(met)) => met.clone(),
+            (None, None) => CloseReason::Protocol("the yamux crate ended the session".into()),
+        }
     }
 
     /// Sets the timer to the next deadline. Says whether it has already passed.
@@ -627,9 +690,11 @@ where
                 self.wire.core().deadline().into_iter().chain(probes).chain(accept).min()
             }
         };
+        // Once due it is given with the next frame, whenever that comes.
+        let pong = self.wire.core().pong_due().filter(|due| *due > Instant::now());
         let lingers = self.lingers.iter().map(|linger| linger.until);
         let drain = self.drain.as_ref().map(|drain| if drain.finishing { drain.until } else { drain.streams_until });
-        let Some(next) = judged.into_iter().chain(drain).chain(lingers).min() else {
+        let Some(next) = judged.into_iter().chain(pong).chain(drain).chain(lingers).min() else {
             self.timer_set = None;
             return false;
         };

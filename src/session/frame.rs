@@ -88,6 +88,12 @@ impl Header {
         if self.kind == Kind::Data { self.length } else { 0 }
     }
 
+    /// How many more bytes of a stream may be sent to whoever sends this.
+    pub fn credit(&self) -> u64 {
+        let gives = self.kind == Kind::WindowUpdate && !self.has(flags::RST);
+        if gives { self.length.into() } else { 0 }
+    }
+
     /// The header as it goes over the wire.
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];

@@ -37,8 +37,8 @@ enum Phase {
     Proving(Instant),
     /// It does.
     Watching,
-    /// The session closes, which bounds it.
-    Closing,
+    /// From this moment on the peer's end of the connection is waited for, and nothing can be asked any more.
+    Closing(Instant),
 }
 
 /// The heartbeat of one session, and its check for stalled writes.
@@ -46,6 +46,7 @@ enum Phase {
 pub struct Heartbeat {
     idle: Duration,
     timeout: Duration,
+    path: Duration,
     write_timeout: Duration,
     last_read: Instant,
     ping: Ping,
@@ -59,6 +60,7 @@ impl Heartbeat {
         Self {
             idle: config.heartbeat_idle(),
             timeout: config.heartbeat_timeout(),
+            path: Duration::ZERO,
             write_timeout: config.write_timeout(),
             last_read: now,
             ping: Ping::None,
@@ -73,9 +75,19 @@ impl Heartbeat {
         self.last_read = now;
     }
 
-    /// The session closes: what still comes is discarded, and its silence is bounded by the closing.
-    pub fn stop(&mut self) {
-        self.phase = Phase::Closing;
+    /// The path is so long: an answer may take three times as long, whatever the settings say.
+    pub fn on_path(&mut self, round_trip: Duration) {
+        self.path = round_trip;
+    }
+
+    /// How long the peer may take to answer.
+    fn timeout(&self) -> Duration {
+        self.timeout.max(self.path.saturating_mul(3))
+    }
+
+    /// This side has ended the connection, and waits for the peer to do so: for that it has as long as for an answer.
+    pub fn on_shut_down(&mut self, now: Instant) {
+        self.phase = Phase::Closing(now);
     }
 
     /// Bytes came from the socket. Any byte restarts both clocks of reading.
@@ -119,6 +131,7 @@ impl Heartbeat {
         match self.read_deadline() {
             Some(deadline) if now >= deadline => match (self.phase, self.ping) {
                 (Phase::Proving(_), _) => Verdict::Dead(CloseReason::NotProven),
+                (Phase::Closing(_), Ping::None) => Verdict::Dead(CloseReason::DrainTimedOut { streams: 0 }),
                 (_, Ping::None) => Verdict::Ping,
                 _ => Verdict::Dead(CloseReason::HeartbeatTimeout),
             },
@@ -138,9 +151,11 @@ impl Heartbeat {
     fn read_deadline(&self) -> Option<Instant> {
         match (self.phase, self.ping) {
             (Phase::Proving(until), _) => Some(until),
-            (Phase::Closing, _) | (_, Ping::Queued) => None,
+            (Phase::Closing(at), Ping::None) | (_, Ping::Taken(at)) => {
+                Some(after(at.max(self.last_read), self.timeout()))
+            }
+            (_, Ping::Queued) => None,
             (_, Ping::None) => Some(after(self.last_read, self.idle)),
-            (_, Ping::Taken(at)) => Some(after(at.max(self.last_read), self.timeout)),
         }
     }
 }

@@ -18,13 +18,15 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     end::{Outcome, WireEnd},
     frame::{Header, Kind, flags},
+    goodbye::FLOODED,
+    handed::Handed,
     stream::Inbound,
     unread::{Unread, max_unread_frames, max_unread_frames_of},
 };
 use crate::{
     config::Config,
     error::StreamError,
-    sync::{Ends, Lane, Over},
+    sync::{Ends, Gate, Lane, Over},
 };
 
 /// The window that a stream begins with, each way.
@@ -39,6 +41,8 @@ pub(crate) struct Entry {
     inner: Mutex<Option<yamux::Stream>>,
     /// How it ends on the wire.
     pub(super) end: WireEnd,
+    /// What its handle has given to the crate.
+    pub(super) handed: Handed,
     /// Who waits for bytes, and who for credit. The crate wakes them, but not when it is lost to a panic.
     pub(crate) reader: AtomicWaker,
     pub(crate) writer: AtomicWaker,
@@ -55,6 +59,8 @@ impl Entry {
             Some(StreamError::Flooded)
         } else if self.ends.is_refused() {
             Some(StreamError::Refused)
+        } else if self.ends.is_flooding() {
+            Some(StreamError::Flooding)
         } else if self.is_reset_by_peer() {
             Some(StreamError::ResetByPeer)
         } else {
@@ -160,6 +166,8 @@ struct Record {
     /// How many bytes the peer may send, all together, and how many it has begun to send.
     granted: u64,
     begun: u64,
+    /// How many bytes the peer lets us send, beside those that it was sent.
+    allowance: u64,
     unread: Unread,
     _permit: Option<OwnedSemaphorePermit>,
     _load: LoadGuard,
@@ -177,6 +185,7 @@ impl Record {
             cut: false,
             granted: WINDOW.into(),
             begun: 0,
+            allowance: WINDOW.into(),
             unread: Unread::default(),
             _permit: permit,
             _load: load,
@@ -224,6 +233,7 @@ pub(crate) struct Ledger {
     /// Where inbound streams wait to be taken.
     lane: Lane<Inbound>,
     load: Arc<AtomicUsize>,
+    gate: Arc<Gate>,
     /// A draining session refuses every new stream.
     refuse_all: bool,
     /// Frames that are unread, in all streams whose handles are there, and from how many on that is too much.
@@ -255,6 +265,8 @@ impl Ended {
                 if let Some(outcome) = record.outcome() {
                     record.entry.end.tell(outcome);
                 }
+                // The crate wakes who waits for credit, and nobody at the gate.
+                record.entry.writer.wake();
             }
             drop(records);
             lane.wake();
@@ -266,7 +278,7 @@ impl Ended {
 }
 
 impl Ledger {
-    pub(crate) fn new(config: &Config, lane: Lane<Inbound>, load: Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(config: &Config, lane: Lane<Inbound>, load: Arc<AtomicUsize>, gate: Arc<Gate>) -> Self {
         Self {
             records: BTreeMap::new(),
             unacknowledged_in: 0,
@@ -274,6 +286,7 @@ impl Ledger {
             unacknowledged_out: 0,
             lane,
             load,
+            gate,
             refuse_all: false,
             unread: 0,
             max_unread: max_unread_frames(config.max_streams()),
@@ -290,6 +303,15 @@ impl Ledger {
 
     pub(crate) fn is_empty(&self) -> bool {
         self.records.is_empty()
+    }
+
+    /// Whether a stream is open that the peer is known to know.
+    pub(crate) fn is_used(&self) -> bool {
+        self.records.values().any(|record| !record.outbound || record.acknowledged)
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.records.len()
     }
 
     /// The entries of all streams that are open.
@@ -336,6 +358,11 @@ impl Ledger {
         Some(record.granted.saturating_sub(record.begun))
     }
 
+    /// How many bytes the peer lets us send on a stream. None for one whose frames go nowhere.
+    pub(crate) fn allowance(&self, id: u32) -> Option<u64> {
+        self.records.get(&id).map(|record| record.allowance)
+    }
+
     /// Rules on a frame of a stream that came in, from its header.
     pub(crate) fn rule_in(&mut self, header: &Header) -> Ruling {
         let id = header.stream_id;
@@ -346,10 +373,12 @@ impl Ledger {
             self.unacknowledged_in += 1;
             let mut record = Record::new(false, None, LoadGuard::new(&self.load));
             record.begun = header.body_len().into();
+            record.allowance += header.credit();
             self.records.insert(id, record);
             return Ruling::Pass;
         }
         let Some(record) = self.records.get_mut(&id) else { return Ruling::Drop };
+        record.allowance += header.credit();
         // What follows a FIN would be handed to the reader by the crate. Credit and RST still count.
         if header.kind != Kind::Data || header.has(flags::RST) {
             return Ruling::Pass;
@@ -415,7 +444,7 @@ impl Ledger {
         let Some(record) = self.records.remove(&id) else { return Header::reset(id) };
         record.entry.ends.set_flooded();
         self.flooded.push(Arc::clone(&record.entry));
-        let reset = self.reset(id, &record);
+        let reset = Header { length: FLOODED, ..self.reset(id, &record) };
         self.removed(id, record);
         reset
     }
@@ -439,8 +468,8 @@ impl Ledger {
     }
 
     /// Books a frame that [`rule_in`](Self::rule_in) passed, or a part of it. Called before the crate is given its last
-    /// byte. Only of some peers is it known when they acknowledge.
-    pub(crate) fn book_in(&mut self, header: &Header, peer_acknowledges: bool) {
+    /// byte. Only of an evermux peer is it known when it acknowledges, and what its RST says.
+    pub(crate) fn book_in(&mut self, header: &Header, by_evermux: bool) {
         let Some(record) = self.records.get_mut(&header.stream_id) else { return };
         // Whoever answers has taken it: hashicorp's never acknowledges a stream that was finished before it was taken.
         let acknowledges = header.has(flags::ACK) || !header.has(flags::RST);
@@ -449,8 +478,11 @@ impl Ledger {
         }
         let entry = &record.entry;
         if header.has(flags::RST) {
-            if record.outbound && !record.acknowledged && peer_acknowledges {
+            if record.outbound && !record.acknowledged && by_evermux {
                 entry.ends.set_refused();
+            }
+            if header.length == FLOODED && by_evermux {
+                entry.ends.set_flooding();
             }
             entry.ends.set_reset();
             self.remove(header.stream_id);
@@ -487,9 +519,8 @@ impl Ledger {
             self.remove(header.stream_id);
             return Ruling::Pass;
         }
-        if header.kind == Kind::WindowUpdate {
-            record.granted += u64::from(header.length);
-        }
+        record.granted += header.credit();
+        record.allowance = record.allowance.saturating_sub(header.body_len().into());
         if !header.has(flags::FIN) {
             return Ruling::Pass;
         }
@@ -507,6 +538,13 @@ impl Ledger {
             Ruling::PassThenReset
         } else {
             Ruling::Pass
+        }
+    }
+
+    /// The crate sends bytes of a stream.
+    pub(crate) fn on_bytes_out(&self, id: u32) {
+        if let Some(record) = self.records.get(&id) {
+            record.entry.handed.on_frame_out(&self.gate);
         }
     }
 
@@ -541,6 +579,7 @@ impl Ledger {
             // One that came whole can still be taken. One that its opener has reset before that is of no use to anybody.
             drop(self.lane.over(id, record.entry.ends.is_finished()));
         }
+        record.entry.handed.end(&self.gate);
         self.unread -= record.unread.settle(record.entry.read());
         let frames = record.unread.frames();
         let holds_them = !record.entry.is_flooded() && !record.entry.is_gone();

@@ -10,9 +10,13 @@ mod end;
 // Public for the property tests alone.
 #[doc(hidden)]
 pub mod frame;
+mod goodbye;
+mod handed;
 #[doc(hidden)]
 pub mod heartbeat;
 mod ledger;
+mod pace;
+mod pings;
 mod state;
 mod stream;
 mod unread;
@@ -29,6 +33,8 @@ use tokio::{
 use tokio_util::context::TokioContext;
 use tracing::{Instrument, debug, info_span};
 
+pub(crate) use self::goodbye::{Goodbye, turn_away};
+pub(crate) use self::pace::UnsentLimit;
 pub(crate) use self::state::{Identity, Retirement};
 pub(crate) use self::stream::Inbound;
 pub use self::{
@@ -39,7 +45,7 @@ use self::{
     driver::{Command, Driver},
     ledger::{LoadGuard, Place},
     state::SessionState,
-    wire::{Role, WireCore},
+    wire::{Outlet, Role, WireCore},
 };
 use crate::{
     blocking::{block_on, block_on_timeout},
@@ -78,6 +84,14 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Session(Arc<Handle>);
+
+/// What a session runs on.
+pub(crate) struct Transport<Io> {
+    pub(crate) io: Io,
+    /// Of this side, and of the peer.
+    pub(crate) addresses: (Option<SocketAddr>, Option<SocketAddr>),
+    pub(crate) unsent_limit: Option<UnsentLimit<Io>>,
+}
 
 struct Handle {
     state: Arc<SessionState>,
@@ -129,7 +143,8 @@ impl Session {
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let prove_by = deadline::after(Instant::now(), config.handshake_timeout());
-        let (session, driver) = Self::launch(io, role, false, (None, None), prove_by, Identity::alone(config), config);
+        let transport = Transport { io, addresses: (None, None), unsent_limit: None };
+        let (session, driver) = Self::launch(transport, role, false, prove_by, Identity::alone(config), config);
         tokio::spawn(driver);
         session.proven().await?;
         session.publish();
@@ -142,10 +157,9 @@ impl Session {
     /// With `withhold`, the peer's pings are not answered before [`publish`](Self::publish): an evermux peer publishes
     /// nothing until then (G14).
     pub(crate) fn launch<Io>(
-        io: Io,
+        transport: Transport<Io>,
         role: Role,
         withhold: bool,
-        addresses: (Option<SocketAddr>, Option<SocketAddr>),
         prove_by: Instant,
         identity: Identity,
         config: &Config,
@@ -156,8 +170,10 @@ impl Session {
         let Identity { id, clear, load, arrivals } = identity;
         // The peer's brake is at 256 that were not taken, and is not ours.
         let lane = arrivals.lane(LaneLimits { waiting: config.accept_backlog(), taken: config.max_streams() as usize });
-        let core = WireCore::new(io, role, withhold, prove_by, config, lane.clone(), Arc::clone(&load));
-        let state = Arc::new(SessionState::new((id, clear, load), addresses, config.max_streams()));
+        let Transport { io, addresses, unsent_limit } = transport;
+        let state = Arc::new(SessionState::new((id, clear, Arc::clone(&load)), addresses, config.max_streams()));
+        let outlet = Outlet { unsent_limit, gate: Arc::clone(&state.gate) };
+        let core = WireCore::new(io, role, withhold, prove_by, config, (lane.clone(), load), outlet);
         let (commands, receiver) = mpsc::unbounded_channel();
         let channel = (commands.downgrade(), receiver);
         let driver = Driver::new(core, role, Arc::clone(&state), config, lane.clone(), channel);
@@ -174,7 +190,7 @@ impl Session {
     }
 
     /// Waits for the round trip that proves the session (G15), or for its end without one.
-    pub(crate) async fn proven(&self) -> Result<Duration, CloseReason> {
+    pub(crate) async fn proven(&self) -> Result<(), CloseReason> {
         self.0.state.proven().await
     }
 
@@ -329,10 +345,14 @@ impl Session {
         self.0.state.retirement().is_some()
     }
 
-    /// Closes the session in good order, and waits until it is closed.
+    /// Closes the session in good order, waits until it is closed, and returns how that ended.
     ///
     /// It leaves its manager at once. No stream is opened any more; those in flight may finish within
     /// [`Config::drain_timeout`], then they are reset.
+    ///
+    /// [`CloseReason::Closed`] means that every stream had ended, that the transport has taken every byte, and that the peer
+    /// has ended the connection in good order. Whether an application has read the bytes, only that can say.
+    /// [`CloseReason::DrainTimedOut`] counts what was cut; any other reason is what was met on the way.
     ///
     /// # Cancel safety
     ///
@@ -355,6 +375,12 @@ impl Session {
     pub(crate) fn end(&self, reason: CloseReason) {
         self.0.state.retire(reason.clone(), None);
         self.command(Command::Abort(reason));
+    }
+
+    /// Closes the session, which nobody was given, and tells the peer why. Waits until that is done, for a second at most.
+    pub(crate) async fn refuse(&self, goodbye: Goodbye) {
+        self.command(Command::Refuse(goodbye));
+        self.closed().await;
     }
 
     fn command(&self, command: Command) {
@@ -381,7 +407,8 @@ impl Session {
         self.0.state.close_reason().is_some()
     }
 
-    /// The round trip that proved the session.
+    /// The round trip of the last ping that was answered: the one that proved the session, one of the heartbeat's, or a
+    /// [`ping`](Self::ping). The time for which an evermux receiver withheld its answer is left out of it.
     pub fn round_trip(&self) -> Option<Duration> {
         self.0.state.round_trip()
     }

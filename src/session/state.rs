@@ -2,7 +2,10 @@
 
 use std::{
     net::SocketAddr,
-    sync::{Arc, Mutex, OnceLock, PoisonError, atomic::AtomicUsize},
+    sync::{
+        Arc, Mutex, OnceLock, PoisonError,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,7 +16,7 @@ use super::stream::Inbound;
 use crate::{
     config::Config,
     error::{CloseReason, OpenError},
-    sync::{Arrivals, SessionId},
+    sync::{Arrivals, Gate, SessionId},
 };
 
 /// Takes the session out of its slot. It must not wait.
@@ -95,11 +98,15 @@ pub(crate) struct SessionState {
     pub(crate) local: Option<SocketAddr>,
     pub(crate) peer: Option<SocketAddr>,
     pub(crate) load: Arc<AtomicUsize>,
+    /// Where writers wait on a slow path.
+    pub(super) gate: Arc<Gate>,
     /// Places for outbound streams.
     pub(crate) permits: Arc<Semaphore>,
     clear: ClearHook,
     retired: Told<Retirement>,
-    proven: Told<Duration>,
+    proven: Told<()>,
+    /// The last round trip, in nanoseconds and one more. 0 where there is none.
+    round_trip: AtomicU64,
     /// When the peer was last heard of before that.
     heard: Mutex<Option<Instant>>,
     closed: Told<CloseReason>,
@@ -116,10 +123,12 @@ impl SessionState {
             local,
             peer,
             load,
+            gate: Arc::default(),
             permits: Arc::new(Semaphore::new(max_streams as usize)),
             clear,
             retired: Told::new(),
             proven: Told::new(),
+            round_trip: AtomicU64::new(0),
             heard: Mutex::new(None),
             closed: Told::new(),
         }
@@ -143,8 +152,11 @@ impl SessionState {
         self.retired.wait().await
     }
 
-    pub(crate) fn set_proven(&self, round_trip: Duration) {
-        self.proven.tell(round_trip);
+    /// A ping was answered, which proves the session.
+    pub(crate) fn set_round_trip(&self, round_trip: Duration) {
+        let nanoseconds = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX);
+        self.round_trip.store(nanoseconds.saturating_add(1), Ordering::Relaxed);
+        self.proven.tell(());
     }
 
     /// The peer, which has proven nothing yet, is heard of.
@@ -158,16 +170,17 @@ impl SessionState {
     }
 
     /// Waits for the round trip that proves the session.
-    pub(crate) async fn proven(&self) -> Result<Duration, CloseReason> {
+    pub(crate) async fn proven(&self) -> Result<(), CloseReason> {
         tokio::select! {
             biased;
             reason = self.closed.wait() => Err(reason),
-            round_trip = self.proven.wait() => Ok(round_trip),
+            () = self.proven.wait() => Ok(()),
         }
     }
 
+    /// The last round trip.
     pub(crate) fn round_trip(&self) -> Option<Duration> {
-        self.proven.get()
+        self.round_trip.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_nanos)
     }
 
     /// Takes the session out of its slot, and lets nobody know: [`set_closed`](Self::set_closed) will.
@@ -181,6 +194,8 @@ impl SessionState {
         self.closed.tell(reason.clone());
         self.retired.tell(Retirement { reason, drains: None });
         self.permits.close();
+        self.gate.limit(usize::MAX, usize::MAX);
+        self.gate.wake();
     }
 
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {

@@ -18,10 +18,10 @@ use tokio::{
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{driver::Command, ledger::Entry, state::SessionState};
+use super::{driver::Command, handed::Class, ledger::Entry, state::SessionState};
 use crate::{
     error::{CloseReason, StreamError},
-    sync::SessionId,
+    sync::{SessionId, Ticket},
 };
 
 /// A stream of the peer's that nobody has taken yet. Its drop resets it.
@@ -203,6 +203,7 @@ pub struct ReadHalf {
 #[must_use = "dropping it before `shutdown` resets the stream"]
 pub struct WriteHalf {
     core: Arc<StreamCore>,
+    ticket: Ticket,
     session_end: SessionEnd,
 }
 
@@ -273,14 +274,28 @@ impl AsyncWrite for WriteHalf {
         if buf.is_empty() {
             return Poll::Ready(Ok(0));
         }
-        let written = match &mut *this.core.entry.inner() {
+        let (entry, gate) = (&this.core.entry, &this.core.session.gate);
+        let class = entry.handed.class(gate, buf.len());
+        if class == Class::Waits {
+            // The end of the stream wakes it as well.
+            entry.writer.register(cx.waker());
+        }
+        if class == Class::Waits && entry.error().is_none() {
+            ready!(this.ticket.poll(cx));
+        } else {
+            this.ticket.leave_queue();
+        }
+        let written = match &mut *entry.inner() {
             None => return Poll::Ready(Err(this.core.reset_here())),
-            Some(inner) => {
-                let write = |cx: &mut Context<'_>| Pin::new(&mut *inner).poll_write(cx, buf);
-                ready!(this.core.poll_crate(&this.core.entry.writer, cx, write))
-            }
+            Some(inner) => entry.handed.hand_over(gate, class, buf, |part| {
+                let write = |cx: &mut Context<'_>| Pin::new(&mut *inner).poll_write(cx, part);
+                this.core.poll_crate(&entry.writer, cx, write)
+            }),
         };
-        match written {
+        if class == Class::Waits {
+            gate.wake();
+        }
+        match ready!(written) {
             Ok(n) => Poll::Ready(Ok(n)),
             Err(_) => this.poll_end(cx).map(Err),
         }
@@ -356,7 +371,7 @@ impl MuxStream {
         let core = Arc::new(core);
         Self {
             read: ReadHalf { core: Arc::clone(&core), session_end: SessionEnd::default() },
-            write: WriteHalf { core, session_end: SessionEnd::default() },
+            write: WriteHalf { ticket: Ticket::new(&core.session.gate), core, session_end: SessionEnd::default() },
         }
     }
 

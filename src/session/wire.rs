@@ -1,13 +1,13 @@
 //! The frame layer between the socket and the yamux crate.
 //!
 //! It follows the frame boundaries both ways, and so can do what the crate does not: it sends heartbeats between frames
-//! (G10), answers the peer's pings, keeps the [`Ledger`], turns the crate's word for a dropped stream into an RST (G17),
-//! refuses streams past the limit (G16), and handles GoAway. The crate sees a connection of the right shape: only its
-//! own pings are answered to it, and no frame of a stream that has ended.
+//! (G10), answers the pings of the peer and of the crate, keeps the [`Ledger`], turns the crate's word for a dropped stream into an RST (G17),
+//! refuses streams past the limit (G16), and handles GoAway. The crate sees a connection of the right shape: no
+//! pings but its own, and no frame of a stream that has ended.
 //!
 //! # Bounds (G19)
 //!
-//! 64 KiB read ahead, 64 KiB waiting to be written, [`MAX_PONGS`] answers, [`MAX_CONTROLS`] control frames.
+//! 64 KiB read ahead, 64 KiB waiting to be written, less where the path is [slow](super::pace), [`MAX_PONGS`] answers, [`MAX_CONTROLS`] control frames.
 
 use std::{
     collections::VecDeque,
@@ -20,15 +20,22 @@ use std::{
 
 use futures_util::io::{AsyncRead, AsyncWrite};
 use tokio::{io::ReadBuf, task::coop, time::Instant};
-use tracing::trace;
+use tracing::{debug, trace};
 
 use super::{
     frame::{HEADER_LEN, Header, Kind, flags},
+    goodbye::{self, Goodbye},
     heartbeat::{Heartbeat, Verdict},
     ledger::{Ended, Entry, Ledger, Place, Ruling, WINDOW},
+    pace::{Limits, Pace, UnsentLimit},
+    pings::{self, Answered, Pings},
     stream::Inbound,
 };
-use crate::{config::Config, error::CloseReason, sync::Lane};
+use crate::{
+    config::Config,
+    error::CloseReason,
+    sync::{Gate, Lane},
+};
 
 const READ_AHEAD: usize = 64 << 10;
 const WRITE_BUFFER: usize = 64 << 10;
@@ -49,17 +56,6 @@ const MAX_PONGS: usize = 64;
 /// RST and GoAway frames of our own that may wait; one more is [`CloseReason::ControlFlood`].
 const MAX_CONTROLS: usize = 1024;
 
-/// Marks the pings of the wire. The crate counts its own from 0.
-const OURS: u32 = 1 << 31;
-/// The value of the ping that proves a session, as each role sends it. An evermux peer is known by it, and the echo of our
-/// own words too.
-const PROOF_OF_CLIENT: u32 = OURS | 0x6576_6d63;
-const PROOF_OF_SERVER: u32 = OURS | 0x6576_6d73;
-/// The same from an evermux whose proof does not tell its role.
-const PROOF_OF_EITHER: u32 = OURS | 0x6576_6d78;
-/// The values of all other pings of the wire stay below this one.
-const PING_VALUES: u32 = 1 << 24;
-
 /// Whether we dialled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
@@ -67,15 +63,6 @@ pub(crate) enum Role {
     Client,
     /// We accepted: our streams have even ids.
     Server,
-}
-
-impl Role {
-    fn proof(self) -> u32 {
-        match self {
-            Self::Client => PROOF_OF_CLIENT,
-            Self::Server => PROOF_OF_SERVER,
-        }
-    }
 }
 
 /// A queue of bytes in one allocation.
@@ -199,13 +186,6 @@ struct Outgoing {
     drop_body: bool,
 }
 
-/// A ping of ours that waits for its answer.
-#[derive(Clone, Copy, Debug)]
-struct Asked {
-    value: u32,
-    at: Instant,
-}
-
 /// How far [`WireCore::poll_finish`] has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Finish {
@@ -213,7 +193,21 @@ enum Finish {
     Flushing,
     ShuttingDown,
     Discarding,
-    Done,
+}
+
+/// How the input has ended: it is not read any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum InputEnd {
+    /// The peer says no more.
+    Eof,
+    Failed,
+}
+
+/// What decides how much may wait in front of the path.
+pub(crate) struct Outlet<Io> {
+    pub(crate) unsent_limit: Option<UnsentLimit<Io>>,
+    /// Where writers wait.
+    pub(crate) gate: Arc<Gate>,
 }
 
 /// The wire itself. The crate owns one handle of it, the driver another; both live in one task.
@@ -228,8 +222,12 @@ pub(crate) struct WireCore<Io> {
     incoming: Incoming,
 
     output: Queue,
+    pace: Pace,
+    limits: Limits,
+    outlet: Outlet<Io>,
     outgoing: Outgoing,
-    pongs: VecDeque<u32>,
+    /// Answers to the peer's pings.
+    pongs: VecDeque<Header>,
     controls: VecDeque<Header>,
     /// The crate may begin no more frames.
     sealed: bool,
@@ -246,9 +244,12 @@ pub(crate) struct WireCore<Io> {
     /// The crate has read in this poll of it, and was given something.
     crate_reads: bool,
     crate_was_given: bool,
-    /// Bytes that were put into the output, and that the socket took.
+    /// The last frame that it was given.
+    given: Header,
+    /// Bytes that were put into the output, that the socket took, and up to where they end streams.
     queued: u64,
     taken: u64,
+    said: u64,
     /// The socket took bytes that it has not flushed.
     unflushed: bool,
     /// Frames since the last flush that somebody may answer.
@@ -259,29 +260,22 @@ pub(crate) struct WireCore<Io> {
 
     /// Answers to the peer's pings wait until the session is published.
     withhold: bool,
-    next_ping: u32,
-    proof: Option<Asked>,
-    proven: Option<Duration>,
-    beat: Option<Asked>,
+    /// When the peer's proof came, if it is evermux.
+    proof_came: Option<Instant>,
+    pings: Pings,
     /// Where in the output the heartbeat's ping ends.
     beat_end: Option<u64>,
-    ping: Option<Asked>,
-    pong: Option<Duration>,
-
-    /// The ping of the crate that was last sent.
-    crate_ping: Option<u32>,
-    /// Its answer, until the session is published.
-    held_pong: Option<Header>,
-    /// Whether the crate may learn round trips, and so let windows grow.
-    growth: Option<bool>,
 
     peer_is_evermux: bool,
     go_away_in: bool,
     go_away_out: bool,
+    /// The peer has said goodbye before us.
+    is_guest: bool,
+    /// What ours says.
+    goodbye: Goodbye,
     /// The output has failed: the transport is neither written to nor flushed nor shut down any more.
     write_error: Option<Arc<io::Error>>,
-    /// The input has ended or failed: the transport is not read any more.
-    input_ended: bool,
+    input_end: Option<InputEnd>,
     failure: Option<CloseReason>,
     finish: Finish,
 }
@@ -311,6 +305,13 @@ impl<Io> Wire<Io> {
     }
 }
 
+impl<Io> WireCore<Io> {
+    /// How many streams are open on the wire.
+    pub(crate) fn open_streams(&self) -> usize {
+        self.ledger.len()
+    }
+}
+
 impl<Io> WireCore<Io>
 where
     Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
@@ -322,18 +323,22 @@ where
         withhold: bool,
         prove_by: Instant,
         config: &Config,
-        lane: Lane<Inbound>,
-        load: Arc<AtomicUsize>,
+        (lane, load): (Lane<Inbound>, Arc<AtomicUsize>),
+        outlet: Outlet<Io>,
     ) -> Self {
+        let pace = Pace::new();
         let now = Instant::now();
         let mut wire = Self {
             io,
             role,
-            ledger: Ledger::new(config, lane, load),
+            ledger: Ledger::new(config, lane, load, Arc::clone(&outlet.gate)),
             heartbeat: Heartbeat::new(config, now, prove_by),
             input: Queue::with_capacity(READ_AHEAD),
             incoming: Incoming::Boundary,
             output: Queue::with_capacity(WRITE_BUFFER),
+            limits: pace.limits(),
+            pace,
+            outlet,
             outgoing: Outgoing { header: [0; HEADER_LEN], header_len: 0, body_left: 0, drop_body: false },
             pongs: VecDeque::new(),
             controls: VecDeque::new(),
@@ -346,32 +351,30 @@ where
             asked_to_write: false,
             crate_reads: false,
             crate_was_given: false,
+            given: Header::ping(0),
             queued: 0,
             taken: 0,
+            said: 0,
             unflushed: false,
             small_frames: 0,
             may_put_off: false,
             put_off: false,
             withhold,
-            next_ping: 0,
-            proof: Some(Asked { value: role.proof(), at: now }),
-            proven: None,
-            beat: None,
+            proof_came: None,
+            pings: Pings::new(role, now),
             beat_end: None,
-            ping: None,
-            pong: None,
-            crate_ping: None,
-            held_pong: None,
-            growth: None,
             peer_is_evermux: false,
             go_away_in: false,
             go_away_out: false,
+            is_guest: false,
+            goodbye: Goodbye::Closing,
             write_error: None,
-            input_ended: false,
+            input_end: None,
             failure: None,
             finish: Finish::Resetting,
         };
         wire.push_frame(Header::ping(role.proof()));
+        wire.set_limits();
         wire
     }
 
@@ -398,9 +401,9 @@ where
         self.ledger.take_ended()
     }
 
-    /// The round trip that proved the session.
-    pub(crate) fn proven(&self) -> Option<Duration> {
-        self.proven
+    /// The last round trip. There is none before the session is proven.
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
+        self.pings.round_trip()
     }
 
     /// Whether the peer has said that it opens no more streams.
@@ -417,14 +420,13 @@ where
         self.failure.as_ref()
     }
 
-    /// The session is in its place: answers what was asked meanwhile, and decides whether windows may grow.
-    ///
-    /// A first value that was held is longer than the round trip. The budget of the windows bounds the harm, and the
-    /// crate measures again after 10 s.
+    /// The session is in its place: answers what was asked meanwhile.
     pub(crate) fn publish(&mut self) {
-        self.withhold = false;
-        let growth = self.proven.is_some_and(|rtt| rtt >= Duration::from_millis(1));
-        self.growth = Some(growth);
+        if std::mem::take(&mut self.withhold)
+            && let Some(came) = self.proof_came
+        {
+            self.pongs.push_front(pings::held(came.elapsed()));
+        }
     }
 
     /// Gives up a stream whose FIN the user has sent.
@@ -444,17 +446,31 @@ where
         self.ledger.is_announced()
     }
 
+    /// What the peer is to be told with our GoAway.
+    pub(crate) fn set_goodbye(&mut self, goodbye: Goodbye) {
+        self.goodbye = goodbye;
+    }
+
     /// Says, once, that we open no more streams.
     pub(crate) fn send_go_away(&mut self) {
         if !std::mem::replace(&mut self.go_away_out, true) {
-            self.push_control(Header::go_away(0));
+            self.push_control(Header::go_away(self.goodbye.code(self.peer_is_evermux)));
+        }
+    }
+
+    /// The session ends at once: tells an evermux peer why, if it can be said without waiting.
+    pub(crate) fn say_why(&mut self, reason: &CloseReason, cx: &mut Context<'_>) {
+        if let Some(goodbye) = Goodbye::at_the_end(reason).filter(|_| self.peer_is_evermux) {
+            self.goodbye = goodbye;
+            self.send_go_away();
+            let _ = self.poll_flush(cx);
         }
     }
 
     /// Sends a ping for the user. One at a time.
     pub(crate) fn send_ping(&mut self) {
-        let asked = self.ask();
-        self.ping = Some(asked);
+        let ping = self.pings.ask_for_the_user(Instant::now());
+        self.controls.push_back(ping);
     }
 
     /// How often there was a sign of life: bytes of any kind came from the peer, or it made room for ours.
@@ -467,12 +483,22 @@ where
 
     /// Takes the round trip of the user's ping when it has been answered.
     pub(crate) fn take_pong(&mut self) -> Option<Duration> {
-        self.pong.take()
+        self.pings.take_pong()
     }
 
     /// When [`judge`](Self::judge) is to be called next.
     pub(crate) fn deadline(&self) -> Option<Instant> {
         self.heartbeat.deadline()
+    }
+
+    /// How long an answer may take on this path.
+    pub(crate) fn time_to_answer(&self) -> Duration {
+        self.pings.path().unwrap_or_default().saturating_mul(3)
+    }
+
+    /// When the crate, which must be polled for that, is to be given the answer to its ping.
+    pub(crate) fn pong_due(&self) -> Option<Instant> {
+        self.pings.pong_due()
     }
 
     /// Judges the session by its heartbeat. A ping that it asks for is sent with the next flush; whether it is dead is for
@@ -481,8 +507,8 @@ where
         let verdict = self.heartbeat.judge(now);
         match verdict {
             Verdict::Ping => {
-                let asked = self.ask();
-                self.beat = Some(asked);
+                let ping = self.pings.ask_for_the_heartbeat(now);
+                self.controls.push_back(ping);
                 self.beat_end = None;
                 self.heartbeat.on_ping_queued();
                 Verdict::Ping
@@ -506,7 +532,7 @@ where
 
     /// Whether the socket was asked for all that it could say since [`begin_look`](Self::begin_look).
     pub(crate) fn has_looked(&self) -> bool {
-        (self.asked_to_read || self.sealed) && self.asked_to_write
+        (self.asked_to_read || self.input_end.is_some()) && self.asked_to_write
     }
 
     /// The crate is polled.
@@ -521,7 +547,7 @@ where
     /// read again, and no look be complete. What it was given last may have been what it says that of.
     pub(crate) fn end_poll(&mut self) -> bool {
         if !self.crate_reads {
-            self.fail_protocol("a frame that breaks the rules of its stream");
+            self.fail_refused();
         }
         self.crate_was_given && self.refused
     }
@@ -538,7 +564,7 @@ where
 
     /// Writes out what is buffered, now or in the next round of the scheduler.
     pub(crate) fn flush_soon(&mut self, cx: &mut Context<'_>) {
-        let is_live = self.proven.is_some() && !self.sealed;
+        let is_live = self.pings.is_proven() && !self.sealed;
         if self.small_frames >= PUT_OFF_FROM && self.may_put_off && is_live {
             self.put_off = true;
         } else {
@@ -557,6 +583,7 @@ where
         loop {
             self.append_controls();
             if self.output.is_empty() && !self.unflushed {
+                self.pace.on_drained(Instant::now);
                 self.asked_to_write = true;
                 return Poll::Ready(());
             }
@@ -598,41 +625,72 @@ where
         self.outgoing.body_left == 0 && self.outgoing.header_len == 0
     }
 
-    /// Ends the connection in good order: resets what is still open, says that no more comes, and reads to the end.
+    /// Ends the connection in good order: resets what is still open, says that no more comes, and reads to the end. Where the
+    /// peer may not have taken all of it, that is a [`failure`](Self::failure).
     ///
-    /// Closing a TCP socket with unread input resets it, and destroys what was already sent. Call only when
+    /// Closing a TCP socket with unread input resets it, and destroys what was already sent. And two sides that close at once
+    /// with full sockets wait for each other's reading, so it reads from the start. Call only when
     /// [`is_between_frames`](Self::is_between_frames).
     pub(crate) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        loop {
-            self.finish = match self.finish {
-                Finish::Resetting => {
-                    self.heartbeat.stop();
-                    // Bounded by the limits on streams.
-                    self.controls.extend(self.ledger.close_all());
-                    self.send_go_away();
-                    Finish::Flushing
-                }
-                Finish::Flushing => {
-                    ready!(self.poll_flush(cx));
-                    Finish::ShuttingDown
-                }
-                Finish::ShuttingDown if self.write_error.is_some() => Finish::Discarding,
-                Finish::ShuttingDown => {
-                    // An error here is a lost connection, which the read finds as well.
-                    let _ = ready!(Pin::new(&mut self.io).poll_shutdown(cx));
-                    Finish::Discarding
-                }
-                Finish::Discarding if self.input_ended => Finish::Done,
-                Finish::Discarding => {
-                    let mut buffer = ReadBuf::new(&mut self.input.bytes);
-                    match ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer)) {
-                        Ok(()) if !buffer.filled().is_empty() => Finish::Discarding,
-                        _ => Finish::Done,
-                    }
-                }
-                Finish::Done => return Poll::Ready(()),
-            };
+        if self.finish == Finish::Resetting {
+            // Bounded by the limits on streams.
+            self.controls.extend(self.ledger.close_all());
+            self.send_go_away();
+            self.finish = Finish::Flushing;
         }
+        let read_to_end = self.poll_discard(cx);
+        if self.failure.is_some() {
+            return Poll::Ready(());
+        }
+        if self.finish == Finish::Flushing {
+            ready!(self.poll_flush(cx));
+            self.finish = Finish::ShuttingDown;
+        }
+        if self.finish == Finish::ShuttingDown {
+            if self.write_error.is_none() {
+                match ready!(Pin::new(&mut self.io).poll_shutdown(cx)) {
+                    Ok(()) => self.heartbeat.on_shut_down(Instant::now()),
+                    Err(error) => self.on_write_error(error),
+                }
+            }
+            self.finish = Finish::Discarding;
+        }
+        ready!(read_to_end);
+        if let Some(error) = &self.write_error {
+            self.fail(CloseReason::Lost(Arc::clone(error)));
+        }
+        Poll::Ready(())
+    }
+
+    /// Reads to the end, and discards what comes.
+    fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.input_end.is_none() {
+            let mut buffer = ReadBuf::new(&mut self.input.bytes);
+            let read = Pin::new(&mut self.io).poll_read(cx, &mut buffer);
+            self.asked_to_read |= read.is_ready() || coop::has_budget_remaining();
+            match ready!(read) {
+                Ok(()) if buffer.filled().is_empty() => self.input_end = Some(InputEnd::Eof),
+                Ok(()) => {
+                    self.on_read();
+                    self.heartbeat.on_pong();
+                }
+                Err(error) => {
+                    self.input_end = Some(InputEnd::Failed);
+                    self.fail(CloseReason::Lost(Arc::new(error)));
+                }
+            }
+        }
+        Poll::Ready(())
+    }
+
+    /// Whether nothing is lost by the end of the connection: no stream is open, the transport has taken all of those that we
+    /// have finished, and the peer has ended the connection in good order, or has said goodbye first.
+    pub(crate) fn is_over(&self) -> bool {
+        self.is_in_order() && self.ledger.is_empty()
+    }
+
+    fn is_in_order(&self) -> bool {
+        (self.input_end == Some(InputEnd::Eof) || self.is_guest) && self.taken >= self.said
     }
 
     pub(crate) fn fail(&mut self, reason: CloseReason) {
@@ -645,6 +703,13 @@ where
             self.push_control(Header::go_away(1));
         }
         self.fail(CloseReason::Protocol(what.into()));
+    }
+
+    /// The crate refuses what it was given last.
+    fn fail_refused(&mut self) {
+        let Header { kind, flags, stream_id, length } = self.given;
+        let frame = format!("{kind:?} frame of stream {stream_id}, of length {length} and with the flags {flags:#x}");
+        self.fail_protocol(format!("the yamux crate refuses its last frame, a {frame}"));
     }
 
     /// A failed write ends only the output: what the peer sent before is still read.
@@ -660,13 +725,6 @@ where
         self.controls.clear();
     }
 
-    fn ask(&mut self) -> Asked {
-        let value = OURS | self.next_ping;
-        self.next_ping = (self.next_ping + 1) % PING_VALUES;
-        self.controls.push_back(Header::ping(value));
-        Asked { value, at: Instant::now() }
-    }
-
     fn push_control(&mut self, header: Header) {
         if self.controls.len() >= MAX_CONTROLS {
             self.append_controls();
@@ -676,6 +734,12 @@ where
         } else {
             self.controls.push_back(header);
         }
+    }
+
+    /// Says why as well, to whom that means something.
+    fn push_reset(&mut self, reset: Header) {
+        let length = if self.peer_is_evermux { reset.length } else { 0 };
+        self.push_control(Header { length, ..reset });
     }
 
     fn push_frame(&mut self, header: Header) {
@@ -693,12 +757,12 @@ where
         }
         while self.output.room() >= HEADER_LEN {
             if !self.withhold
-                && let Some(value) = self.pongs.pop_front()
+                && let Some(pong) = self.pongs.pop_front()
             {
-                self.push_frame(Header::pong(value));
+                self.push_frame(pong);
             } else if let Some(header) = self.controls.pop_front() {
                 self.push_frame(header);
-                if self.beat.is_some_and(|beat| header == Header::ping(beat.value)) {
+                if self.pings.is_heartbeat(&header) {
                     self.beat_end = Some(self.queued);
                 }
             } else {
@@ -712,13 +776,17 @@ where
         if coop::has_budget_remaining() {
             self.asked_to_write = true;
             self.refused = true;
-            self.heartbeat.on_write_pending(Instant::now());
+            let now = Instant::now();
+            self.pace.on_full(now);
+            self.heartbeat.on_write_pending(now);
         }
     }
 
     /// The socket took `n` bytes. The heartbeat's time begins when its ping is among them (G10).
     fn on_taken(&mut self, n: usize) {
         self.taken += n as u64;
+        self.pace.on_taken(n, Instant::now);
+        self.limit();
         if std::mem::take(&mut self.refused) {
             self.signs += 1;
         }
@@ -730,36 +798,51 @@ where
         }
     }
 
+    /// Lets as much wait as the pace of the path allows.
+    fn limit(&mut self) {
+        let limits = self.pace.limits();
+        if std::mem::replace(&mut self.limits, limits) == limits {
+            return;
+        }
+        debug!(?limits, "the pace of the path has changed");
+        self.set_limits();
+    }
+
+    fn set_limits(&self) {
+        self.outlet.gate.limit(self.limits.frame, self.limits.inside);
+        if let Some(set) = self.outlet.unsent_limit {
+            // What cannot be set is as it was.
+            let _ = set(&self.io, self.limits.unsent);
+        }
+    }
+
+    /// How many bytes of the crate's there is room for in the output.
+    fn room(&self) -> usize {
+        self.output.room().min(self.limits.output.saturating_sub(self.output.len()))
+    }
+
     /// Decides on the frame whose header is next in the input.
     fn on_header(&mut self, header: Header) {
-        trace!(?header, "frame in");
         let body = header.body_len() as usize;
         self.incoming = match header.kind {
-            Kind::Ping if header.has(flags::ACK) => match self.on_pong(header) {
-                Some(pong) => Incoming::Passing(Passing::new(pong)),
-                None => Incoming::Boundary,
-            },
+            Kind::Ping if header.has(flags::ACK) => {
+                trace!(?header, "frame in");
+                self.on_pong(header.length);
+                Incoming::Boundary
+            }
             Kind::Ping => {
-                let value = header.length;
-                if value == self.role.proof() {
-                    self.fail_protocol(
-                        "the peer sends our own words back: it is an echo, or a program that has the same role as this one",
-                    );
-                }
-                self.peer_is_evermux |= [PROOF_OF_CLIENT, PROOF_OF_SERVER, PROOF_OF_EITHER].contains(&value);
-                if self.pongs.len() >= MAX_PONGS {
-                    self.append_controls();
-                }
-                if self.pongs.len() >= MAX_PONGS {
-                    self.fail(CloseReason::PingFlood);
-                }
-                self.pongs.push_back(header.length);
+                trace!(?header, "frame in");
+                self.on_ping(header.length);
                 Incoming::Boundary
             }
             Kind::GoAway => {
-                match header.length {
-                    0 => self.go_away_in = true,
-                    code => self.fail(CloseReason::PeerError(code)),
+                trace!(?header, "frame in");
+                match goodbye::told(header.length, self.peer_is_evermux) {
+                    None => {
+                        self.is_guest |= !self.go_away_out;
+                        self.go_away_in = true;
+                    }
+                    Some(reason) => self.fail(reason),
                 }
                 Incoming::Boundary
             }
@@ -770,11 +853,13 @@ where
                 }
                 self.check_stream(&header);
                 if let Some(reset) = self.ledger.relieve() {
-                    self.push_control(reset);
+                    self.push_reset(reset);
                 }
-                match self.ledger.rule_in(&header) {
+                let ruling = self.ledger.rule_in(&header);
+                trace!(?header, ?ruling, "frame in");
+                match ruling {
                     Ruling::Refuse(reset) => {
-                        self.push_control(reset);
+                        self.push_reset(reset);
                         Incoming::Dropping(body)
                     }
                     Ruling::Pass => Incoming::Passing(Passing::new(header)),
@@ -790,7 +875,7 @@ where
         if id == 0 {
             return self.fail_protocol(format!("a {:?} frame for stream 0", header.kind));
         }
-        let credit = if header.has(flags::SYN) {
+        let (credit, allowance) = if header.has(flags::SYN) {
             let theirs = id.is_multiple_of(2) == (self.role == Role::Client);
             if !theirs {
                 let text = format!("stream {id} was opened by the peer, whose ids have the other parity");
@@ -799,49 +884,66 @@ where
             if self.ledger.is_open(id) {
                 return self.fail_protocol(format!("stream {id} was opened twice"));
             }
-            Some(u64::from(WINDOW))
+            (Some(WINDOW.into()), Some(WINDOW.into()))
         } else {
-            self.ledger.credit(id)
+            (self.ledger.credit(id), self.ledger.allowance(id))
         };
         if let Some(credit) = credit
             && u64::from(body) > credit
         {
             self.fail_protocol(format!("a frame of {body} bytes on stream {id}, whose credit is {credit} bytes"));
         }
+        if let Some(allowance) = allowance
+            && allowance + header.credit() > u32::MAX.into()
+        {
+            let more = header.credit();
+            let text =
+                format!("a credit of {more} bytes more on stream {id}, which has {allowance}: 4 GiB is too much");
+            self.fail_protocol(text);
+        }
     }
 
-    /// Takes an answer. Gives back what the crate is to see.
-    fn on_pong(&mut self, header: Header) -> Option<Header> {
-        let value = header.length;
-        let answered =
-            |asked: &mut Option<Asked>| asked.take_if(|asked| asked.value == value).map(|asked| asked.at.elapsed());
-        if value & OURS == 0 {
-            // Any value but the one that it waits for would make the crate end the session.
-            self.crate_ping.take_if(|ping| *ping == value)?;
-            return match self.growth {
-                Some(true) => Some(header),
-                Some(false) => None,
-                None => {
-                    self.held_pong = Some(header);
-                    None
-                }
-            };
+    fn on_ping(&mut self, value: u32) {
+        if value == self.role.proof() {
+            self.fail_protocol(
+                "the peer sends our own words back: it is an echo, or a program that has the same role as this one",
+            );
         }
-        if let Some(rtt) = answered(&mut self.proof) {
-            self.proven = Some(rtt);
-            self.heartbeat.start(Instant::now());
-        } else if answered(&mut self.beat).is_some() {
-            self.beat_end = None;
-            self.heartbeat.on_pong();
-        } else if let Some(rtt) = answered(&mut self.ping) {
-            self.pong = Some(rtt);
+        if pings::is_proof(value) {
+            self.peer_is_evermux = true;
+            self.proof_came = Some(Instant::now());
         }
-        None
+        if self.peer_is_evermux && self.pings.tells(value) {
+            return;
+        }
+        if self.pongs.len() >= MAX_PONGS {
+            self.append_controls();
+        }
+        if self.pongs.len() >= MAX_PONGS {
+            self.fail(CloseReason::PingFlood);
+        }
+        self.pongs.push_back(Header::pong(value));
+    }
+
+    fn on_pong(&mut self, value: u32) {
+        let now = Instant::now();
+        let Some(answered) = self.pings.on_pong(value, now) else { return };
+        match answered {
+            Answered::Proof => self.heartbeat.start(now),
+            Answered::Heartbeat => {
+                self.beat_end = None;
+                self.heartbeat.on_pong();
+            }
+            Answered::Other => {}
+        }
+        if let Some(path) = self.pings.path() {
+            self.heartbeat.on_path(path);
+        }
     }
 
     /// Reads from the socket into `direct`, or into the read-ahead where there is none.
     fn poll_fill(&mut self, cx: &mut Context<'_>, direct: Option<&mut [u8]>) -> Poll<io::Result<usize>> {
-        if self.input_ended {
+        if self.input_end.is_some() {
             return Poll::Ready(Ok(0));
         }
         self.flush_soon(cx);
@@ -860,19 +962,20 @@ where
         self.asked_to_read |= read.is_ready() || coop::has_budget_remaining();
         match ready!(read) {
             Err(error) => {
-                self.on_input_end(error);
+                self.on_input_end(InputEnd::Failed, error);
                 Poll::Ready(Ok(0))
             }
             Ok(()) => {
                 let n = buffer.filled().len();
                 if n == 0 {
-                    self.on_input_end(io::Error::new(
-                        io::ErrorKind::UnexpectedEof,
-                        "the peer closed the connection without a word",
-                    ));
+                    let error = if self.go_away_in {
+                        "the peer closed the connection, and something was not over"
+                    } else {
+                        "the peer closed the connection without a word"
+                    };
+                    self.on_input_end(InputEnd::Eof, io::Error::new(io::ErrorKind::UnexpectedEof, error));
                 } else {
-                    self.signs += 1;
-                    self.heartbeat.on_read(Instant::now());
+                    self.on_read();
                     if into_input {
                         self.input.end += n;
                     }
@@ -882,14 +985,40 @@ where
         }
     }
 
-    fn on_input_end(&mut self, error: io::Error) {
-        self.input_ended = true;
+    /// Bytes came from the socket.
+    fn on_read(&mut self) {
+        self.signs += 1;
+        self.heartbeat.on_read(Instant::now());
+    }
+
+    fn on_input_end(&mut self, end: InputEnd, error: io::Error) {
+        self.input_end = Some(end);
+        // A peer that closes resets what it leaves behind, if it knows of it.
+        let is_left = if self.write_error.is_some() { !self.ledger.is_empty() } else { self.ledger.is_used() };
         let reason = match &self.write_error {
-            _ if self.go_away_in => CloseReason::PeerClosed,
+            _ if self.go_away_in && self.is_in_order() && !is_left => CloseReason::PeerClosed,
             Some(earlier) => CloseReason::Lost(Arc::clone(earlier)),
             None => CloseReason::Lost(Arc::new(error)),
         };
         self.fail(reason);
+    }
+
+    /// Reads what needs no crate. Ready when the next frame does, or at the end.
+    ///
+    /// Before the session is published that is all: the crate measures round trips from its first poll on.
+    pub(crate) fn poll_without_the_crate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        while self.failure.is_none() {
+            match self.input.as_slice().first_chunk().map(|bytes| Header::decode(*bytes)) {
+                Some(Ok(Header { kind: Kind::Data | Kind::WindowUpdate, .. })) => break,
+                Some(Ok(header)) => {
+                    self.input.consume(HEADER_LEN);
+                    self.on_header(header);
+                }
+                Some(Err(error)) => self.fail_protocol(error.to_string()),
+                None => drop(ready!(self.poll_fill(cx, None))),
+            }
+        }
+        Poll::Ready(())
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
@@ -945,12 +1074,10 @@ where
                     }
                 }
                 Incoming::Boundary => {
-                    if self.growth.is_some()
-                        && let Some(pong) = self.held_pong.take()
+                    if self.pings.pong_due().is_some()
+                        && let Some(pong) = self.pings.pong_for_the_crate(Instant::now())
                     {
-                        if self.growth == Some(true) {
-                            self.incoming = Incoming::Passing(Passing::new(pong));
-                        }
+                        self.incoming = Incoming::Passing(Passing::new(pong));
                         continue;
                     }
                     if let Some(bytes) = self.input.as_slice().first_chunk() {
@@ -975,6 +1102,7 @@ where
         if !passing.is_complete() {
             return;
         }
+        self.given = passing.header;
         if passing.header.kind != Kind::Ping {
             self.ledger.book_in(&passing.header, self.peer_is_evermux);
         }
@@ -1002,7 +1130,7 @@ where
             self.append_controls();
         }
         // Room for the header and for an RST after it.
-        if self.output.room() < 2 * HEADER_LEN {
+        if self.room() < 2 * HEADER_LEN {
             ready!(self.poll_flush(cx));
         }
         let n = buf.len().min(HEADER_LEN - len);
@@ -1018,18 +1146,28 @@ where
     }
 
     fn on_header_out(&mut self, header: Header) {
+        if header.body_len() > 0 {
+            self.ledger.on_bytes_out(header.stream_id);
+        }
         let ruling = match header.kind {
             Kind::Ping => {
-                self.crate_ping = Some(header.length);
-                Ruling::Pass
+                if let Some(ping) = self.pings.on_ping_of_the_crate(header.length, Instant::now()) {
+                    self.push_control(ping);
+                }
+                Ruling::Drop
             }
             Kind::GoAway => {
                 // The crate goes on after an error of its own; nothing else makes it send one.
-                self.fail_protocol("a frame that breaks the rules of its stream");
+                self.fail_refused();
                 Ruling::Drop
             }
+            // What is thrown away has not been said.
+            Kind::Data | Kind::WindowUpdate if self.write_error.is_some() => Ruling::Drop,
             Kind::Data | Kind::WindowUpdate => self.ledger.pass_out(&header),
         };
+        if ruling != Ruling::Pass {
+            trace!(?header, ?ruling, "frame of the crate");
+        }
         self.outgoing.body_left = header.body_len() as usize;
         self.outgoing.drop_body = !matches!(ruling, Ruling::Pass | Ruling::PassThenReset);
         match ruling {
@@ -1040,6 +1178,9 @@ where
             }
             Ruling::Reset => self.push_frame(Header::reset(header.stream_id)),
             Ruling::Refuse(_) | Ruling::Drop => {}
+        }
+        if ruling == Ruling::Pass && header.has(flags::FIN) {
+            self.said = self.queued;
         }
     }
 
@@ -1075,10 +1216,10 @@ where
                 Poll::Pending => self.on_refused(),
             }
         }
-        if self.output.room() == 0 {
+        if self.room() == 0 {
             ready!(self.poll_flush(cx));
         }
-        let n = self.output.push(body);
+        let n = self.output.push(&body[..body.len().min(self.room())]);
         self.queued += n as u64;
         Poll::Ready(n)
     }

@@ -16,6 +16,8 @@ const FIN_QUEUED: u64 = 8;
 const FLOODED: u64 = 16;
 /// The peer has reset the stream before it gave it to anybody.
 const REFUSED: u64 = 32;
+/// The peer has reset the stream because its reader was behind with too much.
+const FLOODING: u64 = 64;
 
 /// What one task writes of a stream as its frames come, and another reads: how many bytes it carried, and how it ended.
 ///
@@ -133,6 +135,16 @@ impl<P: Primitives> Ends<P> {
     /// Whether the peer has reset the stream before it gave it to anybody.
     pub fn is_refused(&self) -> bool {
         self.is(REFUSED)
+    }
+
+    /// The peer has reset the stream because more had come than it keeps for a reader that does not read.
+    pub fn set_flooding(&self) {
+        self.set(FLOODING);
+    }
+
+    /// Whether the peer has reset the stream because more had come than it keeps for a reader that does not read.
+    pub fn is_flooding(&self) -> bool {
+        self.is(FLOODING)
     }
 
     /// How many bytes there were so far. For the task that carries.

@@ -7,8 +7,8 @@
 //! Beside the slot stand [`Arrivals`]: what the sessions bring, and who takes it.
 //!
 //! Beside it is what else two threads have to agree on: who has a place ([`Claim`], and the [`Hold`] that it is made of),
-//! how a session or its provider ends ([`SessionEnd`], [`StopGuard`]), how a stream ended ([`Ends`]), and who acts on a
-//! wake-up ([`Turns`]).
+//! how a session or its provider ends ([`SessionEnd`], [`StopGuard`]), how a stream ended ([`Ends`]), who acts on a
+//! wake-up ([`Turns`]), and who may go next where room is scarce ([`Gate`]).
 //!
 //! ```
 //! use std::{sync::Arc, thread};
@@ -58,6 +58,7 @@
 pub use arrivals::{Arrivals, Lane, LaneLimits, Over, Taker};
 pub use claim::{Claim, Departure};
 pub use ends::Ends;
+pub use gate::{Gate, Ticket};
 pub use hold::Hold;
 pub use order::{Ending, SessionEnd, StopGuard};
 pub use primitives::{Ordering, Primitives, Std};
@@ -70,6 +71,7 @@ pub use wait::{Wait, WaitUntilError};
 mod arrivals;
 mod claim;
 mod ends;
+mod gate;
 mod hold;
 mod order;
 mod primitives;

@@ -22,9 +22,13 @@ const READ_BYTES: usize = 64 << 10;
 const PERIOD: usize = 251;
 
 pub(super) fn run(contestant: &str, setup: &Setup, streams: u64, write_bytes: usize) -> io::Result<Sample> {
+    mux::run(contestant, setup.workers, case(setup, streams, write_bytes))
+}
+
+pub(super) fn case(setup: &Setup, streams: u64, write_bytes: usize) -> impl MuxCase + use<> {
     let scale = &setup.scale;
     let plan = Plan { warm: scale.warm_bytes / streams, measured: scale.bulk_bytes / streams, write_bytes };
-    mux::run(contestant, setup.workers, Bulk { streams, plan })
+    Bulk { streams, plan }
 }
 
 struct Bulk {

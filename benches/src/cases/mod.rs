@@ -3,15 +3,17 @@
 mod bulk;
 mod cut;
 mod open;
+mod proof;
 mod read;
 mod round_trip;
+mod slow;
 mod wake;
 
 use std::io;
 
 use crate::{
     measure::Sample,
-    mux::{self, EVERMUX, YAMUX},
+    mux::{self, EVERMUX, TCP, YAMUX},
     scale::Scale,
 };
 
@@ -62,6 +64,13 @@ const BULK_ALONE: &[Goal] = &[goal(EVERMUX, Figure::CpuRatio, 0.6), goal(EVERMUX
 const NO_MORE: &[Goal] = &[goal(EVERMUX, Figure::CpuRatio, 1.0), goal(EVERMUX, Figure::WallRatio, 1.0)];
 const ROUND_TRIP: &[Goal] = &[goal(EVERMUX, Figure::CpuRatio, 0.7), goal(EVERMUX, Figure::WallRatio, 1.0)];
 const NOT_SLOWER: &[Goal] = &[goal(EVERMUX, Figure::WallRatio, 1.0)];
+/// Within 10 % of a session that was proven at once.
+const AS_FRESH: &[Goal] =
+    &[goal(proof::LATE_PROOF, Figure::WallRatio, 1.1), goal(proof::TAKEOVER, Figure::WallRatio, 1.1)];
+/// A short answer on a slow path: beside how many downloads it may take how many times as long as over TCP.
+const BESIDE_1: &[Goal] = &[goal(EVERMUX, Figure::WallRatio, 4.0)];
+const BESIDE_5: &[Goal] = &[goal(EVERMUX, Figure::WallRatio, 3.0)];
+const BESIDE_20: &[Goal] = &[goal(EVERMUX, Figure::WallRatio, 2.0)];
 const READER: &[Goal] = &[goal(read::READER, Figure::WallNanos, 10.0)];
 
 /// Between streams: every contestant, beside the raw crate.
@@ -73,6 +82,16 @@ const fn streams(
     run: fn(&str, &Setup) -> io::Result<Sample>,
 ) -> Case {
     Case { name, about, unit, contestants: mux::ALL, baseline: YAMUX, goals, is_slow: false, run }
+}
+
+/// Beside downloads on a slow path: what callers meet, with the sockets of managers, and TCP.
+const fn slow_path(
+    name: &'static str,
+    about: &'static str,
+    goals: &'static [Goal],
+    run: fn(&str, &Setup) -> io::Result<Sample>,
+) -> Case {
+    Case { name, about, unit: "request", contestants: slow::ALL, baseline: TCP, goals, is_slow: true, run }
 }
 
 /// All cases, in the order of the table.
@@ -109,6 +128,21 @@ pub(crate) const ALL: &[Case] = &[
         NOT_SLOWER,
         round_trip::beside_bulk,
     ),
+    Case {
+        name: "bulk-late",
+        about: "one way on one stream, in writes of 64 KiB, to a side whose proof was late",
+        unit: "MiB",
+        contestants: proof::ALL,
+        baseline: proof::FRESH,
+        goals: AS_FRESH,
+        is_slow: false,
+        run: proof::run,
+    },
+    slow_path("slow-path-1", "64 bytes there and back at 1 Mbit/s, beside a download", BESIDE_1, |who, setup| {
+        slow::run(who, setup, 1)
+    }),
+    slow_path("slow-path-5", "the same beside 5 downloads", BESIDE_5, |who, setup| slow::run(who, setup, 5)),
+    slow_path("slow-path-20", "the same beside 20 downloads", BESIDE_20, |who, setup| slow::run(who, setup, 20)),
     Case {
         name: "read-1",
         about: "a look at the live session, by one thread",

@@ -80,7 +80,10 @@ pub(crate) async fn listen() -> io::Result<(TcpListener, SocketAddr)> {
 }
 
 /// A connection, and with it what `serve` makes of its other end on the server's runtime.
-async fn pair<T, Fut>(server: &Handle, serve: impl FnOnce(TcpStream) -> Fut + Send + 'static) -> io::Result<Pair<T>>
+pub(crate) async fn pair<T, Fut>(
+    server: &Handle,
+    serve: impl FnOnce(TcpStream) -> Fut + Send + 'static,
+) -> io::Result<Pair<T>>
 where
     T: Send + 'static,
     Fut: Future<Output = io::Result<T>> + Send + 'static,
@@ -99,7 +102,7 @@ where
     Ok(Pair { near, far })
 }
 
-struct Pair<T> {
-    near: TcpStream,
-    far: tokio::task::JoinHandle<io::Result<T>>,
+pub(crate) struct Pair<T> {
+    pub(crate) near: TcpStream,
+    pub(crate) far: tokio::task::JoinHandle<io::Result<T>>,
 }

@@ -2,7 +2,7 @@
 //! settings allow (G10).
 //!
 //! Nothing is asked about faults: what counts is what the socket of this side has carried. So a fault that is over in time
-//! excuses nothing and accuses nobody, and no latency has to be allowed for.
+//! excuses nothing and accuses nobody. A peer on a long path may take three round trips to answer.
 
 use std::time::Duration;
 
@@ -37,7 +37,10 @@ impl Detection {
             Some(stalled) => (stalled + config.write_timeout(), format!("a write waits since {stalled:?}")),
             None => {
                 let asked = still.waited.max(still.heard + config.heartbeat_idle());
-                (asked + config.heartbeat_timeout(), format!("nothing was heard since {:?}", still.heard))
+                (
+                    asked + config.heartbeat_timeout().max(3 * still.round_trip),
+                    format!("nothing was heard since {:?}", still.heard),
+                )
             }
         }
     }

@@ -56,8 +56,9 @@ impl Check for Graceful {
                 let live = self.live.get(&(entry.who.clone(), session.clone()));
                 if live.is_some_and(|live| *live + BEFORE < entry.at) {
                     let who = &entry.who;
-                    let text =
-                        format!("session {session} of {who} was lost, and its peer had only shut down: {reason}");
+                    let had =
+                        if self.shut_down.is_some() { "its peer had only shut down" } else { "nothing else happened" };
+                    let text = format!("session {session} of {who} was lost, and {had}: {reason}");
                     return Err(Broken::new("G17", text));
                 }
             }

@@ -5,9 +5,12 @@ use crate::history::{Entry, Still, What};
 use crate::plan::{Plan, Transport};
 
 /// How an ending of a session begins, as it is traced, and its counter.
-const ENDINGS: [(&str, &str); 10] = [
+const ENDINGS: [(&str, &str); 13] = [
     ("the session was closed by the peer", "a session ended: closed by the peer"),
     ("the session was closed on this side", "a session ended: closed on this side"),
+    ("the session was closed, and", "a session ended: not closed in time"),
+    ("every place of the receiver", "a session ended: no place for it"),
+    ("the peer heard nothing", "a session ended: the peer heard nothing"),
     ("the connection was lost", "a session ended: connection lost"),
     ("the peer stayed silent after a ping", "a session ended: silent after a ping"),
     ("a write to the socket stayed pending", "a session ended: write stalled"),

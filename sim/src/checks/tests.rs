@@ -310,7 +310,7 @@ fn a_session_that_outlives_its_dead_connection_is_found() {
     let verdict = |who, heard, stalled: Option<u64>, waited, at| {
         let mut plan = plan(&[("partition", 60_000)]);
         plan.settings.receiver_clock_percent = 200;
-        let still = Still { heard: ms(heard), stalled: stalled.map(ms), waited: ms(waited) };
+        let still = Still { heard: ms(heard), stalled: stalled.map(ms), waited: ms(waited), round_trip: ms(0) };
         verdict_of_all(plan, &[(0, who, What::Starts), (5, who, live("1")), (at, who, What::Still("1".into(), still))])
     };
     let fine = |who, heard, stalled, waited, at| assert_eq!(verdict(who, heard, stalled, waited, at), None);

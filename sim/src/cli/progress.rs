@@ -5,13 +5,15 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// How often progress is told where there is no terminal.
+/// How often progress is told where there is no terminal; and how often if there is none.
 const TELL_EVERY: Duration = Duration::from_secs(5);
+const TELL_AGAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// How far a command has come.
 pub(super) struct Progress {
     begun: Instant,
     told: Instant,
+    told_done: Option<u64>,
     what: &'static str,
     /// None where there is no end in sight.
     of: Option<u64>,
@@ -29,7 +31,7 @@ impl Progress {
             let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
             ProgressBar::with_draw_target(of, ProgressDrawTarget::stderr()).with_style(style)
         });
-        Self { begun: Instant::now(), told: Instant::now(), what, of, bar }
+        Self { begun: Instant::now(), told: Instant::now(), told_done: None, what, of, bar }
     }
 
     /// Tells how far it is.
@@ -37,8 +39,8 @@ impl Progress {
         if let Some(bar) = &self.bar {
             bar.set_position(done);
             bar.set_message(message());
-        } else if self.told.elapsed() >= TELL_EVERY {
-            self.told = Instant::now();
+        } else if self.told.elapsed() >= if self.told_done == Some(done) { TELL_AGAIN_EVERY } else { TELL_EVERY } {
+            (self.told, self.told_done) = (Instant::now(), Some(done));
             let of = self.of.map_or(String::new(), |of| format!(" of {of}"));
             eprintln!("{done}{of} {}, {}", self.what, message());
         }

@@ -14,9 +14,9 @@ use crate::{BROKEN, NOT_DETERMINISTIC, ReplayArgs, USAGE, chosen};
 
 pub(crate) fn replay(args: &ReplayArgs) -> ExitCode {
     match what(args) {
-        Ok(What::Seed(seed, None)) if !args.show_plan => replay_all(args, seed),
-        Ok(What::Seed(seed, scenario)) => {
-            for scenario in scenario.map_or_else(|| chosen(None), |scenario| vec![scenario]) {
+        Ok(What::Seed(seed, scenarios)) if scenarios.len() > 1 && !args.show_plan => replay_all(args, seed, &scenarios),
+        Ok(What::Seed(seed, scenarios)) => {
+            for scenario in scenarios {
                 let plan = match plan(args, scenario, seed) {
                     Ok(plan) => plan,
                     Err(why) => return usage(&why),
@@ -37,13 +37,17 @@ pub(crate) fn replay(args: &ReplayArgs) -> ExitCode {
 }
 
 enum What {
-    Seed(u64, Option<&'static Scenario>),
+    Seed(u64, Vec<&'static Scenario>),
     Capsule(Box<Capsule>),
 }
 
 fn what(args: &ReplayArgs) -> Result<What, String> {
     if let Ok(seed) = args.what.parse() {
-        return Ok(What::Seed(seed, args.scenario));
+        let scenarios = chosen(args.scenario.as_ref());
+        if scenarios.len() > 1 && (args.plan.is_some() || args.capsule.is_some()) {
+            return Err("a plan is of one scenario: name it".into());
+        }
+        return Ok(What::Seed(seed, scenarios));
     }
     let path = Path::new(&args.what);
     if !path.exists() {
@@ -70,7 +74,14 @@ fn show(plan: &Plan) {
 fn replay_one(args: &ReplayArgs, scenario: &'static Scenario, seed: u64, plan: Plan) -> Outcome {
     let output = args.trace.then(|| Box::new(BufWriter::new(io::stdout())) as Box<dyn Write + Send>);
     let outcome = run(scenario, seed, plan, Options { output, until: args.until, disturb_us: args.disturb }).outcome;
-    let mut lines = if args.json { outcome.to_json().to_string() } else { outcome.to_string() };
+    let mut lines = match args.until {
+        _ if args.json => outcome.to_json().to_string(),
+        // It may have failed later.
+        Some(until) if outcome.result.is_ok() && outcome.simulated >= until => {
+            outcome.to_string().replacen(": passed", ": nothing was broken until then", 1)
+        }
+        _ => outcome.to_string(),
+    };
     if !args.json {
         lines.extend(outcome.counters.iter().map(|(name, count)| format!("\n  {name}: {count}")));
     }
@@ -121,9 +132,9 @@ fn replay_capsule(args: &ReplayArgs, capsule: &Capsule) -> ExitCode {
 }
 
 /// Runs each scenario in a process of its own, as a sweep does: beside others it would not be the same run.
-fn replay_all(args: &ReplayArgs, seed: u64) -> ExitCode {
+fn replay_all(args: &ReplayArgs, seed: u64, scenarios: &[&Scenario]) -> ExitCode {
     let mut status = ExitCode::SUCCESS;
-    for scenario in chosen(None) {
+    for scenario in scenarios {
         let mut command = process::Command::new(env::current_exe().unwrap_or_else(|_| "sim".into()));
         command.args(["replay", &seed.to_string(), "--scenario", scenario.name]);
         command.args(args.trace.then_some("--trace")).args(args.json.then_some("--json"));

@@ -12,17 +12,16 @@ use sim::{faults, shrink};
 use super::progress::Progress;
 use crate::{BROKEN, USAGE};
 
-pub(crate) fn shrink(scenario: &'static Scenario, seed: u64, limit: Duration, capsules: &Path) -> ExitCode {
+pub(crate) fn shrink(scenario: &'static Scenario, seed: u64, plans: u64, capsules: &Path) -> ExitCode {
     let mut progress = Progress::new("plans tried", None);
-    let shrunk = shrink::shrink(scenario, seed, limit, |best| {
+    let shrunk = shrink::shrink(scenario, seed, plans, |best| {
         progress
             .at(best.tried, || format!("{} faults, {} callers left", best.plan.faults.len(), best.plan.callers.len()));
     });
     progress.end();
     match shrunk {
         Ok(shrunk) => {
-            let how = if shrunk.complete { "" } else { "; the time is over, so it may not be the smallest" };
-            say!("{}\n  {} plans tried{how}", shrunk.outcome, shrunk.tried);
+            say!("{}\n  {}", shrunk.outcome, tried(&shrunk));
             write(capsules, scenario, seed, &shrunk.plan);
             ExitCode::from(BROKEN)
         }
@@ -31,6 +30,16 @@ pub(crate) fn shrink(scenario: &'static Scenario, seed: u64, limit: Duration, ca
             ExitCode::from(USAGE)
         }
     }
+}
+
+/// How much was tried.
+pub(super) fn tried(shrunk: &shrink::Shrunk) -> String {
+    let how = if shrunk.complete {
+        ""
+    } else {
+        ", which is all that may be: it may not be the smallest; see `shrink --plans`"
+    };
+    format!("{} plans tried{how}", shrunk.tried)
 }
 
 /// Writes a capsule, and says where, and what the plan is.

@@ -4,13 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use serde_json::{Value, json};
+use sim::capsule;
 use sim::checks;
-use sim::run::{Outcome, TICK, plan_of};
+use sim::run::{Outcome, plan_of};
 use sim::scenarios;
-use sim::shrink::shrink;
+use sim::shrink::{PLANS, shrink};
 use sim::sweep::{Event, Then};
 use sim::tally::Tally;
 
@@ -20,8 +20,6 @@ use crate::{BROKEN, NOT_DETERMINISTIC, SweepArgs, USAGE};
 
 /// How many failures of a sweep get a capsule.
 const CAPSULES_MAX: usize = 3;
-/// For how long the plan of a failure is shrunk.
-const SHRINK_FOR: Duration = Duration::from_secs(60);
 
 pub(crate) fn sweep(args: &SweepArgs) -> ExitCode {
     let json = match args.json.as_deref().map(File::create).transpose() {
@@ -107,20 +105,30 @@ impl Report<'_> {
 
     fn end(mut self) -> ExitCode {
         self.progress.end();
-        self.write(&json!({ "sweep": self.tally }));
+        let (share, of) = self.args.shard;
+        self.write(&json!({
+            "sweep": self.tally,
+            "revision": capsule::revision(),
+            "scenarios": self.scenarios.keys().collect::<Vec<_>>(),
+            "from": self.args.from,
+            "seeds": self.args.seeds,
+            "shard": [share + 1, of],
+        }));
         if let Some(Err(error)) = self.json.as_mut().map(Write::flush) {
             self.not_complete(&error);
         }
         let (runs, failed, diverged) = (self.tally.runs, self.tally.failed, self.tally.diverged);
         say!(
-            "{runs} runs, {failed} failed, {diverged} diverged; {:.1} s at {:.0} runs a minute, {:.0} s simulated in steps of {TICK:?}",
+            "{runs} runs, {failed} failed, {diverged} diverged; {:.1} s at {:.0} runs a minute, {:.0} s simulated",
             self.progress.elapsed().as_secs_f64(),
             self.progress.rate(runs),
             self.tally.simulated().as_secs_f64(),
         );
         let scenarios = self.scenarios.iter().map(|(name, runs)| format!("{name} {runs}")).collect::<Vec<_>>();
         say!("  runs of each scenario: {}", scenarios.join(", "));
-        self.tally.lines().iter().for_each(|line| say!("{line}"));
+        // Of one scenario most counters are none of its business.
+        let is_all = self.scenarios.len() > 1;
+        self.tally.lines(is_all).iter().for_each(|line| say!("{line}"));
         if !self.args.no_capsules {
             self.write_capsules();
         }
@@ -139,8 +147,11 @@ impl Report<'_> {
         for failure in self.failures.iter().take(CAPSULES_MAX) {
             let Some(scenario) = scenarios::find(failure.scenario) else { continue };
             say!("shrinking {} with seed {} …", failure.scenario, failure.seed);
-            let plan = match shrink(scenario, failure.seed, SHRINK_FOR, |_| {}) {
-                Ok(shrunk) => shrunk.plan,
+            let plan = match shrink(scenario, failure.seed, PLANS, |_| {}) {
+                Ok(shrunk) => {
+                    say!("  {}", super::shrink::tried(&shrunk));
+                    shrunk.plan
+                }
                 Err(why) => {
                     say!("  it is not shrunk: {why}");
                     plan_of(scenario, failure.seed)

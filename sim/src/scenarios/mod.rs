@@ -52,6 +52,7 @@ static DRAWN: &[&Scenario] = &[
     &calm::IDLE,
     &calm::CONTROL,
     &red::RED,
+    &red::SPINS,
     &from_within::SCENARIO,
 ];
 

@@ -1,4 +1,10 @@
-//! A run that fails on purpose: to see what a failure looks like, and to check that failures are found, shrunk and kept.
+//! Runs that fail on purpose: to see what a failure looks like, and to check that failures are found, shrunk and kept.
+
+use std::time::Duration;
+
+use tokio::task::yield_now;
+use tokio::time::sleep;
+use tracing::trace;
 
 use super::{Group, Scenario, world};
 use crate::history::{self, What};
@@ -26,3 +32,20 @@ fn run(run: &mut Run) -> Result<(), Broken> {
         Some(what) => Err(Broken::new("scenario", what)),
     }
 }
+
+pub(super) static SPINS: Scenario = Scenario {
+    name: "spins",
+    about: "As `random`, and after two seconds a task keeps waking itself: shows what a run looks like that comes to no end",
+    group: Group::Alone,
+    plans: || any_plan(1..=6, 0..=8),
+    run: |run| {
+        run.client("spinner", async {
+            sleep(Duration::from_secs(2)).await;
+            loop {
+                trace!("spins");
+                yield_now().await;
+            }
+        });
+        world(run)
+    },
+};

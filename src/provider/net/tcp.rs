@@ -21,7 +21,6 @@ use crate::{
 const BACKLOG: u32 = 1024;
 
 /// How many bytes the kernel may hold that it has not yet sent. They are in front of a heartbeat's ping (G10).
-#[cfg(any(target_os = "android", target_os = "linux"))]
 const NOTSENT_LOWAT_BYTES: u32 = 128 << 10;
 
 const CONNECTED_TO_ITSELF: &str = "the socket was connected to itself: nobody listens there";
@@ -33,7 +32,7 @@ const CONNECTED_TO_ITSELF: &str = "the socket was connected to itself: nobody li
 /// connects is taken and the others are closed (RFC 8305).
 ///
 /// The resolution ends after `resolve_timeout`, and connecting, all addresses together, after `connect_timeout`.
-/// Sockets get `TCP_NODELAY` and, on Linux and Android, a `TCP_NOTSENT_LOWAT` of 128 KiB.
+/// Sockets get `TCP_NODELAY` and, on Linux and Android, a `TCP_NOTSENT_LOWAT` from 16 KiB to 128 KiB, by the pace of the path.
 ///
 /// Its errors are transient, those of names, firewalls and limits included, since all of these change. One is fatal:
 /// the operating system calls an address invalid that was given as an IP address.
@@ -73,7 +72,8 @@ impl Connect for TcpConnector {
     type Io = TcpStream;
 
     fn connect(&self) -> impl Future<Output = Result<Connected<TcpStream>, ConnectError>> + Send {
-        self.0.dial()
+        let dialling = self.0.dial();
+        async { Ok(dialling.await?.with_unsent_limit(set_unsent_limit)) }
     }
 }
 
@@ -81,7 +81,7 @@ impl Connect for TcpConnector {
 ///
 /// The port can be bound again as soon as this is dropped, also while connections of before are still winding down.
 /// 1,024 connections may wait to be accepted. Accepted sockets get `TCP_NODELAY` and, on Linux and Android, a
-/// `TCP_NOTSENT_LOWAT` of 128 KiB.
+/// `TCP_NOTSENT_LOWAT` from 16 KiB to 128 KiB, by the pace of the path.
 ///
 /// Running out of file descriptors or memory is a transient error, after which accepting pauses; a connection that is lost
 /// before it is accepted costs nothing else (G13). An error is fatal when the listener itself is broken.
@@ -156,7 +156,7 @@ impl Accept for TcpAcceptor {
     async fn finish(&self, (stream, peer): Self::Pending) -> Result<Connected<TcpStream>, AcceptError> {
         tune(&stream).map_err(AcceptError::connection)?;
         let local = stream.local_addr().ok();
-        Ok(Connected::new(stream, local, Some(peer)))
+        Ok(Connected::new(stream, local, Some(peer)).with_unsent_limit(set_unsent_limit))
     }
 
     fn local_addr(&self) -> Option<SocketAddr> {
@@ -214,11 +214,26 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
     // An old kernel has no such option: the connection works without.
-    #[cfg(any(target_os = "android", target_os = "linux"))]
-    if let Err(error) = SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT_BYTES) {
+    if let Err(error) = set_unsent_limit(stream, NOTSENT_LOWAT_BYTES) {
         tracing::debug!(%error, "no TCP_NOTSENT_LOWAT");
     }
     Ok(())
+}
+
+/// Sets how many bytes the kernel may hold of a socket that it has not sent yet (`TCP_NOTSENT_LOWAT`): see
+/// [`Connected::with_unsent_limit`].
+///
+/// # Errors
+///
+/// What the operating system says; [`Unsupported`](io::ErrorKind::Unsupported) where it is neither Linux nor Android.
+pub fn set_unsent_limit(stream: &TcpStream, bytes: u32) -> io::Result<()> {
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    return SockRef::from(stream).set_tcp_notsent_lowat(bytes);
+    #[cfg(not(any(target_os = "android", target_os = "linux")))]
+    {
+        let _ = (stream, bytes);
+        Err(io::ErrorKind::Unsupported.into())
+    }
 }
 
 fn accept_error(error: io::Error) -> AcceptError {

@@ -1,0 +1,27 @@
+//! What may happen often, and is told seldom.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Says when something is to be told: not again within so long.
+#[derive(Debug)]
+pub(super) struct Seldom {
+    between: Duration,
+    last: Option<Instant>,
+}
+
+impl Seldom {
+    pub(super) fn new(between: Duration) -> Self {
+        Self { between, last: None }
+    }
+
+    /// Whether it is to be told now.
+    pub(super) fn is_due(&mut self, now: Instant) -> bool {
+        let is_due = self.last.is_none_or(|last| now.saturating_duration_since(last) >= self.between);
+        if is_due {
+            self.last = Some(now);
+        }
+        is_due
+    }
+}

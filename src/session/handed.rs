@@ -1,0 +1,201 @@
+//! What the handle of a stream has given to the yamux crate, and the wire has not seen yet.
+//!
+//! The crate serves its streams in turn, so a short message waits for a frame of each busy one. On a slow path there are to be
+//! few: who writes much waits at the [`Gate`] of the session, and who writes little does not.
+
+use std::{
+    collections::VecDeque,
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+    task::Poll,
+};
+
+use crate::sync::Gate;
+
+/// So many bytes of a stream may be on their way without having waited at the gate.
+const SHORT: usize = 1 << 10;
+
+/// By what right a write goes in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Class {
+    /// There is no bound.
+    Free,
+    /// It is short.
+    Short,
+    /// It has waited.
+    Waits,
+}
+
+/// The frames of one stream that the crate holds, in their order.
+#[derive(Debug, Default)]
+pub(super) struct Handed(Mutex<State>);
+
+#[derive(Debug, Default)]
+struct State {
+    frames: VecDeque<(Class, usize)>,
+    /// How many bytes of them are short.
+    short: usize,
+    /// The stream has ended on the wire: nothing of it is seen any more.
+    is_over: bool,
+}
+
+impl State {
+    /// Takes so much of it out, and says how much of that was let in by the gate.
+    fn release(&mut self, class: Class, bytes: usize) -> usize {
+        match class {
+            Class::Free => 0,
+            Class::Short => {
+                self.short -= bytes;
+                0
+            }
+            Class::Waits => bytes,
+        }
+    }
+}
+
+impl Handed {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// By what right so many bytes would go in.
+    pub(super) fn class(&self, gate: &Gate, bytes: usize) -> Class {
+        if gate.unit() == usize::MAX {
+            Class::Free
+        } else if bytes + self.state().short <= SHORT {
+            Class::Short
+        } else {
+            Class::Waits
+        }
+    }
+
+    /// Gives what may go in at once to a function that says how much of it was taken. Afterwards the gate is to be
+    /// [woken](Gate::wake), under no lock.
+    pub(super) fn hand_over(
+        &self,
+        gate: &Gate,
+        class: Class,
+        bytes: &[u8],
+        write: impl FnOnce(&[u8]) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        let part = &bytes[..bytes.len().min(gate.unit())];
+        // All of it before the write: the wire may see the frame before that returns.
+        if class == Class::Waits {
+            gate.enter(part.len());
+        }
+        let mut state = self.state();
+        state.short += if class == Class::Short { part.len() } else { 0 };
+        state.frames.push_back((class, part.len()));
+        drop(state);
+        let written = write(part);
+        let taken = if let Poll::Ready(Ok(taken)) = &written { *taken } else { 0 };
+        let mut state = self.state();
+        // A frame that the wire has seen was the last, and is gone as a whole.
+        let left = match state.frames.pop_back() {
+            Some((class, bytes)) if taken < bytes => {
+                if taken > 0 {
+                    state.frames.push_back((class, taken));
+                }
+                state.release(class, bytes - taken)
+            }
+            Some(frame) => {
+                state.frames.push_back(frame);
+                0
+            }
+            None => 0,
+        };
+        let left = left + if state.is_over { state.clear() } else { 0 };
+        drop(state);
+        if left > 0 {
+            gate.leave(left);
+        }
+        written
+    }
+
+    /// The wire sees the next frame.
+    pub(super) fn on_frame_out(&self, gate: &Gate) {
+        let mut state = self.state();
+        let left = state.frames.pop_front().map_or(0, |(class, bytes)| state.release(class, bytes));
+        drop(state);
+        if left > 0 {
+            gate.leave(left);
+        }
+    }
+
+    /// The wire sees no more of them: the stream has ended.
+    pub(super) fn end(&self, gate: &Gate) {
+        let mut state = self.state();
+        state.is_over = true;
+        let left = state.clear();
+        drop(state);
+        if left > 0 {
+            gate.leave(left);
+        }
+    }
+}
+
+impl State {
+    /// Forgets all, and says how much of it was let in by the gate.
+    fn clear(&mut self) -> usize {
+        self.short = 0;
+        self.frames.drain(..).map(|(class, bytes)| if class == Class::Waits { bytes } else { 0 }).sum()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::Arc,
+        task::{Context, Waker},
+    };
+
+    use super::*;
+    use crate::sync::Ticket;
+
+    fn takes(most: usize) -> impl FnOnce(&[u8]) -> Poll<io::Result<usize>> {
+        move |part| if most == 0 { Poll::Pending } else { Poll::Ready(Ok(part.len().min(most))) }
+    }
+
+    /// Whether somebody may go in.
+    fn has_room(gate: &Arc<Gate>) -> bool {
+        Ticket::new(gate).poll(&mut Context::from_waker(Waker::noop())).is_ready()
+    }
+
+    #[test]
+    fn what_is_short_waits_for_nobody_and_stays_short() {
+        let (gate, handed) = (Arc::new(Gate::new()), Handed::default());
+        assert_eq!(handed.class(&gate, 1), Class::Free);
+        gate.limit(2_048, 4_096);
+        assert_eq!((handed.class(&gate, SHORT), handed.class(&gate, SHORT + 1)), (Class::Short, Class::Waits));
+        assert!(handed.hand_over(&gate, Class::Short, &[0; 600], takes(600)).is_ready());
+        assert_eq!((handed.class(&gate, 424), handed.class(&gate, 425)), (Class::Short, Class::Waits));
+        handed.on_frame_out(&gate);
+        assert_eq!(handed.class(&gate, SHORT), Class::Short);
+    }
+
+    #[test]
+    fn what_was_let_in_has_left_when_the_wire_has_seen_it() {
+        let (gate, handed) = (Arc::new(Gate::new()), Handed::default());
+        gate.limit(2_048, 4_096);
+        for _ in 0..2 {
+            assert!(has_room(&gate));
+            assert!(handed.hand_over(&gate, Class::Waits, &[0; 9_000], takes(9_000)).is_ready());
+        }
+        assert!(!has_room(&gate));
+        // What is not taken does not count, nor a part of it.
+        assert!(handed.hand_over(&gate, Class::Waits, &[0; 9_000], takes(0)).is_pending());
+        handed.on_frame_out(&gate);
+        assert!(has_room(&gate));
+        assert!(handed.hand_over(&gate, Class::Waits, &[0; 2_048], takes(1)).is_ready());
+        assert!(has_room(&gate));
+        handed.on_frame_out(&gate);
+        assert!(handed.hand_over(&gate, Class::Waits, &[0; 2_048], takes(2_048)).is_ready());
+        assert!(handed.hand_over(&gate, Class::Waits, &[0; 2_048], takes(2_048)).is_ready());
+        assert!(!has_room(&gate));
+        // A stream that ends takes nothing with it, whatever is handed over afterwards.
+        handed.end(&gate);
+        assert!(handed.hand_over(&gate, Class::Waits, &[0; 9_000], takes(9_000)).is_ready());
+        gate.limit(1, 1);
+        assert!(has_room(&gate), "nothing is inside");
+    }
+}

@@ -1,0 +1,306 @@
+//! The pings of a session: what the peer was asked and when, and how long the path to it is.
+//!
+//! It never reads a clock: it is told what happened and when.
+//!
+//! A *round trip* here is that of the path. For as long as a receiver looks for a place it withholds its answer to the proof
+//! (G14), and says with it for how long. The *path* is as long as the shortest of them: the others have waited, for a busy
+//! peer or behind bytes.
+//!
+//! The yamux crate lets windows grow by the round trip that it measures, and not at all before it has measured one. So its
+//! pings are answered here: where windows are to grow, after the time that the path takes.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{frame::Header, wire::Role};
+
+/// Marks the pings of the wire. The crate counts its own from 0.
+const OURS: u32 = 1 << 31;
+/// The value of the ping that proves a session, as each role sends it. An evermux peer is known by it, and the echo of our
+/// own words too.
+const PROOF_OF_CLIENT: u32 = OURS | 0x6576_6d63;
+const PROOF_OF_SERVER: u32 = OURS | 0x6576_6d73;
+/// The same from an evermux whose proof does not tell its role.
+const PROOF_OF_EITHER: u32 = OURS | 0x6576_6d78;
+/// The values of all other pings that ask stay below this one.
+const PING_VALUES: u32 = 1 << 24;
+/// From here on, and by so many, a ping between evermux peers asks nothing: it says for how many of these units the answer to
+/// the proof, which comes after it, was withheld.
+const HELD: u32 = OURS | 1 << 30;
+const HELD_VALUES: u32 = 1 << 24;
+const HELD_UNIT: Duration = Duration::from_micros(16);
+
+/// On a path from this length on windows may grow.
+const LONG: Duration = Duration::from_millis(1);
+
+impl Role {
+    /// The value of the ping that proves a session.
+    pub(super) fn proof(self) -> u32 {
+        match self {
+            Self::Client => PROOF_OF_CLIENT,
+            Self::Server => PROOF_OF_SERVER,
+        }
+    }
+}
+
+/// Whether a peer whose ping has this value is evermux.
+pub(super) fn is_proof(value: u32) -> bool {
+    [PROOF_OF_CLIENT, PROOF_OF_SERVER, PROOF_OF_EITHER].contains(&value)
+}
+
+/// Says that the answer to the peer's proof was withheld for so long.
+pub(super) fn held(time: Duration) -> Header {
+    let units = time.as_nanos() / HELD_UNIT.as_nanos();
+    let units = u32::try_from(units).unwrap_or(u32::MAX).min(HELD_VALUES - 1);
+    Header::ping(HELD + units)
+}
+
+/// A ping that waits for its answer.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    value: u32,
+    at: Instant,
+}
+
+/// What an answer was the answer to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answered {
+    Proof,
+    Heartbeat,
+    /// Another of ours.
+    Other,
+}
+
+/// The pings of one session.
+#[derive(Debug)]
+pub(super) struct Pings {
+    next: u32,
+    proof: Option<Asked>,
+    is_proven: bool,
+    /// For how long the peer says to have withheld its answer to the proof.
+    held: Duration,
+    heartbeat: Option<Asked>,
+    user: Option<Asked>,
+    /// The answer to the user.
+    pong: Option<Duration>,
+    /// What asks for the round trip alone.
+    gauge: Option<Asked>,
+    /// The last round trip, and the shortest.
+    round_trip: Option<Duration>,
+    path: Option<Duration>,
+    /// The ping of the crate that waits for its answer.
+    of_the_crate: Option<Asked>,
+    /// It was answered before: windows grow.
+    lets_grow: bool,
+}
+
+impl Pings {
+    /// Begins with the proof. It is for the caller to send it.
+    pub(super) fn new(role: Role, now: Instant) -> Self {
+        Self {
+            next: 0,
+            proof: Some(Asked { value: role.proof(), at: now }),
+            is_proven: false,
+            held: Duration::ZERO,
+            heartbeat: None,
+            user: None,
+            pong: None,
+            gauge: None,
+            round_trip: None,
+            path: None,
+            of_the_crate: None,
+            lets_grow: false,
+        }
+    }
+
+    fn ask(&mut self, now: Instant) -> Asked {
+        let value = OURS | self.next;
+        self.next = (self.next + 1) % PING_VALUES;
+        Asked { value, at: now }
+    }
+
+    /// The ping of the heartbeat.
+    pub(super) fn ask_for_the_heartbeat(&mut self, now: Instant) -> Header {
+        let asked = self.ask(now);
+        self.heartbeat = Some(asked);
+        Header::ping(asked.value)
+    }
+
+    /// A ping for the user. One at a time.
+    pub(super) fn ask_for_the_user(&mut self, now: Instant) -> Header {
+        let asked = self.ask(now);
+        self.user = Some(asked);
+        Header::ping(asked.value)
+    }
+
+    /// Whether this is the ping of the heartbeat, and its answer is waited for.
+    pub(super) fn is_heartbeat(&self, header: &Header) -> bool {
+        self.heartbeat.is_some_and(|asked| *header == Header::ping(asked.value))
+    }
+
+    /// The crate asks, which is answered by [`pong_for_the_crate`](Self::pong_for_the_crate). Gives what the peer is to be
+    /// asked meanwhile: one answer may have been slow by chance.
+    pub(super) fn on_ping_of_the_crate(&mut self, value: u32, now: Instant) -> Option<Header> {
+        self.of_the_crate = Some(Asked { value, at: now });
+        if self.gauge.is_some() || !self.is_long() {
+            return None;
+        }
+        let asked = self.ask(now);
+        self.gauge = Some(asked);
+        Some(Header::ping(asked.value))
+    }
+
+    /// The answer that the crate is to be given now.
+    pub(super) fn pong_for_the_crate(&mut self, now: Instant) -> Option<Header> {
+        let due = self.pong_due()?;
+        let asked = self.of_the_crate.take_if(|_| now >= due)?;
+        self.lets_grow = true;
+        Some(Header::pong(asked.value))
+    }
+
+    /// When the crate is to be given an answer: none while windows are not to grow. What it has measured before can be made
+    /// less by an answer at once, and not be taken back.
+    pub(super) fn pong_due(&self) -> Option<Instant> {
+        let asked = self.of_the_crate?;
+        match (self.is_long(), self.lets_grow) {
+            (false, false) => None,
+            (false, true) => Some(asked.at),
+            (true, false) if self.gauge.is_some() => None,
+            (true, _) => Some(asked.at + self.path?),
+        }
+    }
+
+    /// The peer says something with a ping that asks for no answer. Says whether it does.
+    pub(super) fn tells(&mut self, value: u32) -> bool {
+        let tells = (HELD..HELD + HELD_VALUES).contains(&value);
+        if tells {
+            self.held = HELD_UNIT * (value - HELD);
+        }
+        tells
+    }
+
+    /// Takes an answer. None if nobody has asked for it.
+    pub(super) fn on_pong(&mut self, value: u32, now: Instant) -> Option<Answered> {
+        let answered =
+            |asked: &mut Option<Asked>| asked.take_if(|asked| asked.value == value).map(|asked| now - asked.at);
+        let (round_trip, what) = if let Some(elapsed) = answered(&mut self.proof) {
+            self.is_proven = true;
+            (elapsed.saturating_sub(self.held), Answered::Proof)
+        } else if let Some(elapsed) = answered(&mut self.heartbeat) {
+            (elapsed, Answered::Heartbeat)
+        } else if let Some(elapsed) = answered(&mut self.user) {
+            self.pong = Some(elapsed);
+            (elapsed, Answered::Other)
+        } else {
+            let elapsed = answered(&mut self.gauge)?;
+            (elapsed, Answered::Other)
+        };
+        self.round_trip = Some(round_trip);
+        self.path = Some(self.path.map_or(round_trip, |path| path.min(round_trip)));
+        Some(what)
+    }
+
+    /// Whether the proof was answered.
+    pub(super) fn is_proven(&self) -> bool {
+        self.is_proven
+    }
+
+    /// The last round trip.
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+
+    /// How long the path is: the shortest round trip.
+    pub(super) fn path(&self) -> Option<Duration> {
+        self.path
+    }
+
+    fn is_long(&self) -> bool {
+        self.path.is_some_and(|path| path >= LONG)
+    }
+
+    /// Takes the round trip of the user's ping when it has been answered.
+    pub(super) fn take_pong(&mut self) -> Option<Duration> {
+        self.pong.take()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    /// The pings of a client whose proof was answered after this time.
+    fn proven_after(time: Duration) -> (Pings, Instant) {
+        let begun = Instant::now();
+        let mut pings = Pings::new(Role::Client, begun);
+        let now = begun + time;
+        assert_eq!(pings.on_pong(PROOF_OF_CLIENT, now), Some(Answered::Proof));
+        (pings, now)
+    }
+
+    #[test]
+    fn the_time_for_which_an_answer_was_withheld_is_no_round_trip() {
+        let begun = Instant::now();
+        let mut pings = Pings::new(Role::Client, begun);
+        assert!(pings.tells(held(2_000 * MS).length));
+        assert_eq!(pings.on_pong(PROOF_OF_CLIENT, begun + 2_003 * MS), Some(Answered::Proof));
+        assert_eq!(pings.round_trip(), Some(3 * MS));
+        // Nothing that asks is taken for it.
+        assert!(!pings.tells(OURS) && !pings.tells(PROOF_OF_SERVER) && !pings.tells(HELD + HELD_VALUES));
+        assert!(pings.tells(held(Duration::MAX).length));
+    }
+
+    #[test]
+    fn windows_do_not_grow_on_a_short_path() {
+        let (mut pings, now) = proven_after(MS / 2);
+        assert_eq!(pings.on_ping_of_the_crate(7, now), None);
+        assert_eq!((pings.pong_due(), pings.pong_for_the_crate(now + 100 * MS)), (None, None));
+        // However long an answer takes, later.
+        let ping = pings.ask_for_the_heartbeat(now);
+        assert!(pings.is_heartbeat(&ping));
+        assert_eq!(pings.on_pong(ping.length, now + 90 * MS), Some(Answered::Heartbeat));
+        assert_eq!((pings.round_trip(), pings.path()), (Some(90 * MS), Some(MS / 2)));
+        assert_eq!(pings.pong_due(), None);
+    }
+
+    #[test]
+    fn the_crate_is_answered_after_the_round_trip_on_a_long_path() {
+        let (mut pings, now) = proven_after(50 * MS);
+        let gauge = pings.on_ping_of_the_crate(7, now).unwrap();
+        assert_eq!((pings.pong_for_the_crate(now + 60 * MS), pings.pong_due()), (None, None));
+        assert_eq!(pings.on_pong(gauge.length, now + 40 * MS), Some(Answered::Other));
+        assert_eq!(pings.pong_due(), Some(now + 40 * MS));
+        assert_eq!(pings.pong_for_the_crate(now + 39 * MS), None);
+        assert_eq!(pings.pong_for_the_crate(now + 40 * MS), Some(Header::pong(7)));
+        // The next time it does not wait for the peer, and what the peer answers counts from then on.
+        let gauge = pings.on_ping_of_the_crate(8, now).unwrap();
+        assert_eq!(pings.pong_for_the_crate(now + 40 * MS), Some(Header::pong(8)));
+        assert_eq!(pings.on_pong(gauge.length, now + MS / 2), Some(Answered::Other));
+        assert_eq!(pings.on_ping_of_the_crate(9, now), None);
+        assert_eq!(pings.pong_for_the_crate(now), Some(Header::pong(9)), "less than it has measured");
+    }
+
+    #[test]
+    fn one_slow_answer_makes_no_long_path() {
+        let (mut pings, now) = proven_after(15 * MS);
+        let gauge = pings.on_ping_of_the_crate(7, now).unwrap();
+        assert_eq!(pings.on_pong(gauge.length, now + MS / 4), Some(Answered::Other));
+        assert_eq!(pings.pong_due(), None);
+        assert_eq!((pings.round_trip(), pings.path()), (Some(MS / 4), Some(MS / 4)));
+    }
+
+    #[test]
+    fn what_nobody_asked_for_changes_nothing() {
+        let (mut pings, now) = proven_after(MS);
+        for value in [0, 7, OURS, HELD, PROOF_OF_CLIENT, u32::MAX] {
+            assert_eq!(pings.on_pong(value, now), None);
+        }
+        let user = pings.ask_for_the_user(now);
+        assert_eq!(pings.take_pong(), None);
+        assert_eq!(pings.on_pong(user.length, now + MS), Some(Answered::Other));
+        assert_eq!((pings.take_pong(), pings.take_pong()), (Some(MS), None));
+    }
+}

@@ -1,0 +1,202 @@
+//! Who may go next, where room is scarce.
+
+use std::{
+    collections::VecDeque,
+    fmt,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+};
+
+use super::{Ordering, Primitives, Std};
+
+/// A bound on what is inside, and those who wait outside.
+///
+/// # Rules
+///
+/// 1. Nobody goes in while others wait, but who was woken for it: who has just been inside queues behind them.
+/// 2. For each unit that there is room for, one is woken, in the order of coming; when nothing is inside, everybody is. So
+///    whoever does not act on it, because he is gone or has changed his mind, keeps nobody out: somebody is inside, whose
+///    leaving wakes the next, or nobody is, and all were woken.
+/// 3. A waker is cloned before the lock, and woken or dropped after it (G7).
+///
+/// ```
+/// use std::{future::poll_fn, sync::Arc, task::{Context, Poll, Waker}};
+/// use evermux::sync::{Gate, Ticket};
+///
+/// let gate = Arc::new(Gate::new());
+/// gate.limit(2_000, 4_000);
+/// let mut ticket = Ticket::new(&gate);
+/// let cx = &mut Context::from_waker(Waker::noop());
+/// assert!(ticket.poll(cx).is_ready());
+/// gate.enter(4_000);
+/// assert!(ticket.poll(cx).is_pending());
+/// gate.leave(2_000);
+/// gate.wake();
+/// assert!(ticket.poll(cx).is_ready());
+/// ```
+pub struct Gate<P: Primitives = Std> {
+    state: P::Mutex<State>,
+    /// What goes in at once. Without a bound: `u64::MAX`. Whoever reads an old one goes in as he did before.
+    unit: P::AtomicU64,
+}
+
+struct State {
+    inside: usize,
+    /// The same, and how much there may be inside for somebody to go in.
+    unit: usize,
+    most: usize,
+    waiting: VecDeque<(u64, Waker)>,
+    next_ticket: u64,
+    /// Somebody has left, or the bound has changed, since it was looked whom to wake.
+    is_stale: bool,
+}
+
+impl State {
+    fn has_room(&self) -> bool {
+        self.inside < self.most
+    }
+}
+
+impl Gate {
+    /// Without a bound.
+    pub fn new() -> Self {
+        Self::with_primitives()
+    }
+}
+
+impl Default for Gate {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<P: Primitives> Gate<P> {
+    /// As [`new`](Gate::new), on a platform of the caller's choice.
+    pub fn with_primitives() -> Self {
+        let waiting = VecDeque::new();
+        let (unit, most) = (usize::MAX, usize::MAX);
+        let state = State { inside: 0, unit, most, waiting, next_ticket: 0, is_stale: false };
+        Self { state: P::mutex(state), unit: P::atomic_u64(u64::MAX) }
+    }
+
+    /// Sets the bounds: of what goes in at once, and of all that is inside before more goes in. Whoever may go in by that is
+    /// woken by the next [`wake`](Self::wake).
+    pub fn limit(&self, unit: usize, most: usize) {
+        let mut state = P::lock(&self.state);
+        (state.unit, state.most, state.is_stale) = (unit.max(1), most, true);
+        P::store_u64(&self.unit, u64::try_from(unit).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// How much may go in at once: `usize::MAX` without a bound.
+    pub fn unit(&self) -> usize {
+        usize::try_from(P::load_u64(&self.unit, Ordering::Relaxed)).unwrap_or(usize::MAX)
+    }
+
+    /// So much goes in.
+    pub fn enter(&self, amount: usize) {
+        P::lock(&self.state).inside += amount;
+    }
+
+    /// So much has left. Whoever waits for that is woken by the next [`wake`](Self::wake).
+    pub fn leave(&self, amount: usize) {
+        let mut state = P::lock(&self.state);
+        state.inside -= amount;
+        state.is_stale = true;
+    }
+
+    /// Wakes whoever may go in. Not under a lock of the caller's.
+    pub fn wake(&self) {
+        let mut state = P::lock(&self.state);
+        if !std::mem::take(&mut state.is_stale) || state.waiting.is_empty() {
+            return;
+        }
+        let room = state.most.saturating_sub(state.inside).div_ceil(state.unit);
+        let count = if state.inside == 0 { usize::MAX } else { room }.min(state.waiting.len());
+        let woken: Vec<_> = state.waiting.drain(..count).collect();
+        drop(state);
+        for (_, waker) in woken {
+            waker.wake();
+        }
+    }
+}
+
+impl<P: Primitives> fmt::Debug for Gate<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let state = P::lock(&self.state);
+        f.debug_struct("Gate").field("inside", &state.inside).field("most", &state.most).finish_non_exhaustive()
+    }
+}
+
+/// The place of one who goes in now and then. Its drop leaves the queue.
+pub struct Ticket<P: Primitives = Std> {
+    gate: Arc<Gate<P>>,
+    /// Its number in the queue.
+    number: Option<u64>,
+}
+
+impl<P: Primitives> Ticket<P> {
+    /// Of somebody who does not wait.
+    pub fn new(gate: &Arc<Gate<P>>) -> Self {
+        Self { gate: Arc::clone(gate), number: None }
+    }
+
+    /// Waits until he may go in, which he then does, or not.
+    pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let waker = cx.waker().clone();
+        let mut state = P::lock(&self.gate.state);
+        let at = self.number.and_then(|number| state.waiting.iter().position(|(waiting, _)| *waiting == number));
+        // Woken for it, or nobody was there before him.
+        let is_next = at.is_none() && (self.number.is_some() || state.waiting.is_empty());
+        if state.most == usize::MAX || (is_next && state.has_room()) {
+            let left = at.and_then(|at| state.waiting.remove(at));
+            self.number = None;
+            drop(state);
+            drop((left, waker));
+            return Poll::Ready(());
+        }
+        let old = match (at, self.number) {
+            (Some(at), _) => Some(std::mem::replace(&mut state.waiting[at].1, waker)),
+            // Somebody was faster: he is still the next.
+            (None, Some(number)) => {
+                state.waiting.push_front((number, waker));
+                None
+            }
+            (None, None) => {
+                let number = state.next_ticket;
+                state.next_ticket += 1;
+                state.waiting.push_back((number, waker));
+                self.number = Some(number);
+                None
+            }
+        };
+        drop(state);
+        drop(old);
+        Poll::Pending
+    }
+
+    /// He does not want to go in any more.
+    pub fn leave_queue(&mut self) {
+        let Some(number) = self.number.take() else { return };
+        let mut state = P::lock(&self.gate.state);
+        let at = state.waiting.iter().position(|(waiting, _)| *waiting == number);
+        let left = at.and_then(|at| state.waiting.remove(at));
+        // One that was woken takes nothing: the next may.
+        state.is_stale |= left.is_none();
+        drop(state);
+        if left.is_none() {
+            self.gate.wake();
+        }
+    }
+}
+
+impl<P: Primitives> Drop for Ticket<P> {
+    fn drop(&mut self) {
+        self.leave_queue();
+    }
+}
+
+impl<P: Primitives> fmt::Debug for Ticket<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("number", &self.number).finish_non_exhaustive()
+    }
+}
