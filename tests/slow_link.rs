@@ -15,6 +15,7 @@ use std::{
 
 use evermux::{CloseReason, Config, Session};
 use futures_util::future::join_all;
+use testkit::frames::{Header, Peer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex, join},
     time::{Instant, interval, sleep, timeout},
@@ -177,4 +178,28 @@ async fn a_short_answer_overtakes_long_ones() {
     // 128 KiB wait in what stands for the kernel here, which nobody has told to hold less.
     assert!(each < Duration::from_millis(1_600), "{each:?}");
     timeout(Duration::from_secs(60), downloads).await.expect("the path is full all the time");
+}
+
+/// tokio-yamux holds eight frames of a stream that nobody reads, and stands still at the ninth.
+#[tokio::test]
+async fn frames_are_cut_short_for_evermux_peers_alone() {
+    for is_evermux in [true, false] {
+        let (near, far) = duplex(1 << 20);
+        let config = Config::default();
+        let proving = async {
+            let mut peer = Peer::new(far);
+            if is_evermux {
+                peer.send(Header::ping(0xe576_6d73), &[]).await.unwrap();
+            }
+            let (ping, _) = peer.recv().await.unwrap();
+            peer.send(Header::pong(ping.length), &[]).await.unwrap();
+            peer.answer_pings(true);
+            Ok(peer)
+        };
+        let (session, mut peer) = tokio::try_join!(Session::client(near, &config), proving).unwrap();
+        let mut stream = session.open_stream().await.unwrap();
+        tokio::spawn(async move { stream.write_all(&vec![7; 64 << 10]).await });
+        let (first, _) = peer.recv_until(|header| header.length > 0 && header.stream_id == 1).await.unwrap();
+        assert_eq!(first.length, if is_evermux { 2 << 10 } else { 32 << 10 });
+    }
 }

@@ -54,6 +54,13 @@ impl Limits {
     }
 }
 
+impl Limits {
+    /// The same, with frames of no less than this.
+    pub(super) fn with_frames_from(self, least: usize) -> Self {
+        Self { frame: self.frame.max(least), inside: self.inside.max(least.saturating_mul(2)), ..self }
+    }
+}
+
 /// The pace of one path.
 #[derive(Debug)]
 pub(super) struct Pace {

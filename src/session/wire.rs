@@ -51,6 +51,9 @@ const PUT_OFF_FROM: u32 = 4;
 const PIECE: usize = 64 << 10;
 /// How much the crate may write before it must read: its loop prefers writing.
 const WRITE_BEFORE_READ: usize = 1 << 20;
+/// To peers of another kind frames are not cut to less, however slow the path is: tokio-yamux holds eight frames of a stream
+/// that nobody reads, whatever their length, and stands still at the ninth.
+const FOREIGN_FRAME: usize = 32 << 10;
 /// Answers that may wait for the peer to read them; one more is [`CloseReason::PingFlood`].
 const MAX_PONGS: usize = 64;
 /// RST and GoAway frames of our own that may wait; one more is [`CloseReason::ControlFlood`].
@@ -809,7 +812,8 @@ where
     }
 
     fn set_limits(&self) {
-        self.outlet.gate.limit(self.limits.frame, self.limits.inside);
+        let limits = self.limits.with_frames_from(if self.peer_is_evermux { 0 } else { FOREIGN_FRAME });
+        self.outlet.gate.limit(limits.frame, limits.inside);
         if let Some(set) = self.outlet.unsent_limit {
             // What cannot be set is as it was.
             let _ = set(&self.io, self.limits.unsent);
@@ -911,6 +915,7 @@ where
         }
         if pings::is_proof(value) {
             self.peer_is_evermux = true;
+            self.set_limits();
             self.proof_came = Some(Instant::now());
         }
         if self.peer_is_evermux && self.pings.tells(value) {
