@@ -237,6 +237,35 @@ async fn a_transport_holds_as_much_as_its_path_carries() {
     soon(manager.shutdown_within(Duration::ZERO)).await;
 }
 
+/// How often the transport was told how much it may hold.
+static TOLD: AtomicUsize = AtomicUsize::new(0);
+
+/// A peer can say who it is as often as it likes: that is no news.
+#[tokio::test]
+async fn a_proof_that_is_repeated_costs_nothing() {
+    let (near, far) = duplex(1 << 20);
+    let connected = Connected::anonymous(near).with_unsent_limit(|_, _| {
+        TOLD.fetch_add(1, Ordering::Relaxed);
+        Ok(())
+    });
+    let provider = With(move |installer: Installer| async move {
+        let _session = installer.client(connected).await.install().await?;
+        installer.stopped().await;
+        Ok(())
+    });
+    let manager = MuxManager::provide_with(provider).start().await.unwrap();
+    let mut peer = Peer::new(far);
+    for _ in 0..30 {
+        peer.send(Header::ping(0xe576_6d73), &[]).await.unwrap();
+    }
+    let (proof, _) = soon(peer.recv_until(|header| header.flags == Flags::SYN)).await.unwrap();
+    peer.send(Header::pong(proof.length), &[]).await.unwrap();
+    soon(manager.session()).await.unwrap();
+    // At its begin, and when it is known who the peer is.
+    assert_eq!(TOLD.load(Ordering::Relaxed), 2);
+    soon(manager.shutdown_within(Duration::ZERO)).await;
+}
+
 /// A candidate that says goodbye before it replaces anyone takes nothing away.
 #[tokio::test]
 async fn a_candidate_that_closes_replaces_nobody() {

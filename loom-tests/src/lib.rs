@@ -3,9 +3,12 @@
 //! Two platforms run the core's own lines: [`Loom`], which is loom's, and [`Odd`], which adds what loom lacks: threads
 //! that wake without a reason, and deadlines that pass. [`explore`] runs a model to its end.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Wake, Waker},
 };
 
 use evermux::sync::{Refused, SessionId, SessionSlot};
@@ -29,6 +32,29 @@ pub enum Preemptions {
     Unbounded,
     /// Those with at most so many preemptions. Three is the least worth having.
     AtMost(usize),
+}
+
+/// A waker that no lock may see, neither when it wakes nor when it is dropped.
+pub struct Checked(Waker);
+
+impl Wake for Checked {
+    fn wake(self: Arc<Self>) {
+        assert_unlocked();
+        self.0.wake_by_ref();
+    }
+}
+
+impl Drop for Checked {
+    fn drop(&mut self) {
+        assert_unlocked();
+    }
+}
+
+impl Checked {
+    /// One that wakes another.
+    pub fn new(waker: &Waker) -> Arc<Self> {
+        Arc::new(Self(waker.clone()))
+    }
 }
 
 /// Runs a model over all of its executions.

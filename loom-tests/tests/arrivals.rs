@@ -3,7 +3,7 @@
 use std::{
     future::poll_fn,
     sync::Arc,
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use evermux::sync::{LaneLimits, Over};
@@ -12,7 +12,7 @@ use loom::{
     thread::{self, JoinHandle},
 };
 use loom_tests::{
-    Loom,
+    Checked, Loom,
     Preemptions::{self, AtMost, Unbounded},
     assert_unlocked, explore,
 };
@@ -31,24 +31,8 @@ impl Drop for Value {
     }
 }
 
-/// A waker that no lock may see, neither when it wakes nor when it is dropped.
-struct Checked(Waker);
-
-impl Wake for Checked {
-    fn wake(self: Arc<Self>) {
-        assert_unlocked();
-        self.0.wake_by_ref();
-    }
-}
-
-impl Drop for Checked {
-    fn drop(&mut self) {
-        assert_unlocked();
-    }
-}
-
 fn poll(taker: &mut Taker, waker: &Waker) -> Poll<Option<Value>> {
-    let checked = Waker::from(Arc::new(Checked(waker.clone())));
+    let checked = Waker::from(Checked::new(waker));
     taker.poll_take(&mut Context::from_waker(&checked))
 }
 
@@ -278,7 +262,7 @@ fn a_taker_that_is_dropped_leaves_nothing() {
         let arrivals = arrivals();
         let lane = lane(&arrivals, 8);
         let mut old = from.taker(&arrivals, &lane);
-        let checked = Arc::new(Checked(Waker::noop().clone()));
+        let checked = Checked::new(Waker::noop());
         let waker = Waker::from(Arc::clone(&checked));
         assert!(old.poll_take(&mut Context::from_waker(&waker)).is_pending());
         drop(waker);

@@ -3,36 +3,24 @@
 use std::{
     future::poll_fn,
     sync::Arc,
-    task::{Context, Poll, Wake, Waker},
+    task::{Context, Poll, Waker},
 };
 
 use loom::{
     future::block_on,
     thread::{self, JoinHandle},
 };
-use loom_tests::{Loom, Preemptions::Unbounded, assert_unlocked, explore};
+use loom_tests::{
+    Checked, Loom,
+    Preemptions::{AtMost, Unbounded},
+    explore,
+};
 
 type Gate = evermux::sync::Gate<Loom>;
 type Ticket = evermux::sync::Ticket<Loom>;
 
-/// A waker that no lock may see, neither when it wakes nor when it is dropped.
-struct Checked(Waker);
-
-impl Wake for Checked {
-    fn wake(self: Arc<Self>) {
-        assert_unlocked();
-        self.0.wake_by_ref();
-    }
-}
-
-impl Drop for Checked {
-    fn drop(&mut self) {
-        assert_unlocked();
-    }
-}
-
 fn poll(ticket: &mut Ticket, waker: &Waker) -> Poll<()> {
-    let checked = Waker::from(Arc::new(Checked(waker.clone())));
+    let checked = Waker::from(Checked::new(waker));
     ticket.poll(&mut Context::from_waker(&checked))
 }
 
@@ -128,7 +116,7 @@ fn a_wait_behind_one_that_is_dropped() {
 /// Two go in and out, again and again.
 #[test]
 fn two_by_turns() {
-    explore("two_by_turns", loom_tests::Preemptions::AtMost(3), 50, || {
+    explore("two_by_turns", AtMost(3), 50, || {
         let gate = gate(0, 1);
         let by_turns = |gate: Arc<Gate>| {
             let mut ticket = Ticket::new(&gate);

@@ -21,7 +21,7 @@ use tracing::{debug, warn};
 
 use super::{
     installer::{Candidate, Installer},
-    seldom::Seldom,
+    seldom::{BETWEEN_WARNINGS, Seldom},
 };
 use crate::{error::CloseReason, session::Session};
 
@@ -29,8 +29,6 @@ use crate::{error::CloseReason, session::Session};
 const SILENCE: Duration = Duration::from_secs(1);
 /// It is looked at twice, so far apart. In a process that stood still its bytes may wait to be read.
 const APART: Duration = Duration::from_millis(50);
-/// The least time between two warnings.
-const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
 /// The handshakes that are going on.
 pub(super) struct Handshakes {

@@ -12,12 +12,11 @@ use tracing::{debug, warn};
 use super::{
     installer::{Candidate, Installer},
     net::Accept,
-    seldom::Seldom,
+    seldom::{BETWEEN_WARNINGS, Seldom},
 };
 use crate::session::{Goodbye, Session, turn_away};
 
-/// The least time between two warnings, and between two events, of a kind: there may be many, and the first says it all.
-const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
+/// The least time between two events of a kind.
 const BETWEEN_EVENTS: Duration = Duration::from_secs(1);
 /// How often one that is not admitted is told so, and how long that may take. The others are closed in silence: to tell them
 /// costs the handshake of the transport, and anybody can come.

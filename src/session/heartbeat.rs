@@ -80,9 +80,14 @@ impl Heartbeat {
         self.path = round_trip;
     }
 
+    /// How long an answer may take on this path: three round trips.
+    pub fn time_of_the_path(&self) -> Duration {
+        self.path.saturating_mul(3)
+    }
+
     /// How long the peer may take to answer.
     fn timeout(&self) -> Duration {
-        self.timeout.max(self.path.saturating_mul(3))
+        self.timeout.max(self.time_of_the_path())
     }
 
     /// This side has ended the connection, and waits for the peer to do so: for that it has as long as for an answer.

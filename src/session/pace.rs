@@ -26,10 +26,8 @@ const WITHOUT_A_PAUSE: u64 = 64 << 10;
 /// How much may wait, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Limits {
-    /// Of one write: it becomes one frame.
+    /// Of one write: it becomes one frame. The yamux crate may hold two, of all streams together.
     pub(super) frame: usize,
-    /// In the yamux crate, from all streams together.
-    pub(super) inside: usize,
     /// In the output of the wire.
     pub(super) output: usize,
     /// In the kernel.
@@ -37,9 +35,9 @@ pub(super) struct Limits {
 }
 
 impl Limits {
-    const NONE: Self = Self { frame: usize::MAX, inside: usize::MAX, output: 64 << 10, unsent: 128 << 10 };
+    const NONE: Self = Self { frame: usize::MAX, output: 64 << 10, unsent: 128 << 10 };
 
-    /// For a path that carries so much in a second: what it carries in some 4, 8, 16 and 31 ms, and no less than costs little.
+    /// For a path that carries so much in a second: what it carries in some 4, 16 and 31 ms, and no less than costs little.
     fn of(rate: u64) -> Self {
         if rate >= FAST {
             return Self::NONE;
@@ -47,17 +45,9 @@ impl Limits {
         let part = |of_a_second: u64, least: u64, most: u64| (rate / of_a_second).clamp(least, most);
         Self {
             frame: usize::try_from(part(256, 2 << 10, 64 << 10)).unwrap_or(usize::MAX),
-            inside: usize::try_from(part(128, 4 << 10, u64::MAX)).unwrap_or(usize::MAX),
             output: usize::try_from(part(64, 8 << 10, 64 << 10)).unwrap_or(usize::MAX),
             unsent: u32::try_from(part(32, 16 << 10, 128 << 10)).unwrap_or(u32::MAX),
         }
-    }
-}
-
-impl Limits {
-    /// The same, with frames of no less than this.
-    pub(super) fn with_frames_from(self, least: usize) -> Self {
-        Self { frame: self.frame.max(least), inside: self.inside.max(least.saturating_mul(2)), ..self }
     }
 }
 
@@ -147,7 +137,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    const SLOW: Limits = Limits { frame: 2 << 10, inside: 4 << 10, output: 8 << 10, unsent: 16 << 10 };
+    const SLOW: Limits = Limits { frame: 2 << 10, output: 8 << 10, unsent: 16 << 10 };
 
     /// One that has taken a megabyte without a pause.
     fn fast(now: Instant) -> Pace {
@@ -186,7 +176,7 @@ mod tests {
         let now = full(&mut pace, Instant::now(), 100, 10 << 10, 5 * MS);
         assert_eq!(
             pace.limits(),
-            Limits { frame: 4 << 10, inside: 8 << 10, output: 16 << 10, unsent: 32 << 10 },
+            Limits { frame: 4 << 10, output: 16 << 10, unsent: 32 << 10 },
             "2 MiB a second: {pace:?}"
         );
         full(&mut pace, now, 100, 64 << 10, MS);

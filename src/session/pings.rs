@@ -77,7 +77,6 @@ pub(super) enum Answered {
 pub(super) struct Pings {
     next: u32,
     proof: Option<Asked>,
-    is_proven: bool,
     /// For how long the peer says to have withheld its answer to the proof.
     held: Duration,
     heartbeat: Option<Asked>,
@@ -101,7 +100,6 @@ impl Pings {
         Self {
             next: 0,
             proof: Some(Asked { value: role.proof(), at: now }),
-            is_proven: false,
             held: Duration::ZERO,
             heartbeat: None,
             user: None,
@@ -185,7 +183,6 @@ impl Pings {
         let answered =
             |asked: &mut Option<Asked>| asked.take_if(|asked| asked.value == value).map(|asked| now - asked.at);
         let (round_trip, what) = if let Some(elapsed) = answered(&mut self.proof) {
-            self.is_proven = true;
             (elapsed.saturating_sub(self.held), Answered::Proof)
         } else if let Some(elapsed) = answered(&mut self.heartbeat) {
             (elapsed, Answered::Heartbeat)
@@ -203,7 +200,7 @@ impl Pings {
 
     /// Whether the proof was answered.
     pub(super) fn is_proven(&self) -> bool {
-        self.is_proven
+        self.proof.is_none()
     }
 
     /// The last round trip.

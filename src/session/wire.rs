@@ -1,13 +1,14 @@
 //! The frame layer between the socket and the yamux crate.
 //!
 //! It follows the frame boundaries both ways, and so can do what the crate does not: it sends heartbeats between frames
-//! (G10), answers the pings of the peer and of the crate, keeps the [`Ledger`], turns the crate's word for a dropped stream into an RST (G17),
-//! refuses streams past the limit (G16), and handles GoAway. The crate sees a connection of the right shape: no
-//! pings but its own, and no frame of a stream that has ended.
+//! (G10), answers the pings of the peer and of the crate, keeps the [`Ledger`], turns the crate's word for a dropped stream
+//! into an RST (G17), refuses streams past the limit (G16), and handles GoAway. The crate sees a connection of the right
+//! shape: no pings but its own, and no frame of a stream that has ended.
 //!
 //! # Bounds (G19)
 //!
-//! 64 KiB read ahead, 64 KiB waiting to be written, less where the path is [slow](super::pace), [`MAX_PONGS`] answers, [`MAX_CONTROLS`] control frames.
+//! 64 KiB read ahead, 64 KiB waiting to be written, less where the path is [slow](super::pace), [`MAX_PONGS`] answers,
+//! [`MAX_CONTROLS`] control frames.
 
 use std::{
     collections::VecDeque,
@@ -496,7 +497,7 @@ where
 
     /// How long an answer may take on this path.
     pub(crate) fn time_to_answer(&self) -> Duration {
-        self.pings.path().unwrap_or_default().saturating_mul(3)
+        self.heartbeat.time_of_the_path()
     }
 
     /// When the crate, which must be polled for that, is to be given the answer to its ping.
@@ -812,8 +813,9 @@ where
     }
 
     fn set_limits(&self) {
-        let limits = self.limits.with_frames_from(if self.peer_is_evermux { 0 } else { FOREIGN_FRAME });
-        self.outlet.gate.limit(limits.frame, limits.inside);
+        let frame = self.limits.frame.max(if self.peer_is_evermux { 0 } else { FOREIGN_FRAME });
+        // The next one is there when the one before it has left.
+        self.outlet.gate.limit(frame, frame.saturating_mul(2));
         if let Some(set) = self.outlet.unsent_limit {
             // What cannot be set is as it was.
             let _ = set(&self.io, self.limits.unsent);
@@ -913,8 +915,8 @@ where
                 "the peer sends our own words back: it is an echo, or a program that has the same role as this one",
             );
         }
-        if pings::is_proof(value) {
-            self.peer_is_evermux = true;
+        // However often it says so.
+        if pings::is_proof(value) && !std::mem::replace(&mut self.peer_is_evermux, true) {
             self.set_limits();
             self.proof_came = Some(Instant::now());
         }

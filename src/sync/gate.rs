@@ -42,8 +42,7 @@ pub struct Gate<P: Primitives = Std> {
 
 struct State {
     inside: usize,
-    /// The same, and how much there may be inside for somebody to go in.
-    unit: usize,
+    /// How much there may be for somebody to go in.
     most: usize,
     waiting: VecDeque<(u64, Waker)>,
     next_ticket: u64,
@@ -73,9 +72,7 @@ impl Default for Gate {
 impl<P: Primitives> Gate<P> {
     /// As [`new`](Gate::new), on a platform of the caller's choice.
     pub fn with_primitives() -> Self {
-        let waiting = VecDeque::new();
-        let (unit, most) = (usize::MAX, usize::MAX);
-        let state = State { inside: 0, unit, most, waiting, next_ticket: 0, is_stale: false };
+        let state = State { inside: 0, most: usize::MAX, waiting: VecDeque::new(), next_ticket: 0, is_stale: false };
         Self { state: P::mutex(state), unit: P::atomic_u64(u64::MAX) }
     }
 
@@ -83,7 +80,7 @@ impl<P: Primitives> Gate<P> {
     /// woken by the next [`wake`](Self::wake).
     pub fn limit(&self, unit: usize, most: usize) {
         let mut state = P::lock(&self.state);
-        (state.unit, state.most, state.is_stale) = (unit.max(1), most, true);
+        (state.most, state.is_stale) = (most, true);
         P::store_u64(&self.unit, u64::try_from(unit).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
@@ -110,7 +107,7 @@ impl<P: Primitives> Gate<P> {
         if !std::mem::take(&mut state.is_stale) || state.waiting.is_empty() {
             return;
         }
-        let room = state.most.saturating_sub(state.inside).div_ceil(state.unit);
+        let room = state.most.saturating_sub(state.inside).div_ceil(self.unit().max(1));
         let count = if state.inside == 0 { usize::MAX } else { room }.min(state.waiting.len());
         let woken: Vec<_> = state.waiting.drain(..count).collect();
         drop(state);
