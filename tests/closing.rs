@@ -15,7 +15,7 @@ use std::{
 };
 
 use common::{
-    client_against_peer, client_against_peer_over, in_time, next, pair, pair_with, read_all, send_all, strict,
+    against, client_against_peer, client_against_peer_over, in_time, next, pair, pair_with, read_all, send_all, strict,
 };
 use evermux::{CloseReason, Config, MuxManager, MuxStream, Session};
 use testkit::frames::{Flags, Header, Kind, Peer};
@@ -255,6 +255,42 @@ async fn an_end_that_was_thrown_away_is_none() {
     assert!(matches!(reason_of(&error), CloseReason::Lost(_)));
     let reason = in_time(session.close()).await;
     assert!(matches!(&reason, CloseReason::Lost(error) if error.kind() == io::ErrorKind::BrokenPipe), "{reason:?}");
+}
+
+/// A session whose peer reads no more, and a stream that was written to its end into what nobody takes.
+async fn written_to_the_end() -> (Session, Peer<DuplexStream>, MuxStream) {
+    let (near, far) = duplex(1024);
+    let mut peer = Peer::new(far);
+    peer.answer_pings(true);
+    let session = against(Session::client(near, &Config::default()), &mut peer).await;
+    let mut stream = session.open_stream().await.unwrap();
+    stream.write_all(&[7; 8000]).await.unwrap();
+    stream.shutdown().await.unwrap();
+    sleep(Duration::from_millis(1)).await;
+    (session, peer, stream)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_that_the_peer_has_never_seen_is_no_loss_of_the_session() {
+    let (session, mut peer, stream) = written_to_the_end().await;
+    peer.send(Header::go_away(0), &[]).await.unwrap();
+    peer.shutdown().await.unwrap();
+    let reason = in_time(session.closed()).await;
+    assert!(matches!(reason, CloseReason::PeerClosed), "{reason:?}");
+    // To its user it is one all the same.
+    assert!(matches!(reason_of(&in_time(stream.closed()).await.unwrap_err()), CloseReason::PeerClosed));
+}
+
+/// Its answer is whole before it has read the request, and then the connection is too.
+#[tokio::test(start_paused = true)]
+async fn what_an_answered_stream_has_not_sent_is_a_loss_of_the_session() {
+    let (session, mut peer, stream) = written_to_the_end().await;
+    peer.send_data(1, Flags::ACK | Flags::FIN, b"").await.unwrap();
+    in_time(stream.closed()).await.unwrap();
+    peer.send(Header::go_away(0), &[]).await.unwrap();
+    peer.shutdown().await.unwrap();
+    let reason = in_time(session.closed()).await;
+    assert!(matches!(&reason, CloseReason::Lost(error) if error.kind() == io::ErrorKind::UnexpectedEof), "{reason:?}");
 }
 
 /// The peer resets the connection, as a kernel does where a program was killed.

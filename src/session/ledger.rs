@@ -158,7 +158,8 @@ struct Record {
     announced: bool,
     /// Whoever did not open it has acknowledged it.
     acknowledged: bool,
-    fin_out: bool,
+    /// Where in the output our FIN ends.
+    fin_at: Option<u64>,
     /// An RST goes out right after our FIN.
     reset_after_fin: bool,
     /// It was cut by the end of its session, which is what its handles are told.
@@ -180,7 +181,7 @@ impl Record {
             outbound,
             announced: !outbound,
             acknowledged: false,
-            fin_out: false,
+            fin_at: None,
             reset_after_fin: false,
             cut: false,
             granted: WINDOW.into(),
@@ -197,7 +198,7 @@ impl Record {
         let ends = &self.entry.ends;
         if let Some(error) = self.entry.error() {
             Some(Err(error))
-        } else if self.fin_out && ends.is_finished() {
+        } else if self.fin_at.is_some() && ends.is_finished() {
             Some(Ok(()))
         } else {
             (!self.cut).then_some(Err(StreamError::ResetHere))
@@ -245,6 +246,8 @@ pub(crate) struct Ledger {
     left: Vec<(Weak<Entry>, Unread)>,
     /// Streams that were reset for their unread frames, and hold them still.
     flooded: Vec<Arc<Entry>>,
+    /// Up to where the output carries streams that have ended well.
+    said: u64,
     /// Records that have ended. Their drop wakes others, which is not for here.
     ended: Vec<Record>,
 }
@@ -293,6 +296,7 @@ impl Ledger {
             look_at: 0,
             left: Vec::new(),
             flooded: Vec::new(),
+            said: 0,
             ended: Vec::new(),
         }
     }
@@ -312,6 +316,11 @@ impl Ledger {
 
     pub(crate) fn len(&self) -> usize {
         self.records.len()
+    }
+
+    /// Up to where the transport must have taken the output, so that no stream was lost that has ended well.
+    pub(crate) fn said(&self) -> u64 {
+        self.said
     }
 
     /// The entries of all streams that are open.
@@ -495,7 +504,7 @@ impl Ledger {
         }
         if header.has(flags::FIN) {
             entry.ends.finish(body.into());
-            if record.fin_out {
+            if record.fin_at.is_some() {
                 self.remove(header.stream_id);
             }
         } else {
@@ -508,8 +517,8 @@ impl Ledger {
         self.records.contains_key(&id)
     }
 
-    /// Rules on a frame of a stream that the crate sends, and books it.
-    pub(crate) fn pass_out(&mut self, header: &Header) -> Ruling {
+    /// Rules on a frame of a stream that the crate sends, and books it. Its header is to end there in the output.
+    pub(crate) fn pass_out(&mut self, header: &Header, end: u64) -> Ruling {
         let Some(record) = self.records.get_mut(&header.stream_id) else { return Ruling::Drop };
         record.announced = true;
         if header.has(flags::ACK) && !record.outbound && !std::mem::replace(&mut record.acknowledged, true) {
@@ -529,7 +538,7 @@ impl Ledger {
             self.remove(header.stream_id);
             return Ruling::Reset;
         }
-        record.fin_out = true;
+        record.fin_at = Some(end);
         if record.entry.ends.is_finished() {
             self.remove(header.stream_id);
             Ruling::Pass
@@ -552,7 +561,7 @@ impl Ledger {
     pub(crate) fn give_up(&mut self, id: u32) -> bool {
         match self.records.get_mut(&id) {
             None => false,
-            Some(record) if record.fin_out => {
+            Some(record) if record.fin_at.is_some() => {
                 self.remove(id);
                 true
             }
@@ -587,6 +596,9 @@ impl Ledger {
             self.leave(&record.entry, std::mem::take(&mut record.unread));
         } else {
             self.unread -= frames;
+        }
+        if let (Some(fin_at), Some(Ok(()))) = (record.fin_at, record.outcome()) {
+            self.said = self.said.max(fin_at);
         }
         self.ended.push(record);
     }

@@ -250,10 +250,9 @@ pub(crate) struct WireCore<Io> {
     crate_was_given: bool,
     /// The last frame that it was given.
     given: Header,
-    /// Bytes that were put into the output, that the socket took, and up to where they end streams.
+    /// Bytes that were put into the output, and that the socket took.
     queued: u64,
     taken: u64,
-    said: u64,
     /// The socket took bytes that it has not flushed.
     unflushed: bool,
     /// Frames since the last flush that somebody may answer.
@@ -358,7 +357,6 @@ where
             given: Header::ping(0),
             queued: 0,
             taken: 0,
-            said: 0,
             unflushed: false,
             small_frames: 0,
             may_put_off: false,
@@ -694,7 +692,7 @@ where
     }
 
     fn is_in_order(&self) -> bool {
-        (self.input_end == Some(InputEnd::Eof) || self.is_guest) && self.taken >= self.said
+        (self.input_end == Some(InputEnd::Eof) || self.is_guest) && self.taken >= self.ledger.said()
     }
 
     pub(crate) fn fail(&mut self, reason: CloseReason) {
@@ -1170,7 +1168,7 @@ where
             }
             // What is thrown away has not been said.
             Kind::Data | Kind::WindowUpdate if self.write_error.is_some() => Ruling::Drop,
-            Kind::Data | Kind::WindowUpdate => self.ledger.pass_out(&header),
+            Kind::Data | Kind::WindowUpdate => self.ledger.pass_out(&header, self.queued + HEADER_LEN as u64),
         };
         if ruling != Ruling::Pass {
             trace!(?header, ?ruling, "frame of the crate");
@@ -1185,9 +1183,6 @@ where
             }
             Ruling::Reset => self.push_frame(Header::reset(header.stream_id)),
             Ruling::Refuse(_) | Ruling::Drop => {}
-        }
-        if ruling == Ruling::Pass && header.has(flags::FIN) {
-            self.said = self.queued;
         }
     }
 

@@ -127,7 +127,7 @@ pub async fn server_against_peer(settings: ConfigBuilder) -> (Session, Peer<Dupl
     (session, peer)
 }
 
-async fn against<Io: AsyncRead + AsyncWrite + Unpin>(
+pub async fn against<Io: AsyncRead + AsyncWrite + Unpin>(
     session: impl Future<Output = Result<Session, evermux::CloseReason>>,
     peer: &mut Peer<Io>,
 ) -> Session {
