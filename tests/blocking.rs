@@ -355,3 +355,30 @@ fn a_thread_can_limit_its_reads_and_writes() {
     establisher.shutdown_blocking();
     receiver.shutdown_blocking();
 }
+
+#[test]
+fn a_thread_waits_for_the_end_of_a_stream_and_gives_one_up() {
+    let runtime = Runtime::new().unwrap();
+    let (receiver, establisher) = connected(&runtime, quick());
+    let mut incoming = receiver.incoming();
+    let mut opened = establisher.open_stream_blocking().unwrap().into_blocking();
+    opened.write_all(b"x").unwrap();
+    let accepted = incoming.next_blocking().unwrap().into_blocking();
+    let (reader, writer) = opened.into_inner().into_split();
+    let named = (accepted.get_ref().id(), reader.session_id());
+    assert_eq!((reader.id(), writer.session_id()), named);
+    assert_eq!((writer.id(), reader.session_id()), named);
+    let draining = reader.draining();
+    let waiting = thread::spawn(move || accepted.closed().map_err(|error| error.kind()));
+    drop((reader, writer));
+    assert_eq!(waiting.join().unwrap(), Err(io::ErrorKind::ConnectionReset));
+
+    let opened = establisher.open_stream_blocking().unwrap().into_blocking();
+    let mut accepted = incoming.next_blocking().unwrap().into_blocking();
+    opened.reset();
+    assert_eq!(accepted.read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+    drop(accepted);
+    establisher.shutdown_blocking();
+    runtime.block_on(async { soon(draining).await });
+    receiver.shutdown_blocking();
+}

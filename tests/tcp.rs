@@ -170,8 +170,7 @@ async fn a_socket_that_is_connected_to_itself_is_a_refusal() {
         };
         assert!(!error.is_fatal());
         assert!(error.to_string().ends_with(CONNECTED_TO_ITSELF), "{error}");
-        let answer = std::error::Error::source(&error).unwrap().downcast_ref::<io::Error>().unwrap();
-        assert_eq!(answer.kind(), io::ErrorKind::ConnectionRefused);
+        assert!(std::error::Error::source(&error).is_none(), "what was said is said again");
         // Nothing of the socket holds the port, not even for the time of TIME_WAIT.
         TcpListener::bind(address).await.expect("the port is free at once");
     }

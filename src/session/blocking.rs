@@ -58,6 +58,11 @@ impl<S> Blocking<S> {
         self.write_timeout = timeout;
     }
 
+    /// What it was made of.
+    pub fn get_ref(&self) -> &S {
+        &self.inner
+    }
+
     /// Gives back what it was made of.
     pub fn into_inner(self) -> S {
         self.inner
@@ -65,6 +70,20 @@ impl<S> Blocking<S> {
 }
 
 impl Blocking<MuxStream> {
+    /// Waits for the end of the stream, whatever was read of it or written to it: [`MuxStream::closed`], without a limit.
+    ///
+    /// # Errors
+    ///
+    /// As [`MuxStream::closed`].
+    pub fn closed(&self) -> io::Result<()> {
+        blocking::block_on(self.inner.closed())
+    }
+
+    /// Ends both directions at once: [`MuxStream::reset`].
+    pub fn reset(self) {
+        self.inner.reset();
+    }
+
     /// Parts the two directions, so that two threads can each hold one. Their timeouts stay.
     pub fn into_split(self) -> (Blocking<ReadHalf>, Blocking<WriteHalf>) {
         let (read_timeout, write_timeout) = (self.read_timeout, self.write_timeout);

@@ -243,16 +243,46 @@ impl AsyncRead for ReadHalf {
 }
 
 impl ReadHalf {
+    /// The session that it belongs to.
+    pub fn session_id(&self) -> SessionId {
+        self.core.session.id
+    }
+
+    /// The id of its stream in the session, as it stands in the frames.
+    pub fn id(&self) -> u32 {
+        self.core.id
+    }
+
     /// Waits for the end of the stream, whatever was read of it: as [`MuxStream::closed`].
     pub fn closed(&self) -> impl Future<Output = io::Result<()>> + Send + use<> {
         self.core.closed()
     }
+
+    /// Waits until the session of the stream drains: as [`MuxStream::draining`].
+    pub fn draining(&self) -> impl Future<Output = CloseReason> + Send + use<> {
+        self.core.draining()
+    }
 }
 
 impl WriteHalf {
+    /// The session that it belongs to.
+    pub fn session_id(&self) -> SessionId {
+        self.core.session.id
+    }
+
+    /// The id of its stream in the session, as it stands in the frames.
+    pub fn id(&self) -> u32 {
+        self.core.id
+    }
+
     /// Waits for the end of the stream, whatever was written to it: as [`MuxStream::closed`].
     pub fn closed(&self) -> impl Future<Output = io::Result<()>> + Send + use<> {
         self.core.closed()
+    }
+
+    /// Waits until the session of the stream drains: as [`MuxStream::draining`].
+    pub fn draining(&self) -> impl Future<Output = CloseReason> + Send + use<> {
+        self.core.draining()
     }
 
     /// Why nothing more can be written to a stream that the crate has closed.
@@ -377,12 +407,12 @@ impl MuxStream {
 
     /// The session that it belongs to.
     pub fn session_id(&self) -> SessionId {
-        self.write.core.session.id
+        self.write.session_id()
     }
 
     /// Its id in the session, as it stands in the frames.
     pub fn id(&self) -> u32 {
-        self.write.core.id
+        self.write.id()
     }
 
     /// Waits for the end of the stream, whatever was read of it or written to it: until both sides have said that no more
@@ -438,7 +468,7 @@ impl MuxStream {
     ///
     /// Dropping the future changes nothing.
     pub fn closed(&self) -> impl Future<Output = io::Result<()>> + Send + use<> {
-        self.write.core.closed()
+        self.write.closed()
     }
 
     /// [`Session::draining`](crate::Session::draining) of the session that it belongs to. The future holds neither the
@@ -448,7 +478,7 @@ impl MuxStream {
     ///
     /// Dropping the future changes nothing.
     pub fn draining(&self) -> impl Future<Output = CloseReason> + Send + use<> {
-        self.write.core.draining()
+        self.write.draining()
     }
 
     /// Ends both directions at once. The peer sees an error, after the bytes that were written.

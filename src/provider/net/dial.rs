@@ -160,11 +160,8 @@ impl Display for Failures {
     }
 }
 
-impl std::error::Error for Failures {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        self.answers.last().map(|(_, error)| error as _)
-    }
-}
+// Its text holds the answers: they are no sources besides.
+impl std::error::Error for Failures {}
 
 /// A host and a port, as they were given.
 #[derive(Clone, Debug, PartialEq, Eq)]
