@@ -10,6 +10,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
+    task::Poll,
     thread,
     time::Duration,
 };
@@ -21,7 +22,7 @@ use testkit::{
     hashicorp,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
     net::{TcpListener, TcpStream},
     task::JoinSet,
     time::{sleep, timeout},
@@ -110,6 +111,49 @@ async fn frames_that_were_read_count_no_more_though_there_are_always_others() {
     }
     peer.send_data(1, Flags::FIN, b"").await.unwrap();
     assert_eq!(read_all(&mut stream).await.unwrap(), b"x");
+}
+
+/// They come as fast as they can be taken, and whoever reads them has the same thread.
+#[tokio::test]
+async fn a_burst_of_tiny_frames_is_read_as_it_comes() {
+    const FRAMES: usize = 200_000;
+    let (near, far) = duplex(FRAMES * 13 + 4096);
+    let config = Config::default();
+    let mut peer = Peer::new(far);
+    peer.answer_pings(true);
+    let session = common::against(Session::server(near, &config), &mut peer).await;
+    peer.send_data(1, Flags::SYN, b"").await.unwrap();
+    let mut stream = in_time(session.accept_stream()).await.unwrap();
+    let reading = tokio::spawn(async move { read_all(&mut stream).await.map(|bytes| bytes.len()) });
+    peer.send_raw(&[&Header::data(1, Flags::NONE, 1).encode()[..], b"x"].concat().repeat(FRAMES)).await.unwrap();
+    peer.send_data(1, Flags::FIN, b"").await.unwrap();
+    assert_eq!(in_time(reading).await.unwrap().unwrap(), FRAMES);
+}
+
+/// What a peer sends costs its session time, and the other tasks of the thread wait no longer than for a few hundred frames.
+#[tokio::test]
+async fn a_flood_leaves_others_their_turn() {
+    const FRAMES: usize = 200_000;
+    let (near, far) = duplex(FRAMES * 12 + 4096);
+    let config = Config::default();
+    let mut peer = Peer::new(far);
+    peer.answer_pings(true);
+    let session = common::against(Session::server(near, &config), &mut peer).await;
+    // Of a stream that was never open.
+    peer.send_raw(&Header::window_update(9, Flags::NONE, 0).encode().repeat(FRAMES)).await.unwrap();
+    peer.send_data(1, Flags::SYN, b"").await.unwrap();
+    let turns = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&turns);
+    // It is always ready to go on.
+    let other = tokio::spawn(std::future::poll_fn(move |cx| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        cx.waker().wake_by_ref();
+        Poll::<()>::Pending
+    }));
+    drop(in_time(session.accept_stream()).await.unwrap());
+    other.abort();
+    let turns = turns.load(Ordering::Relaxed);
+    assert!(turns >= FRAMES / 512, "{turns}");
 }
 
 /// A hundredth of the one below.

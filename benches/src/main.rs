@@ -48,7 +48,8 @@ Examples:
   perf record -g target/release/benches one open-64 evermux
 
 What a row says:
-  wall, CPU     what one unit took: the median of all rounds; CPU is user and system time of both ends
+  wall, CPU     what one unit took: the median of all rounds; CPU is user and system time of both ends, in `flood` of the
+                end that is flooded; in `restart`, wall is the longest shutdown of a round
   ratio         divided by the baseline of the same round: the median, and in brackets the quartiles
   goals         what is to be reached, and whether the median does
   more          p50 and p99 of single round trips, and how much moved beside them
@@ -61,10 +62,11 @@ Contestants:
   fresh, late-proof, takeover
                 evermux whose proof was answered at once, 15 ms late, or when a ghost had lost its place to it
   redial-loop   a task that dials, drives the yamux crate, and dials again
+  In `restart`, tcp is HTTP/2 over a connection of its own, whose server is told by hand to say goodbye.
   All sockets have TCP_NODELAY.
 
 What is checked: in bulk all bytes are counted, and the first part (before what is measured) is compared with what was
-sent; of echoes every byte is compared.
+sent; of echoes every byte is compared; in `restart` no call may be lost that the server had begun.
 
 Exit status: 0 when all ran and what was checked is right, however slow; 1 when something went wrong; 2 usage."
 )]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Sample {
     pub(crate) wall_ns: f64,
-    /// User and system time of this process, in which both ends run.
+    /// User and system time of this process, in which both ends run, or of the one end that is looked at.
     pub(crate) cpu_ns: f64,
     /// How often a thread of this process went to sleep.
     pub(crate) switches: f64,
@@ -24,10 +24,13 @@ pub(crate) struct Sample {
     pub(crate) p99_ns: Option<f64>,
     /// What moved beside what was measured, where something did.
     pub(crate) bulk_mib_per_s: Option<f64>,
+    /// How many calls were made again, where calls are interrupted.
+    pub(crate) retried: Option<f64>,
 }
 
 /// A stretch of work that has begun.
 pub(crate) struct Meter {
+    who: UsageWho,
     used: Usage,
     begun: Instant,
 }
@@ -42,7 +45,16 @@ pub(crate) struct Cost {
 
 impl Meter {
     pub(crate) fn start() -> io::Result<Self> {
-        Ok(Self { used: getrusage(UsageWho::RUSAGE_SELF)?, begun: Instant::now() })
+        Self::start_of(UsageWho::RUSAGE_SELF)
+    }
+
+    /// Of this thread alone.
+    pub(crate) fn start_of_thread() -> io::Result<Self> {
+        Self::start_of(UsageWho::RUSAGE_THREAD)
+    }
+
+    fn start_of(who: UsageWho) -> io::Result<Self> {
+        Ok(Self { who, used: getrusage(who)?, begun: Instant::now() })
     }
 
     pub(crate) fn stop(&self) -> io::Result<Cost> {
@@ -51,7 +63,7 @@ impl Meter {
 
     /// As [`stop`](Self::stop), for work that was done at `end` already.
     pub(crate) fn stop_at(&self, end: Instant) -> io::Result<Cost> {
-        let used = getrusage(UsageWho::RUSAGE_SELF)?;
+        let used = getrusage(self.who)?;
         Ok(Cost {
             wall: end.saturating_duration_since(self.begun),
             cpu: cpu(&used).saturating_sub(cpu(&self.used)),
@@ -70,6 +82,7 @@ impl Cost {
             p50_ns: None,
             p99_ns: None,
             bulk_mib_per_s: None,
+            retried: None,
         }
     }
 }

@@ -102,10 +102,12 @@ impl Row {
             spread.map(|spread| format!("{name} {}{ratio}", time(spread.median)))
         };
         let beside = self.spread(|sample| sample.bulk_mib_per_s);
+        let retried = self.spread(|sample| sample.retried);
         [
             latency("p50", self.spread(|sample| sample.p50_ns), self.p50_ratio),
             latency("p99", self.spread(|sample| sample.p99_ns), self.p99_ratio),
             beside.map(|spread| format!("beside {:.0} MiB/s", spread.median)),
+            retried.map(|spread| format!("{:.1} calls retried, none lost", spread.median)),
         ]
         .into_iter()
         .flatten()
@@ -138,6 +140,7 @@ impl Row {
             "p50_ratio": self.p50_ratio,
             "p99_ratio": self.p99_ratio,
             "bulk_mib_per_s": self.spread(|sample| sample.bulk_mib_per_s),
+            "retried": self.spread(|sample| sample.retried),
             "goals": goals.collect::<Vec<_>>(),
             "failure": self.failure,
         })

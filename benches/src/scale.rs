@@ -13,6 +13,7 @@ pub(crate) struct Scale {
     pub(crate) bulk_bytes: u64,
     /// Passes before what is measured; its content is looked at.
     pub(crate) warm_bytes: u64,
+    pub(crate) flood_bytes: u64,
     pub(crate) opens: usize,
     pub(crate) round_trips: usize,
     pub(crate) reading: Duration,
@@ -22,6 +23,7 @@ pub(crate) struct Scale {
     /// On a slow path; and how long downloads run before the first.
     pub(crate) slow_requests: usize,
     pub(crate) slow_settle: Duration,
+    pub(crate) restarts: u64,
     /// How long a session lives before it is cut. None: until it counts as stable.
     pub(crate) settle: Option<Duration>,
 }
@@ -33,6 +35,7 @@ impl Scale {
         slow_rounds: 5,
         bulk_bytes: 512 << 20,
         warm_bytes: 32 << 20,
+        flood_bytes: 8 << 20,
         opens: 8_000,
         round_trips: 20_000,
         reading: Duration::from_millis(200),
@@ -40,6 +43,7 @@ impl Scale {
         wakes: 10,
         links: 16,
         slow_requests: 20,
+        restarts: 10,
         slow_settle: Duration::from_secs(4),
         settle: None,
     };
@@ -51,6 +55,7 @@ impl Scale {
         slow_rounds: 3,
         bulk_bytes: 256 << 20,
         warm_bytes: 16 << 20,
+        flood_bytes: 4 << 20,
         opens: 4_000,
         round_trips: 10_000,
         reading: Duration::from_millis(100),
@@ -58,6 +63,7 @@ impl Scale {
         wakes: 5,
         links: 8,
         slow_requests: 7,
+        restarts: 5,
         slow_settle: Duration::from_secs(4),
         settle: None,
     };
@@ -69,6 +75,7 @@ impl Scale {
         slow_rounds: 1,
         bulk_bytes: 1 << 20,
         warm_bytes: 1 << 20,
+        flood_bytes: 64 << 10,
         opens: 128,
         round_trips: 64,
         reading: Duration::from_millis(1),
@@ -76,6 +83,7 @@ impl Scale {
         wakes: 1,
         links: 1,
         slow_requests: 1,
+        restarts: 1,
         slow_settle: Duration::from_millis(100),
         settle: Some(Duration::ZERO),
     };

@@ -8,7 +8,7 @@
 //! # Bounds (G19)
 //!
 //! 64 KiB read ahead, 64 KiB waiting to be written, less where the path is [slow](super::pace), [`MAX_PONGS`] answers,
-//! [`MAX_CONTROLS`] control frames.
+//! [`MAX_CONTROLS`] control frames. [`FRAMES_A_ROUND`] frames of the peer before other tasks have their turn.
 
 use std::{
     collections::VecDeque,
@@ -47,6 +47,9 @@ const GATHERED: usize = 32 << 10;
 /// When so many small frames have come in since the last flush, the next is put off by one round of the scheduler: whoever
 /// was woken by them answers meanwhile, and the answers travel together.
 const PUT_OFF_FROM: u32 = 4;
+/// After so many frames of the peer in one round of the scheduler the rest waits for the next: the tasks that they are for,
+/// and all others, want their turn. Tokio's budget counts reads of the socket, and one can bring thousands.
+const FRAMES_A_ROUND: u32 = 256;
 /// A frame with a longer body is handed to the crate in pieces: the crate makes room for a body when it has seen the header,
 /// and takes no more than 1 MiB, while peers may fill their window with one frame.
 const PIECE: usize = 64 << 10;
@@ -260,6 +263,8 @@ pub(crate) struct WireCore<Io> {
     /// A flush may be put off in this round of the scheduler, and was.
     may_put_off: bool,
     put_off: bool,
+    /// How many frames of the peer may still be looked at in this round.
+    frames_left: u32,
 
     /// Answers to the peer's pings wait until the session is published.
     withhold: bool,
@@ -361,6 +366,7 @@ where
             small_frames: 0,
             may_put_off: false,
             put_off: false,
+            frames_left: FRAMES_A_ROUND,
             withhold,
             proof_came: None,
             pings: Pings::new(role, now),
@@ -557,11 +563,12 @@ where
     /// The driver is polled. A flush is put off once.
     pub(crate) fn begin_round(&mut self) {
         self.may_put_off = !std::mem::take(&mut self.put_off);
+        self.frames_left = FRAMES_A_ROUND;
     }
 
     /// Whether the driver is to be polled in the next round of the scheduler.
     pub(crate) fn has_put_off(&self) -> bool {
-        self.put_off
+        self.put_off || self.frames_left == 0
     }
 
     /// Writes out what is buffered, now or in the next round of the scheduler.
@@ -827,6 +834,7 @@ where
 
     /// Decides on the frame whose header is next in the input.
     fn on_header(&mut self, header: Header) {
+        self.frames_left = self.frames_left.saturating_sub(1);
         let body = header.body_len() as usize;
         self.incoming = match header.kind {
             Kind::Ping if header.has(flags::ACK) => {
@@ -1013,6 +1021,9 @@ where
     /// Before the session is published that is all: the crate measures round trips from its first poll on.
     pub(crate) fn poll_without_the_crate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.failure.is_none() {
+            if self.frames_left == 0 {
+                return Poll::Pending;
+            }
             match self.input.as_slice().first_chunk().map(|bytes| Header::decode(*bytes)) {
                 Some(Ok(Header { kind: Kind::Data | Kind::WindowUpdate, .. })) => break,
                 Some(Ok(header)) => {
@@ -1084,6 +1095,9 @@ where
                     {
                         self.incoming = Incoming::Passing(Passing::new(pong));
                         continue;
+                    }
+                    if self.frames_left == 0 {
+                        return Poll::Pending;
                     }
                     if let Some(bytes) = self.input.as_slice().first_chunk() {
                         match Header::decode(*bytes) {

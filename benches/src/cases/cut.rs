@@ -67,6 +67,7 @@ fn median(costs: Vec<Cost>) -> Sample {
         p50_ns: None,
         p99_ns: None,
         bulk_mib_per_s: None,
+        retried: None,
     }
 }
 

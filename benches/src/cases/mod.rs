@@ -2,15 +2,18 @@
 
 mod bulk;
 mod cut;
+mod flood;
 mod open;
 mod proof;
 mod read;
+mod restart;
 mod round_trip;
 mod slow;
 mod wake;
 
 use std::io;
 
+use self::flood::Flood;
 use crate::{
     measure::Sample,
     mux::{self, EVERMUX, TCP, YAMUX},
@@ -71,6 +74,8 @@ const AS_FRESH: &[Goal] =
 const BESIDE_1: &[Goal] = &[goal(EVERMUX, Figure::WallRatio, 4.0)];
 const BESIDE_5: &[Goal] = &[goal(EVERMUX, Figure::WallRatio, 3.0)];
 const BESIDE_20: &[Goal] = &[goal(EVERMUX, Figure::WallRatio, 2.0)];
+/// A round trip and the longest call, on a machine that is not quiet.
+const RESTART: &[Goal] = &[goal(EVERMUX, Figure::WallNanos, 60e6), goal(EVERMUX, Figure::WallRatio, 1.1)];
 const READER: &[Goal] = &[goal(read::READER, Figure::WallNanos, 10.0)];
 
 /// Between streams: every contestant, beside the raw crate.
@@ -92,6 +97,16 @@ const fn slow_path(
     run: fn(&str, &Setup) -> io::Result<Sample>,
 ) -> Case {
     Case { name, about, unit: "request", contestants: slow::ALL, baseline: TCP, goals, is_slow: true, run }
+}
+
+/// A side whose peer sends what costs it most, and reads all.
+const fn flood(name: &'static str, about: &'static str, run: fn(&str, &Setup) -> io::Result<Sample>) -> Case {
+    Case { name, about, unit: "MiB", contestants: flood::ALL, baseline: YAMUX, goals: &[], is_slow: false, run }
+}
+
+/// Under gRPC: the longest of some restarts, with managers, and with TCP.
+const fn restart(name: &'static str, about: &'static str, run: fn(&str, &Setup) -> io::Result<Sample>) -> Case {
+    Case { name, about, unit: "restart", contestants: restart::ALL, baseline: TCP, goals: RESTART, is_slow: true, run }
 }
 
 /// All cases, in the order of the table.
@@ -143,6 +158,16 @@ pub(crate) const ALL: &[Case] = &[
     }),
     slow_path("slow-path-5", "the same beside 5 downloads", BESIDE_5, |who, setup| slow::run(who, setup, 5)),
     slow_path("slow-path-20", "the same beside 20 downloads", BESIDE_20, |who, setup| slow::run(who, setup, 20)),
+    flood("flood-bulk", "a side that gets frames of 16 KiB; CPU is its own", |who, setup| {
+        flood::run(who, setup, Flood::Bulk)
+    }),
+    flood("flood-tiny", "one that gets frames of one byte", |who, setup| flood::run(who, setup, Flood::Tiny)),
+    flood("flood-credit", "one that gets credit of nothing", |who, setup| flood::run(who, setup, Flood::Credit)),
+    flood("flood-pings", "one that gets pings", |who, setup| flood::run(who, setup, Flood::Pings)),
+    flood("flood-opens", "one whose peer opens streams and resets them", |who, setup| {
+        flood::run(who, setup, Flood::Opens)
+    }),
+    flood("flood-strays", "one that gets frames of no stream", |who, setup| flood::run(who, setup, Flood::Strays)),
     Case {
         name: "read-1",
         about: "a look at the live session, by one thread",
@@ -183,6 +208,10 @@ pub(crate) const ALL: &[Case] = &[
         is_slow: true,
         run: cut::run,
     },
+    restart("restart-server", "a shutdown of the server under 8 callers whose gRPC calls take 50 ms", |who, setup| {
+        restart::run(who, setup, restart::Side::Server)
+    }),
+    restart("restart-client", "the same of the client", |who, setup| restart::run(who, setup, restart::Side::Client)),
 ];
 
 /// The cases of these names. A name that others begin with, up to a dash, means all of those.
