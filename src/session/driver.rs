@@ -266,7 +266,7 @@ struct Machine<Io> {
 impl<Io> Machine<Io> {
     /// Why the session has ended, where its closing has to end before it is over.
     fn cut_short(&self) -> Option<CloseReason> {
-        let streams = self.drain.as_ref()?.cut.max(self.wire.core().open_streams());
+        let streams = self.drain.as_ref()?.cut.max(self.wire.core().ledger.len());
         Some(CloseReason::DrainTimedOut { streams })
     }
 }
@@ -392,7 +392,7 @@ where
 
     /// Makes places free that have ended on the wire. Not under its lock: others are woken.
     fn settle(&self) {
-        let ended = self.wire.core().take_ended();
+        let ended = self.wire.core().ledger.take_ended();
         ended.settle(&self.inbound);
         self.session.gate.wake();
     }
@@ -407,7 +407,8 @@ where
                 Some(Command::Ping(reply)) => self.pings.push(reply),
                 Some(Command::Probe(within, silent)) => {
                     let wire = self.wire.core();
-                    let (since, within) = (wire.signs_of_life(), within.max(wire.time_to_answer()));
+                    let (since, within) =
+                        (wire.pings.heartbeat.signs_of_life(), within.max(wire.pings.heartbeat.time_of_the_path()));
                     self.probes.push(Probe { since, until: deadline::after(Instant::now(), within), silent });
                 }
                 Some(Command::Linger(stream, entry)) => {
@@ -468,7 +469,7 @@ where
         match wire.judge(now) {
             Verdict::Wait => {}
             Verdict::Ping => drop(wire.poll_flush(cx)),
-            Verdict::Dead(reason) if look.is_some_and(|look| wire.was_dead(look)) => wire.fail(reason),
+            Verdict::Dead(reason) if look.is_some_and(|look| wire.pings.heartbeat.was_dead(look)) => wire.fail(reason),
             Verdict::Dead(_) => is_overdue = true,
         }
         drop(wire);
@@ -496,7 +497,7 @@ where
     /// dropped, and so reset (G16).
     fn take_inbound(&mut self, stream: yamux::Stream) {
         let id = stream.id().val();
-        let Some(entry) = self.wire.core().entry(id) else { return };
+        let Some(entry) = self.wire.core().ledger.entry(id) else { return };
         let inbound = Inbound::new(stream, entry, Arc::clone(&self.session), self.handles.clone());
         self.inbound_waits = true;
         let refused = self.inbound.push(id, self.stamp(Instant::now()), inbound).is_err();
@@ -537,14 +538,14 @@ where
         while !self.opens.is_empty()
             // The crate counts fewer: one that was finished still waits at the peer. It also looks at every stream to find
             // that out, so it is not asked in vain. What the peer acknowledges is read in a turn, and then comes this.
-            && self.wire.core().unacknowledged() < MAX_UNACKNOWLEDGED
+            && self.wire.core().ledger.unacknowledged() < MAX_UNACKNOWLEDGED
             && let Some(commands) = self.handles.upgrade()
             && let Poll::Ready(outcome) = self.connection.poll_new_outbound(cx)
         {
             // Out of ids, or at its end: the next turn finds the connection ended.
             let Ok(mut stream) = outcome else { return true };
             let Some((place, reply)) = self.opens.pop_front() else { break };
-            let entry = self.wire.core().open(stream.id().val(), place);
+            let entry = self.wire.core().ledger.open(stream.id().val(), place);
             announce(&mut stream, cx);
             opened = true;
             self.streams_left -= 1;
@@ -586,7 +587,7 @@ where
     fn poll_pings(&mut self) {
         let (round_trip, pong, signs) = {
             let mut wire = self.wire.core();
-            (wire.round_trip(), wire.take_pong(), wire.signs_of_life())
+            (wire.pings.round_trip(), wire.pings.take_pong(), wire.pings.heartbeat.signs_of_life())
         };
         match round_trip {
             Some(round_trip) if self.session.round_trip() != Some(round_trip) => {
@@ -629,7 +630,7 @@ where
         }
         self.session.retire(reason.clone(), Some(within));
         debug!(%reason, "session draining");
-        self.wire.core().refuse_streams();
+        self.wire.core().ledger.refuse_all();
         self.opens.clear();
         self.drain = Some(Drain { reason, streams_until, until, finishing: false, cut: 0 });
     }
@@ -640,13 +641,13 @@ where
         let drain = self.drain.as_mut()?;
         let mut wire = self.wire.core();
         // An evermux peer keeps its streams after a GoAway; some others end the session at once.
-        if (wire.peer_is_evermux() || self.early_go_away) && wire.is_announced() {
+        if (wire.peer_is_evermux() || self.early_go_away) && wire.ledger.is_announced() {
             wire.send_go_away();
             let _ = wire.poll_flush(cx);
         }
-        if !drain.finishing && (wire.is_idle() || now >= drain.streams_until) {
+        if !drain.finishing && (wire.ledger.is_empty() || now >= drain.streams_until) {
             drain.finishing = true;
-            drain.cut = wire.open_streams();
+            drain.cut = wire.ledger.len();
             // The goodbye itself is not waited for without a limit.
             drain.until = drain.until.min(limit);
             wire.seal();
@@ -687,11 +688,11 @@ where
             None => {
                 let probes = self.probes.iter().map(|probe| probe.until).min();
                 let accept = self.accept_deadline();
-                self.wire.core().deadline().into_iter().chain(probes).chain(accept).min()
+                self.wire.core().pings.heartbeat.deadline().into_iter().chain(probes).chain(accept).min()
             }
         };
         // Once due it is given with the next frame, whenever that comes.
-        let pong = self.wire.core().pong_due().filter(|due| *due > Instant::now());
+        let pong = self.wire.core().pings.pong_due().filter(|due| *due > Instant::now());
         let lingers = self.lingers.iter().map(|linger| linger.until);
         let drain = self.drain.as_ref().map(|drain| if drain.finishing { drain.until } else { drain.streams_until });
         let Some(next) = judged.into_iter().chain(pong).chain(drain).chain(lingers).min() else {

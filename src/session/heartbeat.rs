@@ -52,6 +52,7 @@ pub struct Heartbeat {
     ping: Ping,
     write_pending_since: Option<Instant>,
     phase: Phase,
+    signs_of_life: u64,
 }
 
 impl Heartbeat {
@@ -66,6 +67,7 @@ impl Heartbeat {
             ping: Ping::None,
             write_pending_since: None,
             phase: Phase::Proving(prove_by),
+            signs_of_life: 0,
         }
     }
 
@@ -98,6 +100,20 @@ impl Heartbeat {
     /// Bytes came from the socket. Any byte restarts both clocks of reading.
     pub fn on_read(&mut self, now: Instant) {
         self.last_read = now;
+        self.signs_of_life += 1;
+    }
+
+    /// The socket took bytes, where it had refused them before.
+    pub fn on_room(&mut self) {
+        self.signs_of_life += 1;
+    }
+
+    /// How often there was a sign of life: bytes of any kind came from the peer, or it made room for ours.
+    ///
+    /// A path that is slow holds a ping of ours back behind what was written before it, and takes bytes meanwhile; one that
+    /// is dead takes none once its buffers are full.
+    pub fn signs_of_life(&self) -> u64 {
+        self.signs_of_life
     }
 
     /// A ping stands in the queue.
@@ -142,6 +158,11 @@ impl Heartbeat {
             },
             _ => Verdict::Wait,
         }
+    }
+
+    /// Whether the session was dead by then.
+    pub fn was_dead(&self, by: Instant) -> bool {
+        matches!(self.judge(by), Verdict::Dead(_))
     }
 
     /// When to judge next; none while nothing is waited for. Every report may move it, either way.

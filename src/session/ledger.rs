@@ -518,7 +518,7 @@ impl Ledger {
     }
 
     /// Rules on a frame of a stream that the crate sends, and books it. Its header is to end there in the output.
-    pub(crate) fn pass_out(&mut self, header: &Header, end: u64) -> Ruling {
+    pub(crate) fn rule_out(&mut self, header: &Header, end: u64) -> Ruling {
         let Some(record) = self.records.get_mut(&header.stream_id) else { return Ruling::Drop };
         record.announced = true;
         if header.has(flags::ACK) && !record.outbound && !std::mem::replace(&mut record.acknowledged, true) {

@@ -5,6 +5,7 @@
 //! reaches it as a hook.
 
 mod blocking;
+mod buffer;
 pub(crate) mod driver;
 mod end;
 // Public for the property tests alone.
@@ -14,7 +15,9 @@ mod goodbye;
 mod handed;
 #[doc(hidden)]
 pub mod heartbeat;
+mod input;
 mod ledger;
+mod output;
 mod pace;
 mod pings;
 mod state;
@@ -34,7 +37,7 @@ use tokio_util::context::TokioContext;
 use tracing::{Instrument, debug, info_span};
 
 pub(crate) use self::goodbye::{Goodbye, turn_away};
-pub(crate) use self::pace::UnsentLimit;
+pub(crate) use self::pace::{Outlet, UnsentLimit};
 pub(crate) use self::state::{Identity, Retirement};
 pub(crate) use self::stream::Inbound;
 pub use self::{
@@ -45,7 +48,7 @@ use self::{
     driver::{Command, Driver},
     ledger::{LoadGuard, Place},
     state::SessionState,
-    wire::{Outlet, Role, WireCore},
+    wire::{Role, WireCore},
 };
 use crate::{
     blocking::{block_on, block_on_timeout},

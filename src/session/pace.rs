@@ -3,12 +3,13 @@
 //! What is said last waits for all that was taken before it: a frame of each busy stream, what the wire has buffered, and what
 //! the kernel holds unsent. Where the path is fast that is no time; where it is slow it is cut to what the path carries in
 //! some milliseconds, so that a short answer overtakes a long one.
-//!
-//! It never reads a clock: it is told what happened and when.
 
-use std::{io, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use tokio::time::Instant;
+use tracing::debug;
+
+use crate::sync::Gate;
 
 /// Sets how many bytes a transport may hold that it has not sent yet.
 pub(crate) type UnsentLimit<Io> = fn(&Io, u32) -> io::Result<()>;
@@ -22,16 +23,26 @@ const BUSY: Duration = Duration::from_millis(50);
 const MUCH: u64 = 1 << 20;
 /// A path that takes so much without a pause is twice as fast as was thought.
 const WITHOUT_A_PAUSE: u64 = 64 << 10;
+/// To peers of another kind frames are not cut to less, however slow the path is: tokio-yamux holds eight frames of a stream
+/// that nobody reads, whatever their length, and stands still at the ninth.
+const FOREIGN_FRAME_BYTES_MIN: usize = 32 << 10;
+
+/// What decides how much may wait in front of the path.
+pub(crate) struct Outlet<Io> {
+    pub(crate) unsent_limit: Option<UnsentLimit<Io>>,
+    /// Where writers wait.
+    pub(crate) gate: Arc<Gate>,
+}
 
 /// How much may wait, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Limits {
+struct Limits {
     /// Of one write: it becomes one frame. The yamux crate may hold two, of all streams together.
-    pub(super) frame: usize,
+    frame: usize,
     /// In the output of the wire.
-    pub(super) output: usize,
+    output: usize,
     /// In the kernel.
-    pub(super) unsent: u32,
+    unsent: u32,
 }
 
 impl Limits {
@@ -51,9 +62,68 @@ impl Limits {
     }
 }
 
-/// The pace of one path.
+/// Lets as much wait in front of a path as its pace allows.
+pub(super) struct Throttle<Io> {
+    pace: Pace,
+    limits: Limits,
+    outlet: Outlet<Io>,
+    /// Frames are not cut to less.
+    frame_min: usize,
+}
+
+impl<Io> Throttle<Io> {
+    pub(super) fn new(io: &Io, outlet: Outlet<Io>) -> Self {
+        let pace = Pace::new();
+        let throttle = Self { limits: pace.limits(), pace, outlet, frame_min: FOREIGN_FRAME_BYTES_MIN };
+        throttle.set_limits(io);
+        throttle
+    }
+
+    /// The peer is evermux, and takes frames of any length.
+    pub(super) fn cut_frames_short(&mut self, io: &Io) {
+        self.frame_min = 0;
+        self.set_limits(io);
+    }
+
+    /// How many bytes may wait in the output of the wire.
+    pub(super) fn output(&self) -> usize {
+        self.limits.output
+    }
+
+    /// The transport has no room for what waits.
+    pub(super) fn on_full(&mut self, now: Instant) {
+        self.pace.on_full(now);
+    }
+
+    /// The transport took so many bytes.
+    pub(super) fn on_taken(&mut self, io: &Io, bytes: usize) {
+        self.pace.on_taken(bytes, Instant::now);
+        let limits = self.pace.limits();
+        if std::mem::replace(&mut self.limits, limits) != limits {
+            debug!(?limits, "the pace of the path has changed");
+            self.set_limits(io);
+        }
+    }
+
+    /// The transport took all that waited.
+    pub(super) fn on_drained(&mut self) {
+        self.pace.on_drained(Instant::now);
+    }
+
+    fn set_limits(&self, io: &Io) {
+        let frame = self.limits.frame.max(self.frame_min);
+        // The next one is there when the one before it has left.
+        self.outlet.gate.limit(frame, frame.saturating_mul(2));
+        if let Some(set) = self.outlet.unsent_limit {
+            // What cannot be set is as it was.
+            let _ = set(io, self.limits.unsent);
+        }
+    }
+}
+
+/// The pace of one path. It never reads a clock: it is told what happened and when.
 #[derive(Debug)]
-pub(super) struct Pace {
+struct Pace {
     /// In bytes a second, as far as is known.
     rate: u64,
     /// The power of two by which it is bounded.
@@ -69,23 +139,23 @@ pub(super) struct Pace {
 
 impl Pace {
     /// Of a path of which nothing is known.
-    pub(super) fn new() -> Self {
+    fn new() -> Self {
         Self { rate: UNKNOWN, level: UNKNOWN.ilog2(), full_since: None, busy: Duration::ZERO, taken: 0, with_room: 0 }
     }
 
     /// How much may wait now.
-    pub(super) fn limits(&self) -> Limits {
+    fn limits(&self) -> Limits {
         Limits::of(1 << self.level)
     }
 
     /// The transport has no room for what waits.
-    pub(super) fn on_full(&mut self, now: Instant) {
+    fn on_full(&mut self, now: Instant) {
         self.full_since.get_or_insert(now);
         self.with_room = 0;
     }
 
     /// The transport took so many bytes.
-    pub(super) fn on_taken(&mut self, bytes: usize, now: impl FnOnce() -> Instant) {
+    fn on_taken(&mut self, bytes: usize, now: impl FnOnce() -> Instant) {
         if let Some(since) = self.full_since {
             self.taken += bytes as u64;
             let now = now();
@@ -104,7 +174,7 @@ impl Pace {
     }
 
     /// The transport took all that waited.
-    pub(super) fn on_drained(&mut self, now: impl FnOnce() -> Instant) {
+    fn on_drained(&mut self, now: impl FnOnce() -> Instant) {
         if let Some(since) = self.full_since.take() {
             self.busy += now().saturating_duration_since(since);
         }

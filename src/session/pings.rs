@@ -1,4 +1,4 @@
-//! The pings of a session: what the peer was asked and when, and how long the path to it is.
+//! The pings of a session: what the peer was asked and when, how long the path to it is, and whether it is alive.
 //!
 //! It never reads a clock: it is told what happened and when.
 //!
@@ -13,7 +13,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{frame::Header, wire::Role};
+use super::{
+    frame::Header,
+    heartbeat::{Heartbeat, Verdict},
+    wire::Role,
+};
 
 /// Marks the pings of the wire. The crate counts its own from 0.
 const OURS: u32 = 1 << 31;
@@ -65,7 +69,7 @@ struct Asked {
 
 /// What an answer was the answer to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Answered {
+enum Answered {
     Proof,
     Heartbeat,
     /// Another of ours.
@@ -75,11 +79,12 @@ pub(super) enum Answered {
 /// The pings of one session.
 #[derive(Debug)]
 pub(super) struct Pings {
+    pub(super) heartbeat: Heartbeat,
     next: u32,
     proof: Option<Asked>,
     /// For how long the peer says to have withheld its answer to the proof.
     held: Duration,
-    heartbeat: Option<Asked>,
+    of_the_heartbeat: Option<Asked>,
     user: Option<Asked>,
     /// The answer to the user.
     pong: Option<Duration>,
@@ -96,12 +101,13 @@ pub(super) struct Pings {
 
 impl Pings {
     /// Begins with the proof. It is for the caller to send it.
-    pub(super) fn new(role: Role, now: Instant) -> Self {
+    pub(super) fn new(role: Role, heartbeat: Heartbeat, now: Instant) -> Self {
         Self {
+            heartbeat,
             next: 0,
             proof: Some(Asked { value: role.proof(), at: now }),
             held: Duration::ZERO,
-            heartbeat: None,
+            of_the_heartbeat: None,
             user: None,
             pong: None,
             gauge: None,
@@ -118,11 +124,17 @@ impl Pings {
         Asked { value, at: now }
     }
 
-    /// The ping of the heartbeat.
-    pub(super) fn ask_for_the_heartbeat(&mut self, now: Instant) -> Header {
-        let asked = self.ask(now);
-        self.heartbeat = Some(asked);
-        Header::ping(asked.value)
+    /// Judges the session by its heartbeat. Whether it is dead is for the caller to say, who knows how old the last look at the
+    /// socket is; and a ping that the heartbeat asks for is to be sent.
+    pub(super) fn judge(&mut self, now: Instant) -> (Verdict, Option<Header>) {
+        let verdict = self.heartbeat.judge(now);
+        let ping = matches!(verdict, Verdict::Ping).then(|| {
+            let asked = self.ask(now);
+            self.of_the_heartbeat = Some(asked);
+            self.heartbeat.on_ping_queued();
+            Header::ping(asked.value)
+        });
+        (verdict, ping)
     }
 
     /// A ping for the user. One at a time.
@@ -130,11 +142,6 @@ impl Pings {
         let asked = self.ask(now);
         self.user = Some(asked);
         Header::ping(asked.value)
-    }
-
-    /// Whether this is the ping of the heartbeat, and its answer is waited for.
-    pub(super) fn is_heartbeat(&self, header: &Header) -> bool {
-        self.heartbeat.is_some_and(|asked| *header == Header::ping(asked.value))
     }
 
     /// The crate asks, which is answered by [`pong_for_the_crate`](Self::pong_for_the_crate). Gives what the peer is to be
@@ -178,13 +185,25 @@ impl Pings {
         tells
     }
 
-    /// Takes an answer. None if nobody has asked for it.
-    pub(super) fn on_pong(&mut self, value: u32, now: Instant) -> Option<Answered> {
+    /// An answer came. One that nobody has asked for changes nothing.
+    pub(super) fn on_pong(&mut self, value: u32, now: Instant) {
+        match self.take(value, now) {
+            Some(Answered::Proof) => self.heartbeat.start(now),
+            Some(Answered::Heartbeat) => self.heartbeat.on_pong(),
+            Some(Answered::Other) => {}
+            None => return,
+        }
+        if let Some(path) = self.path {
+            self.heartbeat.on_path(path);
+        }
+    }
+
+    fn take(&mut self, value: u32, now: Instant) -> Option<Answered> {
         let answered =
             |asked: &mut Option<Asked>| asked.take_if(|asked| asked.value == value).map(|asked| now - asked.at);
         let (round_trip, what) = if let Some(elapsed) = answered(&mut self.proof) {
             (elapsed.saturating_sub(self.held), Answered::Proof)
-        } else if let Some(elapsed) = answered(&mut self.heartbeat) {
+        } else if let Some(elapsed) = answered(&mut self.of_the_heartbeat) {
             (elapsed, Answered::Heartbeat)
         } else if let Some(elapsed) = answered(&mut self.user) {
             self.pong = Some(elapsed);
@@ -208,11 +227,6 @@ impl Pings {
         self.round_trip
     }
 
-    /// How long the path is: the shortest round trip.
-    pub(super) fn path(&self) -> Option<Duration> {
-        self.path
-    }
-
     fn is_long(&self) -> bool {
         self.path.is_some_and(|path| path >= LONG)
     }
@@ -226,24 +240,29 @@ impl Pings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     const MS: Duration = Duration::from_millis(1);
+
+    fn begun_at(begun: Instant) -> Pings {
+        Pings::new(Role::Client, Heartbeat::new(&Config::default(), begun, begun + 10_000 * MS), begun)
+    }
 
     /// The pings of a client whose proof was answered after this time.
     fn proven_after(time: Duration) -> (Pings, Instant) {
         let begun = Instant::now();
-        let mut pings = Pings::new(Role::Client, begun);
+        let mut pings = begun_at(begun);
         let now = begun + time;
-        assert_eq!(pings.on_pong(PROOF_OF_CLIENT, now), Some(Answered::Proof));
+        assert_eq!(pings.take(PROOF_OF_CLIENT, now), Some(Answered::Proof));
         (pings, now)
     }
 
     #[test]
     fn the_time_for_which_an_answer_was_withheld_is_no_round_trip() {
         let begun = Instant::now();
-        let mut pings = Pings::new(Role::Client, begun);
+        let mut pings = begun_at(begun);
         assert!(pings.tells(held(2_000 * MS).length));
-        assert_eq!(pings.on_pong(PROOF_OF_CLIENT, begun + 2_003 * MS), Some(Answered::Proof));
+        assert_eq!(pings.take(PROOF_OF_CLIENT, begun + 2_003 * MS), Some(Answered::Proof));
         assert_eq!(pings.round_trip(), Some(3 * MS));
         // Nothing that asks is taken for it.
         assert!(!pings.tells(OURS) && !pings.tells(PROOF_OF_SERVER) && !pings.tells(HELD + HELD_VALUES));
@@ -256,10 +275,9 @@ mod tests {
         assert_eq!(pings.on_ping_of_the_crate(7, now), None);
         assert_eq!((pings.pong_due(), pings.pong_for_the_crate(now + 100 * MS)), (None, None));
         // However long an answer takes, later.
-        let ping = pings.ask_for_the_heartbeat(now);
-        assert!(pings.is_heartbeat(&ping));
-        assert_eq!(pings.on_pong(ping.length, now + 90 * MS), Some(Answered::Heartbeat));
-        assert_eq!((pings.round_trip(), pings.path()), (Some(90 * MS), Some(MS / 2)));
+        let user = pings.ask_for_the_user(now);
+        assert_eq!(pings.take(user.length, now + 90 * MS), Some(Answered::Other));
+        assert_eq!((pings.round_trip(), pings.path), (Some(90 * MS), Some(MS / 2)));
         assert_eq!(pings.pong_due(), None);
     }
 
@@ -268,14 +286,14 @@ mod tests {
         let (mut pings, now) = proven_after(50 * MS);
         let gauge = pings.on_ping_of_the_crate(7, now).unwrap();
         assert_eq!((pings.pong_for_the_crate(now + 60 * MS), pings.pong_due()), (None, None));
-        assert_eq!(pings.on_pong(gauge.length, now + 40 * MS), Some(Answered::Other));
+        assert_eq!(pings.take(gauge.length, now + 40 * MS), Some(Answered::Other));
         assert_eq!(pings.pong_due(), Some(now + 40 * MS));
         assert_eq!(pings.pong_for_the_crate(now + 39 * MS), None);
         assert_eq!(pings.pong_for_the_crate(now + 40 * MS), Some(Header::pong(7)));
         // The next time it does not wait for the peer, and what the peer answers counts from then on.
         let gauge = pings.on_ping_of_the_crate(8, now).unwrap();
         assert_eq!(pings.pong_for_the_crate(now + 40 * MS), Some(Header::pong(8)));
-        assert_eq!(pings.on_pong(gauge.length, now + MS / 2), Some(Answered::Other));
+        assert_eq!(pings.take(gauge.length, now + MS / 2), Some(Answered::Other));
         assert_eq!(pings.on_ping_of_the_crate(9, now), None);
         assert_eq!(pings.pong_for_the_crate(now), Some(Header::pong(9)), "less than it has measured");
     }
@@ -284,20 +302,20 @@ mod tests {
     fn one_slow_answer_makes_no_long_path() {
         let (mut pings, now) = proven_after(15 * MS);
         let gauge = pings.on_ping_of_the_crate(7, now).unwrap();
-        assert_eq!(pings.on_pong(gauge.length, now + MS / 4), Some(Answered::Other));
+        assert_eq!(pings.take(gauge.length, now + MS / 4), Some(Answered::Other));
         assert_eq!(pings.pong_due(), None);
-        assert_eq!((pings.round_trip(), pings.path()), (Some(MS / 4), Some(MS / 4)));
+        assert_eq!((pings.round_trip(), pings.path), (Some(MS / 4), Some(MS / 4)));
     }
 
     #[test]
     fn what_nobody_asked_for_changes_nothing() {
         let (mut pings, now) = proven_after(MS);
         for value in [0, 7, OURS, HELD, PROOF_OF_CLIENT, u32::MAX] {
-            assert_eq!(pings.on_pong(value, now), None);
+            assert_eq!(pings.take(value, now), None);
         }
         let user = pings.ask_for_the_user(now);
         assert_eq!(pings.take_pong(), None);
-        assert_eq!(pings.on_pong(user.length, now + MS), Some(Answered::Other));
+        assert_eq!(pings.take(user.length, now + MS), Some(Answered::Other));
         assert_eq!((pings.take_pong(), pings.take_pong()), (Some(MS), None));
     }
 }
