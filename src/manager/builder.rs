@@ -7,26 +7,25 @@ use tokio::{
     sync::{Notify, oneshot},
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, Span, info, info_span};
+use tracing::{Instrument, info, info_span};
 
 use super::{
     Handles, MuxManager,
-    shutdown::{Finished, Shutdown, Supervisor},
+    shutdown::{Finished, ProviderEnd, Shutdown, Supervisor, provide},
+    source::{Listens, Provider, Source},
 };
 use crate::{
     blocking,
     config::Config,
-    error::{GaveUp, GaveUpCause, StartError, Stopped},
+    error::StartError,
     provider::{
-        Accept, Connect, Provide, TcpAcceptor, TcpConnector, establisher,
-        installer::{Hooks, Installer, Parts, Slot},
-        progress::{Activity, Progress},
-        receiver,
+        installer::{Core, Hooks, Installer, Slot},
+        place::Places,
+        progress::Progress,
         tasks::Tasks,
     },
     random,
     session::Session,
-    sync::StopGuard,
 };
 
 /// How many sessions a manager can hold at once.
@@ -203,7 +202,8 @@ impl<S: Source> Builder<S> {
         let span = info_span!("manager", name = name.as_deref());
         span.in_scope(|| {
             info!(seed, local = local_addr.map(tracing::field::display), "the manager starts");
-            let installer = Installer::new(Parts {
+            let installer = Installer::new(Core {
+                places: Places::new(slot.places()),
                 slot: Arc::clone(&slot),
                 config,
                 seed,
@@ -304,232 +304,4 @@ fn run_on<S: Source>(
     }
     // A lookup of a name may still run: nobody waits for it.
     runtime.shutdown_background();
-}
-
-/// Runs a provider to its end.
-async fn provide(
-    provider: impl Future<Output = Result<(), GaveUp>> + Send,
-    mut end: ProviderEnd,
-) -> Result<(), Arc<GaveUp>> {
-    let ended = provider.await.map_err(Arc::new);
-    end.reason = Some(match &ended {
-        Ok(()) => Stopped::ShutDown,
-        Err(gave_up) => Stopped::GaveUp(Arc::clone(gave_up)),
-    });
-    ended
-}
-
-/// However a provider ends, its slot is stopped with the reason, and nobody waits in vain (G12). Made before its task, so
-/// that no end of the runtime is too early for it.
-struct ProviderEnd {
-    progress: Arc<Progress>,
-    /// None where it ends without a word.
-    reason: Option<Stopped>,
-    guard: StopGuard<Session, Stopped, fn(Session)>,
-}
-
-impl ProviderEnd {
-    fn new(slot: Arc<Slot>, progress: Arc<Progress>) -> Self {
-        let abort: fn(Session) = |session| session.abort();
-        Self { progress, reason: None, guard: StopGuard::new(slot, Stopped::ShutDown, abort) }
-    }
-}
-
-impl Drop for ProviderEnd {
-    fn drop(&mut self) {
-        let reason = self.reason.take().unwrap_or_else(|| {
-            let cause = if thread::panicking() { GaveUpCause::Panicked } else { GaveUpCause::RuntimeEnded };
-            let notes = self.progress.get();
-            Stopped::GaveUp(Arc::new(GaveUp { cause, attempts: notes.attempts, last_error: notes.last_error }))
-        });
-        self.guard.set_reason(reason);
-    }
-}
-
-/// From where a manager has its sessions. Sealed: it is one of the types beside it.
-pub trait Source: sealed::Prepare {}
-
-impl<S: sealed::Prepare> Source for S {}
-
-/// A [`Source`] that listens. Sealed.
-pub trait Listens: Source {}
-
-impl Listens for ReceiveTcp {}
-
-impl<A: Accept> Listens for ReceiveWith<A> {}
-
-mod sealed {
-    use super::{Config, Future, Provider, StartError};
-
-    pub trait Prepare: Sized {
-        #[allow(private_bounds, reason = "sealed")]
-        type Provider: Provider;
-
-        /// Finds what is wrong before anything runs.
-        fn prepare(self, config: &Config) -> impl Future<Output = Result<Self::Provider, StartError>> + Send;
-    }
-}
-
-/// A provider that can run.
-trait Provider {
-    fn activity(&self) -> Activity;
-
-    fn local_addr(&self) -> Option<SocketAddr>;
-
-    /// What its traces are in.
-    fn span(&self) -> Span;
-
-    fn run(self, installer: Installer) -> impl Future<Output = Result<(), GaveUp>> + Send + 'static;
-}
-
-/// Dials over TCP: [`MuxManager::establish`].
-#[derive(Debug)]
-pub struct EstablishTcp(String);
-
-/// Listens over TCP: [`MuxManager::receive`].
-#[derive(Debug)]
-pub struct ReceiveTcp(String);
-
-/// Dials with a connector: [`MuxManager::establish_with`].
-#[derive(Debug)]
-pub struct EstablishWith<C>(C);
-
-/// Listens with an acceptor: [`MuxManager::receive_with`].
-#[derive(Debug)]
-pub struct ReceiveWith<A>(A);
-
-/// Has a provider of one's own: [`MuxManager::provide_with`].
-#[derive(Debug)]
-pub struct ProvideWith<P>(P);
-
-impl EstablishTcp {
-    pub(super) fn new(address: String) -> Self {
-        Self(address)
-    }
-}
-
-impl ReceiveTcp {
-    pub(super) fn new(address: String) -> Self {
-        Self(address)
-    }
-}
-
-impl<C> EstablishWith<C> {
-    pub(super) fn new(connector: C) -> Self {
-        Self(connector)
-    }
-}
-
-impl<A> ReceiveWith<A> {
-    pub(super) fn new(acceptor: A) -> Self {
-        Self(acceptor)
-    }
-}
-
-impl<P> ProvideWith<P> {
-    pub(super) fn new(provider: P) -> Self {
-        Self(provider)
-    }
-}
-
-impl sealed::Prepare for EstablishTcp {
-    type Provider = EstablishWith<TcpConnector>;
-
-    async fn prepare(self, config: &Config) -> Result<Self::Provider, StartError> {
-        Ok(EstablishWith(TcpConnector::new(self.0, config)?))
-    }
-}
-
-impl sealed::Prepare for ReceiveTcp {
-    type Provider = ReceiveWith<TcpAcceptor>;
-
-    async fn prepare(self, config: &Config) -> Result<Self::Provider, StartError> {
-        Ok(ReceiveWith(TcpAcceptor::bind(&self.0, config).await?))
-    }
-}
-
-impl<C: Connect> sealed::Prepare for EstablishWith<C> {
-    type Provider = Self;
-
-    async fn prepare(self, _: &Config) -> Result<Self, StartError> {
-        Ok(self)
-    }
-}
-
-impl<A: Accept> sealed::Prepare for ReceiveWith<A> {
-    type Provider = Self;
-
-    async fn prepare(self, _: &Config) -> Result<Self, StartError> {
-        Ok(self)
-    }
-}
-
-impl<P: Provide> sealed::Prepare for ProvideWith<P> {
-    type Provider = Self;
-
-    async fn prepare(self, _: &Config) -> Result<Self, StartError> {
-        Ok(self)
-    }
-}
-
-impl<C: Connect> Provider for EstablishWith<C> {
-    fn activity(&self) -> Activity {
-        Activity::Connecting
-    }
-
-    fn local_addr(&self) -> Option<SocketAddr> {
-        None
-    }
-
-    fn span(&self) -> Span {
-        info_span!("establisher")
-    }
-
-    fn run(self, installer: Installer) -> impl Future<Output = Result<(), GaveUp>> + Send + 'static {
-        establisher::establish(self.0, installer)
-    }
-}
-
-impl<A: Accept> Provider for ReceiveWith<A> {
-    fn activity(&self) -> Activity {
-        Activity::Listening
-    }
-
-    fn local_addr(&self) -> Option<SocketAddr> {
-        self.0.local_addr()
-    }
-
-    fn span(&self) -> Span {
-        info_span!("receiver", local = self.0.local_addr().map(tracing::field::display))
-    }
-
-    fn run(self, installer: Installer) -> impl Future<Output = Result<(), GaveUp>> + Send + 'static {
-        receiver::receive(self.0, installer)
-    }
-}
-
-impl<P: Provide> Provider for ProvideWith<P> {
-    fn activity(&self) -> Activity {
-        Activity::Connecting
-    }
-
-    fn local_addr(&self) -> Option<SocketAddr> {
-        None
-    }
-
-    fn span(&self) -> Span {
-        info_span!("provider")
-    }
-
-    async fn run(self, installer: Installer) -> Result<(), GaveUp> {
-        let ended = self.0.provide(installer.clone()).await;
-        if installer.is_stopped() {
-            return Ok(());
-        }
-        let (cause, last_error) = match ended {
-            Ok(()) => (GaveUpCause::Ended, None),
-            Err(error) => (GaveUpCause::Fatal, Some(error.into())),
-        };
-        Err(GaveUp { cause, attempts: 0, last_error })
-    }
 }

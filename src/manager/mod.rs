@@ -3,6 +3,7 @@
 mod builder;
 mod incoming;
 mod shutdown;
+mod source;
 mod status;
 
 use std::{
@@ -20,8 +21,9 @@ use tokio_util::context::TokioContext;
 
 use self::shutdown::Shutdown;
 pub use self::{
-    builder::{Builder, EstablishTcp, EstablishWith, Listens, ProvideWith, ReceiveTcp, ReceiveWith, Source},
+    builder::Builder,
     incoming::Incoming,
+    source::{EstablishTcp, EstablishWith, Listens, ProvideWith, ReceiveTcp, ReceiveWith, Source},
     status::{SessionStatus, Status},
 };
 pub use crate::provider::progress::Activity;
@@ -95,28 +97,28 @@ impl MuxManager {
     ///
     /// The name is resolved anew at each attempt, and all its addresses are tried.
     pub fn establish(address: impl Into<String>) -> Builder<EstablishTcp> {
-        Builder::new(EstablishTcp::new(address.into()))
+        Builder::new(EstablishTcp(address.into()))
     }
 
     /// A manager that listens on `HOST:PORT` over TCP. Port 0 lets the operating system choose:
     /// [`local_addr`](Self::local_addr) tells.
     pub fn receive(address: impl Into<String>) -> Builder<ReceiveTcp> {
-        Builder::new(ReceiveTcp::new(address.into()))
+        Builder::new(ReceiveTcp(address.into()))
     }
 
     /// A manager that dials with a connector of your own: TLS, a Unix socket, a pipe.
     pub fn establish_with<C: Connect>(connector: C) -> Builder<EstablishWith<C>> {
-        Builder::new(EstablishWith::new(connector))
+        Builder::new(EstablishWith(connector))
     }
 
     /// A manager that listens with an acceptor of your own.
     pub fn receive_with<A: Accept>(acceptor: A) -> Builder<ReceiveWith<A>> {
-        Builder::new(ReceiveWith::new(acceptor))
+        Builder::new(ReceiveWith(acceptor))
     }
 
     /// A manager whose sessions come from a provider of your own.
     pub fn provide_with<P: Provide>(provider: P) -> Builder<ProvideWith<P>> {
-        Builder::new(ProvideWith::new(provider))
+        Builder::new(ProvideWith(provider))
     }
 
     /// The live session, once there is one. Waits as long as there is none: through losses, pauses and attempts.

@@ -14,12 +14,14 @@ use tracing::{error, info, warn};
 
 use crate::{
     deadline,
-    error::{GaveUp, Stopped},
+    error::{GaveUp, GaveUpCause, Stopped},
     provider::{
         installer::Slot,
         progress::{Activity, Progress},
         tasks::Tasks,
     },
+    session::Session,
+    sync::StopGuard,
 };
 
 /// What sessions that close have over their deadline before their tasks are dropped. They keep it by themselves.
@@ -187,5 +189,45 @@ fn log_end(ended: Result<Ended, JoinError>) {
         Ok(Some(Err(gave_up))) => error!(error = %gave_up, "the manager gives up"),
         Err(error) if error.is_panic() => error!(%error, "the provider panicked: the manager gives up"),
         _ => {}
+    }
+}
+
+/// Runs a provider to its end.
+pub(super) async fn provide(
+    provider: impl Future<Output = Result<(), GaveUp>> + Send,
+    mut end: ProviderEnd,
+) -> Result<(), Arc<GaveUp>> {
+    let ended = provider.await.map_err(Arc::new);
+    end.reason = Some(match &ended {
+        Ok(()) => Stopped::ShutDown,
+        Err(gave_up) => Stopped::GaveUp(Arc::clone(gave_up)),
+    });
+    ended
+}
+
+/// However a provider ends, its slot is stopped with the reason, and nobody waits in vain (G12). Made before its task, so
+/// that no end of the runtime is too early for it.
+pub(super) struct ProviderEnd {
+    progress: Arc<Progress>,
+    /// None where it ends without a word.
+    reason: Option<Stopped>,
+    guard: StopGuard<Session, Stopped, fn(Session)>,
+}
+
+impl ProviderEnd {
+    pub(super) fn new(slot: Arc<Slot>, progress: Arc<Progress>) -> Self {
+        let abort: fn(Session) = |session| session.abort();
+        Self { progress, reason: None, guard: StopGuard::new(slot, Stopped::ShutDown, abort) }
+    }
+}
+
+impl Drop for ProviderEnd {
+    fn drop(&mut self) {
+        let reason = self.reason.take().unwrap_or_else(|| {
+            let cause = if thread::panicking() { GaveUpCause::Panicked } else { GaveUpCause::RuntimeEnded };
+            let notes = self.progress.get();
+            Stopped::GaveUp(Arc::new(GaveUp { cause, attempts: notes.attempts, last_error: notes.last_error }))
+        });
+        self.guard.set_reason(reason);
     }
 }

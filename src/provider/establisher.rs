@@ -9,7 +9,9 @@ use tracing::{Instrument, Span, info, info_span, warn};
 use super::{
     Connect,
     backoff::{Backoff, Retry},
-    installer::{InstallError, Installer, Place},
+    candidate::InstallError,
+    installer::Installer,
+    place::PlacePermit,
     progress::Activity,
 };
 use crate::{
@@ -129,7 +131,11 @@ async fn keep<C: Connect>(connector: &C, installer: &Installer, place: usize) ->
 }
 
 /// One attempt, to the live session. `None` when the manager has stopped.
-async fn attempt<C: Connect>(connector: &C, installer: &Installer, place: Place) -> Result<Option<Session>, Failure> {
+async fn attempt<C: Connect>(
+    connector: &C,
+    installer: &Installer,
+    place: PlacePermit,
+) -> Result<Option<Session>, Failure> {
     let config = installer.config();
     // A connector should bound itself; one that does not is bounded here, its handshake included.
     let within = [config.connect_timeout(), config.handshake_timeout()]

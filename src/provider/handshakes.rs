@@ -20,7 +20,8 @@ use tokio::{
 use tracing::{debug, warn};
 
 use super::{
-    installer::{Candidate, Installer},
+    candidate::Candidate,
+    installer::Installer,
     seldom::{BETWEEN_WARNINGS, Seldom},
 };
 use crate::{error::CloseReason, session::Session};

@@ -1,13 +1,8 @@
 //! How a connection becomes a session in the slot.
 //!
-//! Whoever installs has the permit for a place, and the session holds it until it has left the slot (see [`Claim`]). So
-//! an install finds its place free, and who waits for one is served in the order of asking.
-
 use std::{
-    error::Error,
     fmt,
     future::Future,
-    io,
     net::SocketAddr,
     pin::Pin,
     sync::{Arc, atomic::AtomicUsize},
@@ -17,19 +12,25 @@ use std::{
 use futures_util::future::join_all;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, futures::Notified},
+    sync::{Notify, futures::Notified},
     time::Instant,
 };
 use tokio_util::task::task_tracker::TrackedFuture;
 use tracing::info;
 
-use super::{net::Connected, progress::Progress, tasks::Tasks};
+use super::{
+    candidate::Candidate,
+    net::Connected,
+    place::{PlacePermit, Places},
+    progress::Progress,
+    tasks::Tasks,
+};
 use crate::{
     config::Config,
     deadline,
     error::{CloseReason, Stopped},
-    session::{Goodbye, Identity, Retirement, Session, Transport, wire::Role},
-    sync::{Claim, Hold, Refused, SessionId, SessionSlot},
+    session::{Identity, Retirement, Session, Transport, wire::Role},
+    sync::{Claim, SessionId, SessionSlot},
 };
 
 /// The slot of a manager.
@@ -52,22 +53,12 @@ type Admit = Arc<dyn Fn(Option<SocketAddr>) -> bool + Send + Sync>;
 ///
 /// Cheap to clone; clones speak of the same manager. It does not keep the manager running.
 #[derive(Clone)]
-pub struct Installer(Arc<Inner>);
-
-struct Inner {
-    slot: Arc<Slot>,
-    config: Config,
-    seed: u64,
-    places: Arc<Semaphore>,
-    tasks: Tasks,
-    progress: Arc<Progress>,
-    reconnect_now: Arc<Notify>,
-    hooks: Hooks,
-}
+pub struct Installer(Arc<Core>);
 
 /// What an [`Installer`] is made of.
-pub(crate) struct Parts {
+pub(crate) struct Core {
     pub(crate) slot: Arc<Slot>,
+    pub(crate) places: Places,
     pub(crate) config: Config,
     pub(crate) seed: u64,
     pub(crate) tasks: Tasks,
@@ -76,14 +67,13 @@ pub(crate) struct Parts {
     pub(crate) hooks: Hooks,
 }
 
-/// The permit for a place, as a session holds it.
-pub(crate) type PlaceHold = Hold<OwnedSemaphorePermit>;
-
 impl Installer {
-    pub(crate) fn new(parts: Parts) -> Self {
-        let Parts { slot, config, seed, tasks, progress, reconnect_now, hooks } = parts;
-        let places = Arc::new(Semaphore::new(slot.places()));
-        Self(Arc::new(Inner { slot, config, seed, places, tasks, progress, reconnect_now, hooks }))
+    pub(crate) fn new(core: Core) -> Self {
+        Self(Arc::new(core))
+    }
+
+    pub(super) fn core(&self) -> &Core {
+        &self.0
     }
 
     /// The settings of the manager.
@@ -166,7 +156,7 @@ impl Installer {
     }
 
     /// A session of a connection that this side has made, in a place that is free.
-    pub(crate) fn client_in<Io>(&self, place: Place, connected: Connected<Io>) -> Candidate
+    pub(crate) fn client_in<Io>(&self, place: PlacePermit, connected: Connected<Io>) -> Candidate
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -174,7 +164,13 @@ impl Installer {
         self.launch(connected, Role::Client, prove_by, Some(place))
     }
 
-    fn launch<Io>(&self, connected: Connected<Io>, role: Role, prove_by: Instant, place: Option<Place>) -> Candidate
+    fn launch<Io>(
+        &self,
+        connected: Connected<Io>,
+        role: Role,
+        prove_by: Instant,
+        place: Option<PlacePermit>,
+    ) -> Candidate
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
@@ -189,7 +185,7 @@ impl Installer {
         let (session, driver) =
             Session::launch(transport, role, role == Role::Server, prove_by, identity, &self.0.config);
         self.0.tasks.drive(&session, claim.hold(), driver);
-        Candidate { installer: self.clone(), session: Some(session), claim, load, place }
+        Candidate::new(self.clone(), session, claim, load, place)
     }
 
     /// From what the provider draws.
@@ -222,9 +218,8 @@ impl Installer {
     }
 
     /// Waits for a free place, in the order of asking. Cancel-safe: a dropped future gives its turn to the next.
-    pub(crate) async fn place(&self) -> Place {
-        let permit = Arc::clone(&self.0.places).acquire_owned().await;
-        Place(permit.unwrap_or_else(|_| unreachable!("the places of a manager are never closed")))
+    pub(crate) async fn place(&self) -> PlacePermit {
+        self.0.places.acquire().await
     }
 
     /// Asks every live session for a sign of life, all at once, and waits until each has given one or been silent for so
@@ -235,7 +230,7 @@ impl Installer {
         sessions.iter().zip(silent).find(|(_, silent)| *silent).map(|((id, _), _)| *id)
     }
 
-    fn on_live(&self, session: &Session) {
+    pub(super) fn on_live(&self, session: &Session) {
         self.0.progress.session_live(session, || self.0.slot.live());
         info!(
             session = %session.id(),
@@ -245,7 +240,7 @@ impl Installer {
         );
         // Only now, so that an evermux peer publishes nothing that has no place (G14).
         session.publish();
-        let end = SessionEnd { installer: self.clone(), session: session.clone() };
+        let end = CloseEvent { installer: self.clone(), session: session.clone() };
         self.spawn(async move {
             let Retirement { reason, drains } = end.session.retired().await;
             if let Some(within) = drains {
@@ -287,219 +282,16 @@ impl fmt::Debug for Installer {
 }
 
 /// The end of a session that was live. Its drop is told to whoever reads the events.
-struct SessionEnd {
+struct CloseEvent {
     installer: Installer,
     session: Session,
 }
 
-impl Drop for SessionEnd {
+impl Drop for CloseEvent {
     fn drop(&mut self) {
         // Without a reason it is dropped with its driver, which may come later.
         let dropped = if self.installer.is_stopped() { CloseReason::Closed } else { CloseReason::RuntimeEnded };
         let reason = self.session.close_reason().unwrap_or(dropped);
         self.installer.0.progress.session_closed(self.session.id(), reason);
-    }
-}
-
-/// A free place, until it is dropped.
-#[derive(Debug)]
-pub(crate) struct Place(OwnedSemaphorePermit);
-
-/// A session that is not in the slot yet: nobody but the provider knows of it.
-///
-/// Dropping it ends it.
-#[must_use = "dropping a candidate ends its session"]
-pub struct Candidate {
-    installer: Installer,
-    /// None once installed.
-    session: Option<Session>,
-    claim: Claim<Session, Stopped, OwnedSemaphorePermit>,
-    load: Arc<AtomicUsize>,
-    place: Option<Place>,
-}
-
-/// Why a candidate was not installed.
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum InstallError {
-    /// No place is free, or the session that was to be replaced has left its place to another. The candidate lives, and
-    /// can be installed later.
-    Full,
-    /// It has ended: it was not proven in time, or lost before it was installed.
-    NotProven(CloseReason),
-    /// The manager has stopped.
-    Stopped,
-}
-
-impl fmt::Display for InstallError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full => f.write_str("no place is free for the session"),
-            Self::NotProven(reason) => write!(f, "the session ended before it was installed: {reason}"),
-            Self::Stopped => f.write_str("the manager has stopped"),
-        }
-    }
-}
-
-impl Error for InstallError {}
-
-impl From<InstallError> for io::Error {
-    fn from(error: InstallError) -> Self {
-        let kind = match &error {
-            InstallError::Full => io::ErrorKind::ResourceBusy,
-            InstallError::NotProven(reason) => reason.kind(),
-            InstallError::Stopped => io::ErrorKind::NotConnected,
-        };
-        io::Error::new(kind, error)
-    }
-}
-
-impl Candidate {
-    /// What names the session, from now on and when it is installed.
-    pub fn id(&self) -> SessionId {
-        self.claim.id()
-    }
-
-    /// Waits for a round trip that proves the session (G15), until [`Config::handshake_timeout`] after its begin.
-    ///
-    /// [`install`](Self::install) and [`replace`](Self::replace) do it as well.
-    ///
-    /// # Errors
-    ///
-    /// Why it has ended.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future changes nothing.
-    pub async fn proven(&self) -> Result<(), CloseReason> {
-        let Some(session) = &self.session else { return Ok(()) };
-        session.proven().await
-    }
-
-    /// Waits for a free place, in the order of asking, and holds it. One that holds a place already has it at once.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future gives the turn to the next.
-    pub async fn place(&mut self) {
-        if self.place.is_none() {
-            let place = self.installer.place().await;
-            self.hold(place);
-        }
-    }
-
-    pub(crate) fn hold(&mut self, place: Place) {
-        self.place = Some(place);
-    }
-
-    /// The address of the other side, where the transport has one.
-    pub(super) fn peer_addr(&self) -> Option<SocketAddr> {
-        self.session.as_ref().and_then(Session::peer_addr)
-    }
-
-    /// Ends the session, and tells its peer why. Waits until that is done, for a second at most.
-    pub(super) async fn refuse(mut self, goodbye: Goodbye) {
-        if let Some(session) = self.session.take() {
-            session.refuse(goodbye).await;
-        }
-    }
-
-    /// Waits until the session can no more be installed, because it ends.
-    pub(crate) async fn lost(&self) -> CloseReason {
-        self.session().retired().await.reason
-    }
-
-    /// Puts the session into a free place, where callers find it. Waits for its [proof](Self::proven), and not for the
-    /// place: with [`place`](Self::place) before it there is one.
-    ///
-    /// # Errors
-    ///
-    /// [`InstallError`]. After [`InstallError::Full`] it may be tried again.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future installs nothing.
-    ///
-    /// # Panics
-    ///
-    /// When it was installed before.
-    pub async fn install(&mut self) -> Result<Session, InstallError> {
-        self.proven().await.map_err(InstallError::NotProven)?;
-        if self.place.is_none() {
-            self.place = Arc::clone(&self.installer.0.places).try_acquire_owned().ok().map(Place);
-        }
-        let Some(Place(permit)) = self.place.take() else {
-            return Err(if self.installer.is_stopped() { InstallError::Stopped } else { InstallError::Full });
-        };
-        let session = self.session().clone();
-        let installed = self.claim.install(permit, session, Arc::clone(&self.load));
-        installed.map_err(|refused| not_installed(&refused))?;
-        Ok(self.installed())
-    }
-
-    /// Puts the session into the place of another one, which ends with [`CloseReason::Replaced`]. Waits for its
-    /// [proof](Self::proven).
-    ///
-    /// # Errors
-    ///
-    /// [`InstallError`]. [`InstallError::Full`] when `old` is in no place; it may be tried again.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future replaces nothing.
-    ///
-    /// # Panics
-    ///
-    /// When it was installed before.
-    pub async fn replace(&mut self, old: SessionId) -> Result<Session, InstallError> {
-        self.proven().await.map_err(InstallError::NotProven)?;
-        let Some(ghost) = self.installer.0.tasks.hold_of(old) else { return Err(InstallError::Full) };
-        let session = self.session().clone();
-        let replaced = self.claim.replace((old, &ghost), session, Arc::clone(&self.load));
-        let old = replaced.map_err(|refused| not_installed(&refused))?;
-        if let Some(old) = &old {
-            info!(session = %old.id(), by = %self.id(), "session replaced");
-        }
-        let session = self.installed();
-        if let Some(old) = old {
-            // By whoever replaced it, and after the lock (G6).
-            old.end(CloseReason::Replaced);
-        }
-        Ok(session)
-    }
-
-    pub(super) fn session(&self) -> &Session {
-        self.session.as_ref().unwrap_or_else(|| panic!("a candidate is installed once"))
-    }
-
-    fn installed(&mut self) -> Session {
-        let session = self.session().clone();
-        self.session = None;
-        self.installer.on_live(&session);
-        session
-    }
-}
-
-/// Why a candidate was not installed.
-fn not_installed(refused: &Refused<Session, Stopped>) -> InstallError {
-    match refused {
-        Refused::Stopped(..) => InstallError::Stopped,
-        // It may still be closing.
-        Refused::Dead(session) => InstallError::NotProven(session.close_reason().unwrap_or(CloseReason::PeerClosed)),
-        Refused::Full(_) | Refused::Gone(_) => InstallError::Full,
-    }
-}
-
-impl fmt::Debug for Candidate {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Candidate").field("id", &self.id()).finish_non_exhaustive()
-    }
-}
-
-impl Drop for Candidate {
-    fn drop(&mut self) {
-        if let Some(session) = self.session.take() {
-            session.end(CloseReason::NotProven);
-        }
     }
 }

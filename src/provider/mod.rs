@@ -9,11 +9,13 @@
 use std::{error::Error, future::Future};
 
 pub mod backoff;
+mod candidate;
 pub(crate) mod establisher;
 mod handshakes;
 pub(crate) mod installer;
 pub mod net;
 mod outbox;
+pub(crate) mod place;
 pub(crate) mod progress;
 pub(crate) mod receiver;
 mod refusals;
@@ -21,7 +23,8 @@ mod seldom;
 pub(crate) mod tasks;
 
 pub use backoff::{Backoff, Retry};
-pub use installer::{Candidate, InstallError, Installer};
+pub use candidate::{Candidate, InstallError};
+pub use installer::Installer;
 pub use net::{Accept, Connect, Connected, TcpAcceptor, TcpConnector};
 
 /// Makes sessions for a manager: see [`MuxManager::provide_with`](crate::MuxManager::provide_with).

@@ -14,8 +14,9 @@ use tracing::{Instrument, debug, error, info, info_span, warn};
 
 use super::{
     Accept,
+    candidate::{Candidate, InstallError},
     handshakes::{Handshake, Handshakes},
-    installer::{Candidate, InstallError, Installer},
+    installer::Installer,
     progress::Activity,
     refusals::Refusals,
 };

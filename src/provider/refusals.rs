@@ -10,7 +10,8 @@ use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
 use super::{
-    installer::{Candidate, Installer},
+    candidate::Candidate,
+    installer::Installer,
     net::Accept,
     seldom::{BETWEEN_WARNINGS, Seldom},
 };

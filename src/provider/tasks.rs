@@ -14,7 +14,7 @@ use tokio_util::{
 };
 use tracing::Instrument;
 
-use super::installer::PlaceHold;
+use super::place::PlaceHold;
 use crate::{
     config::Config,
     session::{Inbound, Session},
