@@ -6,6 +6,7 @@
 
 mod blocking;
 mod buffer;
+mod command;
 pub(crate) mod driver;
 mod end;
 // Public for the property tests alone.
@@ -45,7 +46,8 @@ pub use self::{
     stream::{MuxStream, ReadHalf, WriteHalf},
 };
 use self::{
-    driver::{Command, Driver},
+    command::Command,
+    driver::Driver,
     ledger::{LoadGuard, Place},
     state::SessionState,
     wire::{Role, WireCore},

@@ -18,7 +18,7 @@ use tokio::{
 };
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{driver::Command, handed::Class, ledger::Entry, state::SessionState};
+use super::{command::Command, handed::Class, ledger::Entry, state::SessionState};
 use crate::{
     error::{CloseReason, StreamError},
     sync::{SessionId, Ticket},

@@ -1,0 +1,34 @@
+//! What handles ask of the driver.
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::oneshot;
+
+use super::{
+    goodbye::Goodbye,
+    ledger::{Entry, Place},
+    stream::MuxStream,
+};
+use crate::error::CloseReason;
+
+/// Each kind is bounded by what it comes from.
+pub(crate) enum Command {
+    /// Open a stream. Its place was taken: at most `max_streams` at once.
+    Open(Place, oneshot::Sender<MuxStream>),
+    /// One for each call that waits.
+    Ping(oneshot::Sender<Duration>),
+    /// Say whether there was no sign of life for so long. One for each candidate that looks for a place.
+    Probe(Duration, oneshot::Sender<bool>),
+    /// A stream was dropped after its FIN, and the peer has not finished. One for each stream.
+    Linger(yamux::Stream, Arc<Entry>),
+    /// A stream was reset after its FIN. One for each stream.
+    GiveUp(u32),
+    /// The session is in its place.
+    Publish,
+    /// Close in good order, within this time.
+    Close(Duration),
+    /// Close, and tell the peer why it was given nothing.
+    Refuse(Goodbye),
+    /// Close at once, for this reason.
+    Abort(CloseReason),
+}

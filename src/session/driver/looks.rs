@@ -1,0 +1,75 @@
+//! What is given up, and when: after a look at the socket that begins when its time has passed (G10).
+
+use std::{future::Future, task::Context, time::Duration};
+
+use tokio::{sync::oneshot, time::Instant};
+
+use super::Machine;
+use crate::session::heartbeat::Verdict;
+
+/// What has passed its time is given up only after a look at the socket that begins so much later: by then the timer and the
+/// socket have been asked anew, whatever kept this task or the whole process from it before.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// Somebody who waits for a sign of life.
+pub(super) struct Probe {
+    /// How many there were before.
+    pub(super) since: u64,
+    pub(super) until: Instant,
+    pub(super) silent: oneshot::Sender<bool>,
+}
+
+impl<Io> Machine<Io>
+where
+    Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    /// Whether the timer of a look has fired. Before the socket is read: tokio asks the system about sockets before it fires
+    /// timers, so what this turn does not find there had not come when the timer fired.
+    pub(super) fn poll_look(&mut self, cx: &mut Context<'_>) {
+        if self.timer_set.is_none() || self.timer.as_mut().poll(cx).is_pending() {
+            return;
+        }
+        let fired = self.timer_set.take();
+        if self.look_at.is_some() && self.look_at == fired {
+            self.look_at = None;
+            self.look = fired;
+            self.wire.core().begin_look();
+        }
+    }
+
+    /// Says what has passed its time, once the wire has read and written what it can (G10). A task that is woken late, by a
+    /// process that was stopped or a thread that was busy, sees a late clock and an old socket: what is overdue is given up
+    /// only in a look.
+    pub(super) fn judge(&mut self, now: Instant, cx: &mut Context<'_>) {
+        let mut wire = self.wire.core();
+        // What passed its time after the timer was due may have been kept from us since.
+        let look = self.look.filter(|_| wire.has_looked());
+        let is_due = |deadline: Instant| look.is_some_and(|look| look >= deadline);
+        let mut is_overdue = false;
+        match wire.judge(now) {
+            Verdict::Wait => {}
+            Verdict::Ping => drop(wire.poll_flush(cx)),
+            Verdict::Dead(reason) if look.is_some_and(|look| wire.pings.heartbeat.was_dead(look)) => wire.fail(reason),
+            Verdict::Dead(_) => is_overdue = true,
+        }
+        drop(wire);
+        for probe in self.probes.extract_if(.., |probe| is_due(probe.until)) {
+            let _ = probe.silent.send(true);
+        }
+        is_overdue |= self.probes.iter().any(|probe| now >= probe.until);
+        if let Some(look) = look
+            && self.accept_deadline().is_some_and(is_due)
+        {
+            self.expire_inbound(look);
+        }
+        is_overdue |= self.accept_deadline().is_some_and(|deadline| now >= deadline);
+        if look.is_some() {
+            self.look = None;
+        }
+        if is_overdue && self.look.is_some() {
+            // The look is not over: what could not be asked in this turn is asked in the next.
+            cx.waker().wake_by_ref();
+        }
+        self.look_at = (is_overdue && self.look.is_none()).then(|| self.look_at.unwrap_or(now + LOOK));
+    }
+}

@@ -1,0 +1,137 @@
+//! The streams of a session: those that the peer opens, those that are opened here, and those that nobody has any more.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use futures_util::io::AsyncRead as _;
+use tokio::time::Instant;
+use tracing::warn;
+
+use super::Machine;
+use crate::{
+    deadline,
+    error::CloseReason,
+    session::{
+        ledger::Entry,
+        stream::{Inbound, MuxStream, StreamCore, announce},
+    },
+};
+
+/// Streams that a peer may leave unacknowledged: hashicorp's resets one more, and others wait for room as well.
+const MAX_UNACKNOWLEDGED: usize = 256;
+/// What is read and discarded of a stream that was dropped after its FIN.
+const LINGER_BYTES: usize = 1 << 20;
+const LINGER: Duration = Duration::from_secs(10);
+
+/// A stream that is read and discarded until the peer has finished (G17).
+pub(super) struct Linger {
+    stream: yamux::Stream,
+    entry: Arc<Entry>,
+    left: usize,
+    pub(super) until: Instant,
+}
+
+impl Linger {
+    pub(super) fn new(stream: yamux::Stream, entry: Arc<Entry>) -> Self {
+        Self { stream, entry, left: LINGER_BYTES, until: Instant::now() + LINGER }
+    }
+}
+
+impl<Io> Machine<Io>
+where
+    Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
+{
+    /// Takes a stream that the peer has opened, and lets it wait, un-ACKed, for whoever takes it. Past the limit it is
+    /// dropped, and so reset (G16).
+    pub(super) fn take_inbound(&mut self, stream: yamux::Stream) {
+        let id = stream.id().val();
+        let Some(entry) = self.wire.core().ledger.entry(id) else { return };
+        let inbound = Inbound::new(stream, entry, Arc::clone(&self.session), self.handles.clone());
+        self.inbound_waits = true;
+        let refused = self.inbound.push(id, self.stamp(Instant::now()), inbound).is_err();
+        if refused && self.drain.is_none() && !std::mem::replace(&mut self.refusal_told, true) {
+            warn!("the peer opens streams, and nobody is left to take them: they are refused");
+        }
+    }
+
+    /// A moment, as the lane of inbound streams knows it.
+    fn stamp(&self, at: Instant) -> u64 {
+        u64::try_from(at.saturating_duration_since(self.begun).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    /// When the inbound stream that has waited longest is to be reset.
+    pub(super) fn accept_deadline(&mut self) -> Option<Instant> {
+        if !self.inbound_waits {
+            return None;
+        }
+        let oldest = self.inbound.oldest();
+        self.inbound_waits = oldest.is_some();
+        Some(deadline::after(self.begun + Duration::from_millis(oldest?), self.accept_timeout))
+    }
+
+    /// Resets the inbound streams that nobody has taken in time: a peer of hashicorp's would end the session for them.
+    pub(super) fn expire_inbound(&mut self, now: Instant) {
+        let Some(until) = now.checked_sub(self.accept_timeout) else { return };
+        let expired = self.inbound.expire(self.stamp(until));
+        if !expired.is_empty() {
+            warn!(streams = expired.len(), after = ?self.accept_timeout, "streams of the peer were reset: nobody took them");
+        }
+    }
+
+    /// Opens streams for those who wait. Says whether any was opened.
+    pub(super) fn open_streams(&mut self, cx: &mut Context<'_>) -> bool {
+        let mut opened = false;
+        // Whoever is gone by now opens nothing.
+        self.opens.retain_mut(|(_, reply)| reply.poll_closed(cx).is_pending());
+        while !self.opens.is_empty()
+            // The crate counts fewer: one that was finished still waits at the peer. It also looks at every stream to find
+            // that out, so it is not asked in vain. What the peer acknowledges is read in a turn, and then comes this.
+            && self.wire.core().ledger.unacknowledged() < MAX_UNACKNOWLEDGED
+            && let Some(commands) = self.handles.upgrade()
+            && let Poll::Ready(outcome) = self.connection.poll_new_outbound(cx)
+        {
+            // Out of ids, or at its end: the next turn finds the connection ended.
+            let Ok(mut stream) = outcome else { return true };
+            let Some((place, reply)) = self.opens.pop_front() else { break };
+            let entry = self.wire.core().ledger.open(stream.id().val(), place);
+            announce(&mut stream, cx);
+            opened = true;
+            self.streams_left -= 1;
+            // If the caller is gone by now, the drop of the stream resets it (G9).
+            let _ = reply.send(MuxStream::new(StreamCore::new(stream, entry, Arc::clone(&self.session), commands)));
+            if self.streams_left == 0 {
+                self.drain(CloseReason::Closed, self.drain_timeout);
+            }
+        }
+        opened
+    }
+
+    /// Reads and discards what comes for streams that were dropped after their FIN.
+    pub(super) fn poll_lingers(&mut self, now: Instant, cx: &mut Context<'_>) {
+        if self.lingers.is_empty() {
+            return;
+        }
+        let wire = &self.wire;
+        let mut scratch = [0; 4096];
+        self.lingers.retain_mut(|linger| {
+            while linger.left > 0 {
+                match Pin::new(&mut linger.stream).poll_read(cx, &mut scratch) {
+                    Poll::Ready(Ok(n @ 1..)) => {
+                        linger.left = linger.left.saturating_sub(n);
+                        linger.entry.add_read(n);
+                    }
+                    Poll::Ready(_) => return false,
+                    Poll::Pending if now < linger.until => return true,
+                    Poll::Pending => break,
+                }
+            }
+            linger.entry.set_gone();
+            wire.core().give_up(linger.stream.id().val());
+            false
+        });
+    }
+}
