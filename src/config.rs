@@ -53,14 +53,14 @@ pub struct Config {
     heartbeat_idle: Duration,
     heartbeat_timeout: Duration,
     write_timeout: Duration,
-    takeover_probe: Duration,
-    handshakes_in_flight: usize,
+    takeover_probe_timeout: Duration,
+    max_handshakes_in_flight: usize,
     drain_timeout: Duration,
     open_timeout: Duration,
     accept_backlog: usize,
     accept_timeout: Duration,
-    max_streams: u32,
-    streams_per_session: u32,
+    max_concurrent_streams: u32,
+    max_streams_per_session: u32,
     early_go_away: bool,
     window_growth_budget: usize,
     event_backlog: usize,
@@ -84,14 +84,14 @@ impl Default for Config {
             heartbeat_idle: Duration::from_secs(10),
             heartbeat_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(10),
-            takeover_probe: Duration::from_secs(2),
-            handshakes_in_flight: 64,
+            takeover_probe_timeout: Duration::from_secs(2),
+            max_handshakes_in_flight: 64,
             drain_timeout: Duration::from_secs(10),
             open_timeout: Duration::from_secs(75),
             accept_backlog: 256,
             accept_timeout: Duration::from_secs(60),
-            max_streams: 256,
-            streams_per_session: STREAM_IDS,
+            max_concurrent_streams: 256,
+            max_streams_per_session: STREAM_IDS,
             early_go_away: false,
             window_growth_budget: 64 << 20,
             event_backlog: 1024,
@@ -151,7 +151,7 @@ settings! {
     /// How long a live session may stay silent when another waits for its place at the receiver, before it loses the
     /// place: a peer that comes back takes over from its own ghost so. They are asked for a sign of life no more often
     /// than this. At least 1 ms; at most half of `handshake_timeout` counts. Default: 2 s.
-    takeover_probe: Duration,
+    takeover_probe_timeout: Duration,
     /// How many accepted connections may be in their handshake at once, from 1 to 65,536: that of the transport, and the
     /// proof of the session. Each takes some 130 KiB. Default: 64.
     ///
@@ -160,13 +160,13 @@ settings! {
     /// longest, so that silent strangers keep nobody out. It counts as silent from its accept on, from the end of its
     /// transport's handshake, into which nobody can look, or from its last byte. When nobody was silent, passed or ended
     /// for a second, the oldest makes room. [`Event::CrowdedOut`](crate::Event::CrowdedOut) tells of each.
-    handshakes_in_flight: usize,
+    max_handshakes_in_flight: usize,
     /// How long a session that closes may take for what is in flight; at least 1 ms. Default: 10 s.
     drain_timeout: Duration,
     /// How long [`Session::open_stream`](crate::Session::open_stream) waits for a place; at least 1 ms. Default: 75 s.
     open_timeout: Duration,
     /// How many inbound streams of a session may wait to be taken, from 1 to 65,536, or to 1,024 where `usize` has 32
-    /// bits; one more is reset. They come beside `max_streams` that were taken. Default: 256.
+    /// bits; one more is reset. They come beside `max_concurrent_streams` that were taken. Default: 256.
     ///
     /// Below 256 it is load shedding: a peer opens that many before it waits for the first to be acknowledged, and of a burst
     /// those past the limit are refused. A peer that does not wait, as libp2p's JavaScript does not, meets the limit with
@@ -180,10 +180,10 @@ settings! {
     ///
     /// Many cost time: to open a stream the yamux crate looks at every stream of the session, which takes 44 µs with 4,000
     /// and 198 µs with 16,000.
-    max_streams: u32,
+    max_concurrent_streams: u32,
     /// How many streams this side opens on one session. Then the session closes in good order, and the next one is made.
     /// From 1 to 2,147,352,576, since ids are not used again. Default: the most.
-    streams_per_session: u32,
+    max_streams_per_session: u32,
     /// Whether a session that closes says so, with a GoAway, before its streams have ended. An evermux peer is always
     /// told so; this is for other peers. hashicorp's yamux and libp2p's go-yamux v4 open no more streams then, and keep
     /// those that are there. go-yamux v5, the yamux crate, tokio-yamux, and libp2p's JavaScript and Python drop them.
@@ -226,7 +226,7 @@ impl ConfigBuilder {
             ("heartbeat_idle", config.heartbeat_idle),
             ("heartbeat_timeout", config.heartbeat_timeout),
             ("write_timeout", config.write_timeout),
-            ("takeover_probe", config.takeover_probe),
+            ("takeover_probe_timeout", config.takeover_probe_timeout),
             ("drain_timeout", config.drain_timeout),
             ("open_timeout", config.open_timeout),
             ("accept_timeout", config.accept_timeout),
@@ -246,10 +246,10 @@ impl ConfigBuilder {
         if let Some(elapsed) = config.max_elapsed {
             check("max_elapsed", elapsed, !elapsed.is_zero(), || "must be longer than zero, or not set".into())?;
         }
-        within("handshakes_in_flight", config.handshakes_in_flight, 1..=MAX_HANDSHAKES_IN_FLIGHT)?;
+        within("max_handshakes_in_flight", config.max_handshakes_in_flight, 1..=MAX_HANDSHAKES_IN_FLIGHT)?;
         within("accept_backlog", config.accept_backlog, 1..=MAX_ACCEPT_BACKLOG)?;
-        within("max_streams", config.max_streams, 1..=MAX_STREAMS)?;
-        within("streams_per_session", config.streams_per_session, 1..=STREAM_IDS)?;
+        within("max_concurrent_streams", config.max_concurrent_streams, 1..=MAX_STREAMS)?;
+        within("max_streams_per_session", config.max_streams_per_session, 1..=STREAM_IDS)?;
         within("window_growth_budget", config.window_growth_budget, 0..=MAX_WINDOW_GROWTH_BUDGET)?;
         within("event_backlog", config.event_backlog, 1..=MAX_EVENT_BACKLOG)?;
         Ok(config)

@@ -9,7 +9,7 @@ use std::{error::Error, fmt, io, sync::Arc, time::Duration};
 #[non_exhaustive]
 pub enum CloseReason {
     /// We closed it: [`Session::close`](crate::Session::close), a shutdown, or the last handle was dropped; or as many
-    /// streams were opened on it as [`Config::streams_per_session`](crate::Config::streams_per_session) allows. Nothing was
+    /// streams were opened on it as [`Config::max_streams_per_session`](crate::Config::max_streams_per_session) allows. Nothing was
     /// cut: each stream had ended, and the peer has ended the connection in good order as well.
     #[error("the session was closed on this side")]
     Closed,
@@ -73,9 +73,9 @@ pub enum CloseReason {
     #[error("the peer did not answer in time while the session was being set up")]
     NotProven,
     /// It made room for another connection while it was being set up: more were in their handshake than
-    /// [`Config::handshakes_in_flight`](crate::Config::handshakes_in_flight) allows.
+    /// [`Config::max_handshakes_in_flight`](crate::Config::max_handshakes_in_flight) allows.
     #[error(
-        "more handshakes were in flight than handshakes_in_flight allows, and the peer had said nothing for {silent_for:?}"
+        "more handshakes were in flight than max_handshakes_in_flight allows, and the peer had said nothing for {silent_for:?}"
     )]
     CrowdedOut {
         /// For how long the peer had said nothing.

@@ -44,7 +44,7 @@ pub enum Event {
         error: Arc<dyn Error + Send + Sync>,
     },
     /// A receiver has dropped a connection in its handshake, to make room for another: more were in theirs than
-    /// [`Config::handshakes_in_flight`](crate::Config::handshakes_in_flight) allows.
+    /// [`Config::max_handshakes_in_flight`](crate::Config::max_handshakes_in_flight) allows.
     CrowdedOut {
         /// The address of the other side, where the transport has one.
         peer: Option<SocketAddr>,

@@ -233,7 +233,7 @@ fn connected(runtime: &Runtime, settings: evermux::ConfigBuilder) -> (MuxManager
 fn every_call_works_on_another_executor() {
     let runtime = Runtime::new().unwrap();
     // Enough for what has room, on a machine that is busy.
-    let settings = quick().max_streams(1).open_timeout(Duration::from_millis(500));
+    let settings = quick().max_concurrent_streams(1).open_timeout(Duration::from_millis(500));
     let (receiver, establisher) = connected(&runtime, settings);
     let session = run(establisher.session()).unwrap();
     let mut incoming = receiver.incoming();
@@ -253,7 +253,7 @@ fn every_call_works_on_another_executor() {
 #[test]
 fn a_call_outlives_the_runtime_of_its_session() {
     let runtime = Runtime::new().unwrap();
-    let (_receiver, establisher) = connected(&runtime, quick().max_streams(1));
+    let (_receiver, establisher) = connected(&runtime, quick().max_concurrent_streams(1));
     let session = establisher.try_session().unwrap();
     let _first = run(session.open_stream()).unwrap();
     let waiting = thread::spawn({

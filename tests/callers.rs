@@ -190,7 +190,7 @@ async fn with_session_gives_back_what_its_closure_returns() {
 async fn open_stream_goes_on_to_the_next_session() {
     let (receiver, address) = receiver(quick()).await;
     let proxy = FaultProxy::start(address).unwrap();
-    let establisher = establisher(proxy.addr(), quick().max_streams(1)).await;
+    let establisher = establisher(proxy.addr(), quick().max_concurrent_streams(1)).await;
     let first = soon(establisher.open_stream()).await.unwrap();
     let second = tokio::spawn({
         let establisher = establisher.clone();
@@ -209,7 +209,7 @@ async fn open_stream_goes_on_to_the_next_session() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_finds_no_place_is_an_error_of_its_own() {
     let (connector, acceptor) = network();
-    let config = quick().max_streams(1).build().unwrap();
+    let config = quick().max_concurrent_streams(1).build().unwrap();
     let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
     let establisher = MuxManager::establish_with(connector).config(config).start().await.unwrap();
     let stream = establisher.open_stream().await.unwrap();

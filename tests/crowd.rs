@@ -98,18 +98,18 @@ async fn two_hundred_silent_clients_keep_an_honest_agent_out_for_seconds_only() 
         assert!(silent_for >= SECOND, "{silent_for:?}");
     }
     let reason =
-        "more handshakes were in flight than handshakes_in_flight allows, and the peer had said nothing for 1.";
+        "more handshakes were in flight than max_handshakes_in_flight allows, and the peer had said nothing for 1.";
     assert!(!log.lines(&["session closed", reason]).is_empty(), "{:#?}", log.lines(&["session"]));
     let warnings = log.lines(&["WARN", "too many handshakes"]);
     assert_eq!(warnings.len(), 1, "an attacker does not fill the log: {warnings:#?}");
-    assert!(warnings[0].contains("limit=64") && warnings[0].contains("handshakes_in_flight"), "{warnings:#?}");
+    assert!(warnings[0].contains("limit=64") && warnings[0].contains("max_handshakes_in_flight"), "{warnings:#?}");
     soon(agent.shutdown()).await;
     soon(receiver.shutdown()).await;
 }
 
 #[tokio::test]
 async fn one_handshake_at_a_time_is_enough() {
-    let config = quick().handshakes_in_flight(1).build().unwrap();
+    let config = quick().max_handshakes_in_flight(1).build().unwrap();
     let receiver = MuxManager::receive(own_address()).config(config).sessions(20).start().await.unwrap();
     let address = receiver.local_addr().unwrap();
     let _silent = TcpStream::connect(address).await.unwrap();
@@ -145,7 +145,7 @@ async fn say_nothing(mut io: DuplexStream) -> Instant {
 
 async fn crowd(limit: usize) -> (MuxManager, impl Connect<Io = DuplexStream> + Clone) {
     let (connector, acceptor) = network();
-    let config = exact().handshakes_in_flight(limit).handshake_timeout(600 * SECOND).build().unwrap();
+    let config = exact().max_handshakes_in_flight(limit).handshake_timeout(600 * SECOND).build().unwrap();
     (MuxManager::receive_with(acceptor).config(config).start().await.unwrap(), connector)
 }
 
@@ -245,7 +245,7 @@ impl Accept for Hangs {
 async fn hangs(hang: usize, fatal_after: Option<Duration>) -> (MuxManager, impl Connect<Io = DuplexStream> + Clone) {
     let (connector, inner) = network();
     let acceptor = Hangs { inner, begun: AtomicUsize::new(0), hang, fatal_after };
-    let config = exact().handshakes_in_flight(1).handshake_timeout(600 * SECOND).build().unwrap();
+    let config = exact().max_handshakes_in_flight(1).handshake_timeout(600 * SECOND).build().unwrap();
     (MuxManager::receive_with(acceptor).config(config).start().await.unwrap(), connector)
 }
 
@@ -308,7 +308,7 @@ async fn who_waits_for_a_place_is_in_no_handshake() {
 /// Where the process stood still the bytes of an honest agent wait to be read: that is not its silence.
 #[tokio::test]
 async fn a_process_that_stood_still_drops_nobody_for_it() {
-    let config = quick().handshakes_in_flight(1).build().unwrap();
+    let config = quick().max_handshakes_in_flight(1).build().unwrap();
     let receiver = MuxManager::receive(own_address()).config(config).sessions(2).start().await.unwrap();
     let address = receiver.local_addr().unwrap();
     for _ in 0..3 {

@@ -362,7 +362,7 @@ async fn a_session_with_a_full_output_survives_a_thread_that_stood_still() {
 /// A session that is asked for a sign of life while everything stands still does not lose its place for that.
 #[tokio::test]
 async fn a_holder_keeps_its_place_when_the_thread_stood_still_during_the_probe() {
-    let config = Config::builder().takeover_probe(Duration::from_millis(300)).build().unwrap();
+    let config = Config::builder().takeover_probe_timeout(Duration::from_millis(300)).build().unwrap();
     let receiver = MuxManager::receive("127.0.0.1:0").config(config).start().await.unwrap();
     let address = receiver.local_addr().unwrap();
     let pinged = Arc::new(AtomicBool::new(false));
@@ -500,7 +500,7 @@ async fn a_burst_of_hashicorps_loses_none() {
 async fn a_burst_to_hashicorps_never_overruns_its_backlog() {
     let (near, far) = sockets().await;
     let go = hashicorp::Session::server(far, hashicorp::Config::default());
-    let client = Session::client(near, &Config::builder().max_streams(1000).build().unwrap()).await.unwrap();
+    let client = Session::client(near, &Config::builder().max_concurrent_streams(1000).build().unwrap()).await.unwrap();
     let serving = tokio::spawn({
         let go = go.clone();
         async move {
@@ -627,7 +627,7 @@ async fn a_stream_that_was_taken_is_never_called_refused_though_its_ack_never_we
 /// Where one may be in use at a time, the next can be taken when it has ended.
 #[tokio::test]
 async fn a_stream_that_has_ended_makes_room_for_the_next_to_be_taken() {
-    let (session, mut peer) = common::server_against_peer(Config::builder().max_streams(1)).await;
+    let (session, mut peer) = common::server_against_peer(Config::builder().max_concurrent_streams(1)).await;
     for id in [1, 3] {
         peer.send_data(id, Flags::SYN | Flags::FIN, b"request").await.unwrap();
     }

@@ -64,13 +64,17 @@ type Set<T> = fn(ConfigBuilder, T) -> ConfigBuilder;
 
 fn count(name: &str) -> Option<(Get<usize>, Set<usize>)> {
     Some(match name {
-        "max_streams" => (|c| c.max_streams() as usize, |b, n| b.max_streams(u32::try_from(n).unwrap_or(u32::MAX))),
+        "max_concurrent_streams" => (
+            |c| c.max_concurrent_streams() as usize,
+            |b, n| b.max_concurrent_streams(u32::try_from(n).unwrap_or(u32::MAX)),
+        ),
         "accept_backlog" => (Config::accept_backlog, ConfigBuilder::accept_backlog),
         "window_growth_budget" => (Config::window_growth_budget, ConfigBuilder::window_growth_budget),
-        "streams_per_session" => {
-            (|c| c.streams_per_session() as usize, |b, n| b.streams_per_session(u32::try_from(n).unwrap_or(u32::MAX)))
-        }
-        "handshakes_in_flight" => (Config::handshakes_in_flight, ConfigBuilder::handshakes_in_flight),
+        "max_streams_per_session" => (
+            |c| c.max_streams_per_session() as usize,
+            |b, n| b.max_streams_per_session(u32::try_from(n).unwrap_or(u32::MAX)),
+        ),
+        "max_handshakes_in_flight" => (Config::max_handshakes_in_flight, ConfigBuilder::max_handshakes_in_flight),
         "event_backlog" => (Config::event_backlog, ConfigBuilder::event_backlog),
         _ => return None,
     })

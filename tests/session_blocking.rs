@@ -93,7 +93,7 @@ async fn a_blocking_call_in_async_code_panics_if_it_has_to_wait_and_works_if_not
 #[test]
 fn a_runtime_that_ends_frees_the_threads_that_wait() {
     let runtime = Runtime::new().unwrap();
-    let (near, far) = runtime.block_on(pair_with(4096, Config::builder().max_streams(2)));
+    let (near, far) = runtime.block_on(pair_with(4096, Config::builder().max_concurrent_streams(2)));
     // One that is written to and not read, one that is read and not written to; a third has no place.
     let (_unread, mut stream, far_stream, _unwritten) = runtime.block_on(async {
         let unread = near.open_stream().await.unwrap();

@@ -56,7 +56,7 @@ async fn ack_only_on_first_write() {
 
 #[tokio::test]
 async fn a_go_peer_opens_more_than_256_streams_that_are_only_read() {
-    let settings = Config::builder().max_streams(1000).accept_backlog(1000);
+    let settings = Config::builder().max_concurrent_streams(1000).accept_backlog(1000);
     let (session, mut peer) = server_against_peer(settings).await;
     let mut streams = Vec::new();
     for id in (1..1200).step_by(2) {
@@ -71,7 +71,8 @@ async fn a_go_peer_opens_more_than_256_streams_that_are_only_read() {
 /// refused. Neither costs the session.
 #[tokio::test]
 async fn stream_limit_kills_session() {
-    let (session, mut peer) = server_against_peer(Config::builder().max_streams(256).accept_backlog(10)).await;
+    let (session, mut peer) =
+        server_against_peer(Config::builder().max_concurrent_streams(256).accept_backlog(10)).await;
     let mut streams = Vec::new();
     for id in (1..512).step_by(2) {
         peer.send(Header::window_update(id, Flags::SYN, 0), &[]).await.unwrap();
@@ -179,7 +180,7 @@ async fn a_peer_that_opens_ten_thousand_streams_hurts_its_own_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn past_our_own_limit_an_open_waits_and_then_says_so() {
-    let settings = Config::builder().max_streams(2).open_timeout(Duration::from_secs(3));
+    let settings = Config::builder().max_concurrent_streams(2).open_timeout(Duration::from_secs(3));
     let (near, far) = pair_with(4096, settings).await;
     let mut first = near.open_stream().await.unwrap();
     let _second = near.open_stream().await.unwrap();
@@ -203,7 +204,7 @@ async fn past_our_own_limit_an_open_waits_and_then_says_so() {
 /// Whoever has finished and left leaves a stream that the peer may still send on: it has its place until that has ended.
 #[tokio::test(start_paused = true)]
 async fn a_place_comes_free_with_the_end_on_the_wire_and_not_with_the_handle() {
-    let (session, mut peer) = client_against_peer(Config::builder().max_streams(1)).await;
+    let (session, mut peer) = client_against_peer(Config::builder().max_concurrent_streams(1)).await;
     let mut stream = session.open_stream().await.unwrap();
     stream.shutdown().await.unwrap();
     drop(stream);
@@ -215,7 +216,7 @@ async fn a_place_comes_free_with_the_end_on_the_wire_and_not_with_the_handle() {
 
 #[tokio::test(start_paused = true)]
 async fn behind_256_streams_without_an_ack_an_open_waits_for_one() {
-    let settings = Config::builder().max_streams(1000).open_timeout(Duration::from_secs(3));
+    let settings = Config::builder().max_concurrent_streams(1000).open_timeout(Duration::from_secs(3));
     let (session, mut peer) = client_against_peer(settings).await;
     let mut streams = Vec::new();
     for _ in 0..256 {
@@ -234,7 +235,7 @@ async fn behind_256_streams_without_an_ack_an_open_waits_for_one() {
 /// What is finished still waits at a peer that has not acknowledged it: one more of them, and hashicorp's would reset it.
 #[tokio::test]
 async fn a_half_close_of_a_stream_without_an_ack_makes_no_room_at_the_peer() {
-    let (session, mut peer) = client_against_peer(Config::builder().max_streams(1000)).await;
+    let (session, mut peer) = client_against_peer(Config::builder().max_concurrent_streams(1000)).await;
     let mut streams = Vec::new();
     for _ in 0..256 {
         let mut stream = session.open_stream().await.unwrap();
@@ -250,7 +251,7 @@ async fn a_half_close_of_a_stream_without_an_ack_makes_no_room_at_the_peer() {
 /// Ids are not used again: before they end, the session makes way for the next one, as a session that is closed does.
 #[tokio::test]
 async fn ids_exhausted() {
-    let (near, far) = pair_with(4096, Config::builder().streams_per_session(3)).await;
+    let (near, far) = pair_with(4096, Config::builder().max_streams_per_session(3)).await;
     let mut streams = Vec::new();
     let mut inbound = Vec::new();
     for _ in 0..3 {
@@ -317,7 +318,7 @@ async fn tiny_frames_that_are_read_are_no_flood() {
 
 #[tokio::test]
 async fn cancelled_open_leaks_stream() {
-    let (near, far) = pair_with(4096, Config::builder().max_streams(2)).await;
+    let (near, far) = pair_with(4096, Config::builder().max_concurrent_streams(2)).await;
     for _ in 0..100 {
         let held = (near.open_stream().await.unwrap(), near.open_stream().await.unwrap());
         // It waits for a place, and is dropped.
@@ -604,7 +605,7 @@ async fn an_open_that_waits_when_the_session_is_lost_is_told_of_the_loss() {
         }
     }
 
-    let (session, peer) = client_against_peer(Config::builder().max_streams(1)).await;
+    let (session, peer) = client_against_peer(Config::builder().max_concurrent_streams(1)).await;
     let _held = session.open_stream().await.unwrap();
     let look = Arc::new(Look(session.clone(), Mutex::default()));
     let mut waiting = Box::pin(session.open_stream());

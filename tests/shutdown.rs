@@ -452,7 +452,7 @@ impl Wake for PanickingWaker {
 async fn a_waker_that_panics_does_not_hold_the_shutdown_up() {
     let (log, _guard) = Log::record();
     let (connector, acceptor) = network();
-    let config = exact().max_streams(1).build().unwrap();
+    let config = exact().max_concurrent_streams(1).build().unwrap();
     let establisher = MuxManager::establish_with(connector).config(config.clone()).start().await.unwrap();
     let receiver = MuxManager::receive_with(acceptor).config(config).start().await.unwrap();
     let session = establisher.session().await.unwrap();

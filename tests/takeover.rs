@@ -21,7 +21,7 @@ const SECOND: Duration = Duration::from_secs(1);
 
 /// A receiver that would not find a ghost by its own heartbeat within the patience of a test.
 fn patient() -> ConfigBuilder {
-    quick().heartbeat_idle(600 * SECOND).takeover_probe(SECOND / 2)
+    quick().heartbeat_idle(600 * SECOND).takeover_probe_timeout(SECOND / 2)
 }
 
 /// A client that proves itself and then says nothing by itself, but answers pings while it is driven.
@@ -101,7 +101,7 @@ async fn doomed_newcomer_published() {
 /// Nothing that does not speak yamux starts a probe: a live session that stalls keeps its place.
 #[tokio::test]
 async fn health_check_evicts_stalled_session() {
-    let (receiver, address) = receiver(patient().handshakes_in_flight(8)).await;
+    let (receiver, address) = receiver(patient().max_handshakes_in_flight(8)).await;
     // It would lose its place to a probe: it answers nothing.
     let stalled = quiet_client(address).await;
     let held = soon(receiver.session()).await.unwrap();
@@ -119,7 +119,7 @@ async fn health_check_evicts_stalled_session() {
 /// Two live clients and one place: for a minute, and many probes, the first keeps it, and the second tries.
 #[tokio::test]
 async fn takeover_ping_pong() {
-    let (receiver, address) = receiver(patient().takeover_probe(SECOND / 10)).await;
+    let (receiver, address) = receiver(patient().takeover_probe_timeout(SECOND / 10)).await;
     let served = echo(&receiver);
     let first = establisher(address, quick()).await;
     soon(first.session()).await.unwrap();
@@ -141,7 +141,7 @@ async fn takeover_ping_pong() {
 /// A slow path holds the ping of a probe back behind what was written before it. The holder lives: it makes room.
 #[tokio::test]
 async fn probe_stuck_behind_a_slow_upload() {
-    let patient = || patient().handshake_timeout(10 * SECOND).takeover_probe(2 * SECOND);
+    let patient = || patient().handshake_timeout(10 * SECOND).takeover_probe_timeout(2 * SECOND);
     let (receiver, address) = receiver(patient()).await;
     let proxy = FaultProxy::start(address).unwrap();
     let holder = establisher(proxy.addr(), patient()).await;
@@ -177,7 +177,8 @@ async fn probe_stuck_behind_a_slow_upload() {
 #[tokio::test(start_paused = true)]
 async fn a_probe_longer_than_a_handshake_finds_the_ghost_all_the_same() {
     let (connector, acceptor) = network();
-    let settings = || exact().heartbeat_idle(600 * SECOND).handshake_timeout(10 * SECOND).takeover_probe(60 * SECOND);
+    let settings =
+        || exact().heartbeat_idle(600 * SECOND).handshake_timeout(10 * SECOND).takeover_probe_timeout(60 * SECOND);
     let config = settings().build().unwrap();
     let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
     let ghost = prove(Peer::new(connector.connect().await.unwrap().io)).await;

@@ -148,7 +148,7 @@ async fn a_crowd_that_is_not_admitted_costs_one_handshake_a_second() {
 /// A peer that stood still while another took its place.
 #[tokio::test]
 async fn the_ghost_that_lives_is_told_who_has_its_place() {
-    let (receiver, address) = receiver(quick().heartbeat_idle(600 * SECOND).takeover_probe(SECOND / 5)).await;
+    let (receiver, address) = receiver(quick().heartbeat_idle(600 * SECOND).takeover_probe_timeout(SECOND / 5)).await;
     let mut ghost = client_of(address).await;
     let newcomer = establisher(address, quick()).await;
     soon(newcomer.session()).await.unwrap();

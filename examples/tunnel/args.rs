@@ -110,7 +110,7 @@ impl Settings {
             .write_timeout(dead_after * 2 / 3)
             // Zero is no time to close anything in.
             .drain_timeout(self.drain().max(Duration::from_millis(1)))
-            .max_streams(self.max_connections)
+            .max_concurrent_streams(self.max_connections)
             .build()
     }
 }

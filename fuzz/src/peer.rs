@@ -144,7 +144,7 @@ impl Run {
         let (near, far) = duplex(choices.one_of(&[64, 1000, 1 << 20]).unwrap_or(1000));
         let config = Config::builder()
             .accept_backlog(choices.one_of(&[1, 4, 256]).unwrap_or(256))
-            .max_streams(choices.one_of(&[1, 4, 256]).unwrap_or(256))
+            .max_concurrent_streams(choices.one_of(&[1, 4, 256]).unwrap_or(256))
             .heartbeat_idle(PATIENCE)
             .build()
             .expect("within their bounds");

@@ -61,14 +61,14 @@ fn settings() -> Vec<Setting> {
         heartbeat_idle: [MS, SECOND, MAX], not [Duration::ZERO, ALMOST_MS];
         heartbeat_timeout: [MS, SECOND, MAX], not [Duration::ZERO, ALMOST_MS];
         write_timeout: [MS, SECOND, MAX], not [Duration::ZERO, ALMOST_MS];
-        takeover_probe: [MS, SECOND, MAX], not [Duration::ZERO, ALMOST_MS];
-        handshakes_in_flight: [1, 1000, 65_536], not [0, 65_537, usize::MAX >> 3, (usize::MAX >> 3) + 1, usize::MAX];
+        takeover_probe_timeout: [MS, SECOND, MAX], not [Duration::ZERO, ALMOST_MS];
+        max_handshakes_in_flight: [1, 1000, 65_536], not [0, 65_537, usize::MAX >> 3, (usize::MAX >> 3) + 1, usize::MAX];
         drain_timeout: [MS, SECOND, MAX], not [Duration::ZERO, ALMOST_MS];
         open_timeout: [MS, SECOND, MAX], not [Duration::ZERO, ALMOST_MS];
         accept_backlog: [1, 1000, 65_536], not [0, 65_537, usize::MAX >> 3, (usize::MAX >> 3) + 1, usize::MAX];
         accept_timeout: [MS, SECOND, MAX], not [Duration::ZERO, ALMOST_MS];
-        max_streams: [1, 1000, MAX_STREAMS], not [0, MAX_STREAMS + 1, u32::MAX];
-        streams_per_session: [1, 1000, STREAM_IDS], not [0, STREAM_IDS + 1, u32::MAX];
+        max_concurrent_streams: [1, 1000, MAX_STREAMS], not [0, MAX_STREAMS + 1, u32::MAX];
+        max_streams_per_session: [1, 1000, STREAM_IDS], not [0, STREAM_IDS + 1, u32::MAX];
         early_go_away: [false, true], not [];
         window_growth_budget: [0, 1, 1 << 20, 1 << 30], not [(1 << 30) + 1, usize::MAX];
         event_backlog: [1, 3, 65_536], not [0, 65_537, usize::MAX / 2, usize::MAX];

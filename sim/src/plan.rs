@@ -82,7 +82,7 @@ pub struct Settings {
     /// How many inbound streams may wait to be accepted.
     pub accept_backlog: usize,
     /// How many streams may be open in each direction.
-    pub max_streams: u32,
+    pub max_concurrent_streams: u32,
     /// The heartbeat's times, in percent of what they would be: an eager one finds a loss before a session is stable.
     pub heartbeat_percent: u32,
     /// All durations of a receiver's settings, in percent of the defaults: its clock as the other side sees it.
@@ -187,9 +187,9 @@ impl Plan {
         scaled(Config::builder(), percent.max(1))
             .heartbeat_idle(heartbeat(defaults.heartbeat_idle()))
             .heartbeat_timeout(heartbeat(defaults.heartbeat_timeout()))
-            .handshakes_in_flight(settings.handshakes.max(1))
+            .max_handshakes_in_flight(settings.handshakes.max(1))
             .accept_backlog(settings.accept_backlog.max(1))
-            .max_streams(settings.max_streams.max(1))
+            .max_concurrent_streams(settings.max_concurrent_streams.max(1))
             .seed(Some(seed))
             .build()
             .expect("a drawn plan has valid settings")
@@ -234,7 +234,7 @@ fn scaled(builder: ConfigBuilder, percent: u32) -> ConfigBuilder {
         .backoff_max(scale(defaults.backoff_max()))
         .stable_after(scale(defaults.stable_after()))
         .write_timeout(scale(defaults.write_timeout()))
-        .takeover_probe(scale(defaults.takeover_probe()))
+        .takeover_probe_timeout(scale(defaults.takeover_probe_timeout()))
         .drain_timeout(scale(defaults.drain_timeout()))
         .open_timeout(scale(defaults.open_timeout()))
 }
@@ -258,9 +258,9 @@ impl Default for Settings {
         let defaults = Config::default();
         Self {
             sessions: 1,
-            handshakes: defaults.handshakes_in_flight(),
+            handshakes: defaults.max_handshakes_in_flight(),
             accept_backlog: defaults.accept_backlog(),
-            max_streams: defaults.max_streams(),
+            max_concurrent_streams: defaults.max_concurrent_streams(),
             heartbeat_percent: 100,
             receiver_clock_percent: 100,
             establisher_clock_percent: 100,
@@ -315,15 +315,15 @@ pub fn any_settings() -> BoxedStrategy<Settings> {
     let heartbeat = proptest::prop_oneof![3 => Just(100), 1 => 30..=60_u32];
     let handshakes = proptest::prop_oneof![Just(64), 4..=8_usize];
     let accept_backlog = proptest::prop_oneof![3 => Just(256), 1 => 2..=8_usize];
-    let max_streams = proptest::prop_oneof![3 => Just(256), 1 => 8..=16_u32];
+    let max_concurrent_streams = proptest::prop_oneof![3 => Just(256), 1 => 8..=16_u32];
     let sessions = proptest::prop_oneof![4 => Just(1), 1 => 2..=4_usize];
-    (sessions, handshakes, accept_backlog, max_streams, heartbeat, percent(), percent())
+    (sessions, handshakes, accept_backlog, max_concurrent_streams, heartbeat, percent(), percent())
         .prop_map(
             |(
                 sessions,
                 handshakes,
                 accept_backlog,
-                max_streams,
+                max_concurrent_streams,
                 heartbeat_percent,
                 receiver_clock_percent,
                 establisher_clock_percent,
@@ -332,7 +332,7 @@ pub fn any_settings() -> BoxedStrategy<Settings> {
                     sessions,
                     handshakes,
                     accept_backlog,
-                    max_streams,
+                    max_concurrent_streams,
                     heartbeat_percent,
                     receiver_clock_percent,
                     establisher_clock_percent,

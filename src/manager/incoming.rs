@@ -33,7 +33,7 @@ impl Incoming {
     /// Takes the next inbound stream of any session, and tells its peer so. `None` when the manager has stopped and no
     /// stream is left that came before.
     ///
-    /// Waits for one; and while [`Config::max_streams`](crate::Config::max_streams) that were taken are open in each session
+    /// Waits for one; and while [`Config::max_concurrent_streams`](crate::Config::max_concurrent_streams) that were taken are open in each session
     /// that has some. What waited when its session was lost is given out all the same: a stream that came whole is whole.
     ///
     /// # Cancel safety

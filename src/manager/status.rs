@@ -20,7 +20,7 @@ pub struct Status {
     /// How many sessions have become live since the start, with the one that is live now.
     pub sessions_so_far: u64,
     /// How many connections a receiver has dropped in their handshake since the start, to make room for others: see
-    /// [`Config::handshakes_in_flight`](crate::Config::handshakes_in_flight).
+    /// [`Config::max_handshakes_in_flight`](crate::Config::max_handshakes_in_flight).
     pub crowded_out: u64,
     /// How many connections a receiver has turned away since the start, because every place was taken: see
     /// [`CloseReason::HeldOut`](crate::CloseReason::HeldOut).

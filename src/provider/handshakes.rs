@@ -110,7 +110,7 @@ impl Drop for Handshake {
 
 impl Handshakes {
     pub(super) fn new(installer: Installer) -> Self {
-        let permits = Arc::new(Semaphore::new(installer.config().handshakes_in_flight()));
+        let permits = Arc::new(Semaphore::new(installer.config().max_handshakes_in_flight()));
         Self {
             installer,
             permits,
@@ -161,7 +161,7 @@ impl Handshakes {
     }
 
     fn limit(&self) -> usize {
-        self.installer.config().handshakes_in_flight()
+        self.installer.config().max_handshakes_in_flight()
     }
 
     /// Looks for room, and takes it from a handshake where that may be. Else says when to look again.
@@ -217,7 +217,13 @@ impl Handshakes {
         let so_far = self.installer.progress().crowded_out(peer, silent_for);
         let peer = peer.map(tracing::field::display);
         if self.warnings.is_due(now) {
-            warn!(peer, ?silent_for, limit, so_far, "too many handshakes: one makes room, see handshakes_in_flight");
+            warn!(
+                peer,
+                ?silent_for,
+                limit,
+                so_far,
+                "too many handshakes: one makes room, see max_handshakes_in_flight"
+            );
         } else {
             debug!(peer, ?silent_for, limit, so_far, "too many handshakes: one makes room");
         }

@@ -142,7 +142,7 @@ impl Waiting {
     /// A peer that comes back finds its own ghost so. Whoever is alive answers, and keeps its place.
     async fn ghost(&self, installer: &Installer) -> SessionId {
         let config = installer.config();
-        let probe = config.takeover_probe().min(config.handshake_timeout() / 2);
+        let probe = config.takeover_probe_timeout().min(config.handshake_timeout() / 2);
         let mut last = self.round.lock().await;
         loop {
             if let Some(last) = *last {

@@ -13,7 +13,7 @@ use crate::error::CloseReason;
 
 /// Each kind is bounded by what it comes from.
 pub(crate) enum Command {
-    /// Open a stream. Its place was taken: at most `max_streams` at once.
+    /// Open a stream. Its place was taken: at most `max_concurrent_streams` at once.
     Open(Place, oneshot::Sender<MuxStream>),
     /// One for each call that waits.
     Ping(oneshot::Sender<Duration>),

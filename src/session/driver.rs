@@ -198,7 +198,7 @@ where
             drain: None,
             drain_timeout: config.drain_timeout(),
             early_go_away: config.early_go_away(),
-            streams_left: config.streams_per_session(),
+            streams_left: config.max_streams_per_session(),
             timer: Box::pin(sleep_until(Instant::now())),
             timer_set: None,
             look_at: None,

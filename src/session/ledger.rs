@@ -292,7 +292,7 @@ impl Ledger {
             gate,
             refuse_all: false,
             unread: 0,
-            max_unread: max_unread_frames(config.max_streams()),
+            max_unread: max_unread_frames(config.max_concurrent_streams()),
             look_at: 0,
             left: Vec::new(),
             flooded: Vec::new(),

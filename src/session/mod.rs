@@ -174,9 +174,11 @@ impl Session {
     {
         let Identity { id, clear, load, arrivals } = identity;
         // The peer's brake is at 256 that were not taken, and is not ours.
-        let lane = arrivals.lane(LaneLimits { waiting: config.accept_backlog(), taken: config.max_streams() as usize });
+        let lane = arrivals
+            .lane(LaneLimits { waiting: config.accept_backlog(), taken: config.max_concurrent_streams() as usize });
         let Transport { io, addresses, unsent_limit } = transport;
-        let state = Arc::new(SessionState::new((id, clear, Arc::clone(&load)), addresses, config.max_streams()));
+        let state =
+            Arc::new(SessionState::new((id, clear, Arc::clone(&load)), addresses, config.max_concurrent_streams()));
         let outlet = Outlet { unsent_limit, gate: Arc::clone(&state.gate) };
         let core = WireCore::new(io, role, withhold, prove_by, config, (lane.clone(), load), outlet);
         let (commands, receiver) = mpsc::unbounded_channel();
@@ -217,7 +219,7 @@ impl Session {
 
     /// Opens a stream. The peer is told at once.
     ///
-    /// Waits for a place when [`Config::max_streams`] are open, and while the peer has 256 streams that it has not
+    /// Waits for a place when [`Config::max_concurrent_streams`] are open, and while the peer has 256 streams that it has not
     /// acknowledged, whether or not they are finished; at most [`Config::open_timeout`]. Places are given in the order of
     /// asking.
     ///
@@ -261,7 +263,7 @@ impl Session {
 
     /// Takes the next stream that the peer has opened, and tells the peer so.
     ///
-    /// Waits for one; and while [`Config::max_streams`] that were taken are open. A stream that nobody takes within
+    /// Waits for one; and while [`Config::max_concurrent_streams`] that were taken are open. A stream that nobody takes within
     /// [`Config::accept_timeout`] is reset.
     ///
     /// # Errors

@@ -116,7 +116,7 @@ impl SessionState {
     pub(crate) fn new(
         (id, clear, load): (SessionId, ClearHook, Arc<AtomicUsize>),
         (local, peer): (Option<SocketAddr>, Option<SocketAddr>),
-        max_streams: u32,
+        max_concurrent_streams: u32,
     ) -> Self {
         Self {
             id,
@@ -124,7 +124,7 @@ impl SessionState {
             peer,
             load,
             gate: Arc::default(),
-            permits: Arc::new(Semaphore::new(max_streams as usize)),
+            permits: Arc::new(Semaphore::new(max_concurrent_streams as usize)),
             clear,
             retired: Told::new(),
             proven: Told::new(),

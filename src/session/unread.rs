@@ -19,8 +19,8 @@ pub(crate) fn max_unread_frames_of(window: u64) -> u32 {
 const FRAMES_OF_A_STREAM: u32 = (256 << 10) / HONEST_FRAME;
 
 /// Data frames that the streams of one session may hold unread together. One more resets the stream that holds most.
-pub(crate) fn max_unread_frames(max_streams: u32) -> u32 {
-    max_streams.saturating_mul(2 * FRAMES_OF_A_STREAM).max(2 * MAX_UNREAD_FRAMES)
+pub(crate) fn max_unread_frames(max_concurrent_streams: u32) -> u32 {
+    max_concurrent_streams.saturating_mul(2 * FRAMES_OF_A_STREAM).max(2 * MAX_UNREAD_FRAMES)
 }
 
 /// Steps that are remembered for a stream.

@@ -102,7 +102,7 @@ impl Mux for Takeover {
     type Acceptor = Managed;
 
     async fn connect(server: &Handle) -> io::Result<(Managed, Managed)> {
-        let config = Config::builder().takeover_probe(PROBE).build()?;
+        let config = Config::builder().takeover_probe_timeout(PROBE).build()?;
         let receiver = MuxManager::receive("127.0.0.1:0").config(config).start().await?;
         let address = receiver.local_addr().ok_or_else(|| io::Error::other("the receiver has no address"))?;
         // It proves itself, and is silent from then on.

@@ -52,7 +52,7 @@ impl Accepting {
             grain: Duration::from_millis(plan.network.tick_ms * 4),
             ends: Vec::new(),
             ghost_waits: receiver.handshake_timeout(),
-            soon: 2 * receiver.takeover_probe() + round_trips + Duration::from_secs(1),
+            soon: 2 * receiver.takeover_probe_timeout() + round_trips + Duration::from_secs(1),
             receiver_runs: false,
             must_succeed: None,
         }

@@ -70,7 +70,7 @@ pub fn of_plan(plan: &Plan) -> [(&'static str, bool); 7] {
         ("runs with a clock that is scaled", settings.receiver_clock_percent != settings.establisher_clock_percent),
         ("runs with an eager heartbeat", settings.heartbeat_percent < 100),
         ("runs with several sessions", settings.sessions > 1),
-        ("runs with few places for streams", settings.max_streams < 100),
+        ("runs with few places for streams", settings.max_concurrent_streams < 100),
         ("runs with short reads and writes", network.chunk > 0),
         ("runs with a handshake of the transport", network.handshake),
     ]

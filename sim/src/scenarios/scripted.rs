@@ -239,7 +239,7 @@ impl Plan {
     }
 
     fn streams(mut self, limit: u32) -> Self {
-        self.settings.max_streams = limit;
+        self.settings.max_concurrent_streams = limit;
         self
     }
 }
