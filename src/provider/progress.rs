@@ -41,8 +41,8 @@ pub enum Activity {
 /// meanwhile.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    notes: Mutex<Notes>,
-    events: Mutex<Told>,
+    notes: Mutex<Snapshot>,
+    events: Mutex<Subscribers>,
     outbox: Mutex<Outbox>,
     /// How many events are kept for a slow reader.
     backlog: usize,
@@ -50,10 +50,10 @@ pub(crate) struct Progress {
 
 /// Whom events are told.
 #[derive(Debug)]
-enum Told {
+enum Subscribers {
     /// Nobody has asked yet.
-    Nobody,
-    Readers(broadcast::Sender<Event>),
+    None,
+    Some(broadcast::Sender<Event>),
     /// There will be no more events.
     Ended,
 }
@@ -70,7 +70,7 @@ impl Drop for Telling<'_> {
 }
 
 #[derive(Clone, Debug)]
-pub(crate) struct Notes {
+pub(crate) struct Snapshot {
     pub(crate) activity: Activity,
     /// Attempts that failed in a row, since the start or the last session.
     pub(crate) attempts: u32,
@@ -87,7 +87,7 @@ pub(crate) struct Notes {
     counted_at: Instant,
 }
 
-impl Notes {
+impl Snapshot {
     /// All the time that was slept between attempts, with the pauses that are going on.
     pub(crate) fn backoff_slept(&self) -> Duration {
         self.backoff_slept + self.counted_at.elapsed() * self.sleeping
@@ -109,7 +109,7 @@ impl Notes {
 
 impl Progress {
     pub(crate) fn new(activity: Activity, backlog: usize) -> Self {
-        let notes = Notes {
+        let notes = Snapshot {
             activity,
             attempts: 0,
             sessions_so_far: 0,
@@ -122,29 +122,29 @@ impl Progress {
             sleeping: 0,
             counted_at: Instant::now(),
         };
-        let (events, outbox) = (Mutex::new(Told::Nobody), Mutex::new(Outbox::new(backlog)));
+        let (events, outbox) = (Mutex::new(Subscribers::None), Mutex::new(Outbox::new(backlog)));
         Self { notes: Mutex::new(notes), events, outbox, backlog }
     }
 
-    fn notes(&self) -> MutexGuard<'_, Notes> {
+    fn notes(&self) -> MutexGuard<'_, Snapshot> {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn told(&self) -> MutexGuard<'_, Told> {
+    fn subscribers(&self) -> MutexGuard<'_, Subscribers> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What happens from now on.
     pub(crate) fn events(&self) -> Events {
-        let mut told = self.told();
-        match &*told {
-            Told::Nobody => {
+        let mut subscribers = self.subscribers();
+        match &*subscribers {
+            Subscribers::None => {
                 let (sender, receiver) = broadcast::channel(self.backlog);
-                *told = Told::Readers(sender);
+                *subscribers = Subscribers::Some(sender);
                 Events::new(receiver)
             }
-            Told::Readers(sender) => Events::new(sender.subscribe()),
-            Told::Ended => Events::none(),
+            Subscribers::Some(sender) => Events::new(sender.subscribe()),
+            Subscribers::Ended => Events::none(),
         }
     }
 
@@ -154,9 +154,9 @@ impl Progress {
 
     /// Whom events are told, if there is anybody.
     fn readers(&self) -> Option<broadcast::Sender<Event>> {
-        match &*self.told() {
-            Told::Readers(sender) => Some(sender.clone()),
-            Told::Nobody | Told::Ended => None,
+        match &*self.subscribers() {
+            Subscribers::Some(sender) => Some(sender.clone()),
+            Subscribers::None | Subscribers::Ended => None,
         }
     }
 
@@ -183,11 +183,11 @@ impl Progress {
         telling.0 = None;
     }
 
-    pub(crate) fn get(&self) -> Notes {
+    pub(crate) fn get(&self) -> Snapshot {
         self.notes().clone()
     }
 
-    /// Notes what is done now.
+    /// Snapshot what is done now.
     pub(crate) fn set(&self, activity: Activity) {
         self.notes().set(activity);
     }
@@ -319,8 +319,8 @@ impl Progress {
     /// The provider has ended, and all that was its: there are no more events.
     pub(crate) fn ended(&self) {
         self.set(Activity::Stopped);
-        let told = std::mem::replace(&mut *self.told(), Told::Ended);
-        drop(told);
+        let subscribers = std::mem::replace(&mut *self.subscribers(), Subscribers::Ended);
+        drop(subscribers);
     }
 }
 

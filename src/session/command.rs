@@ -5,16 +5,16 @@ use std::{sync::Arc, time::Duration};
 use tokio::sync::oneshot;
 
 use super::{
+    entry::{Entry, OpenPermit},
     goodbye::Goodbye,
-    ledger::{Entry, Place},
     stream::MuxStream,
 };
 use crate::error::CloseReason;
 
 /// Each kind is bounded by what it comes from.
 pub(crate) enum Command {
-    /// Open a stream. Its place was taken: at most `max_concurrent_streams` at once.
-    Open(Place, oneshot::Sender<MuxStream>),
+    /// Open a stream. Its permit was taken: at most `max_concurrent_streams` at once.
+    Open(OpenPermit, oneshot::Sender<MuxStream>),
     /// One for each call that waits.
     Ping(oneshot::Sender<Duration>),
     /// Say whether there was no sign of life for so long. One for each candidate that looks for a place.

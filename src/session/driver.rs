@@ -43,9 +43,11 @@ use self::{
 };
 use super::{
     command::Command,
-    ledger::{Place, WINDOW},
+    entry::OpenPermit,
+    inbound::Inbound,
+    ledger::WINDOW,
     state::SessionState,
-    stream::{Inbound, MuxStream},
+    stream::MuxStream,
     wire::{Role, Wire, WireCore},
 };
 use crate::{
@@ -134,7 +136,7 @@ struct Machine<Io> {
     published: bool,
     /// It is published, or the peer has opened a stream before that.
     needs_the_crate: bool,
-    opens: VecDeque<(Place, oneshot::Sender<MuxStream>)>,
+    opens: VecDeque<(OpenPermit, oneshot::Sender<MuxStream>)>,
     pings: Vec<oneshot::Sender<Duration>>,
     pinging: bool,
     /// The signs of life that were noted while nothing was proven.
@@ -268,7 +270,7 @@ where
             match command {
                 // One that had its place before the session began to close, and is refused by the drop of its reply.
                 Some(Command::Open(..)) if self.drain.is_some() => {}
-                Some(Command::Open(place, reply)) => self.opens.push_back((place, reply)),
+                Some(Command::Open(permit, reply)) => self.opens.push_back((permit, reply)),
                 Some(Command::Ping(reply)) => self.pings.push(reply),
                 Some(Command::Probe(within, silent)) => {
                     let wire = self.wire.core();

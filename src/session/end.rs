@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::state::Told;
+use super::state::Latch;
 use crate::error::StreamError;
 
 /// How a stream has ended on the wire: both sides have finished, or one has reset it.
@@ -15,7 +15,7 @@ pub(super) struct WireEnd(Mutex<State>);
 #[derive(Debug)]
 enum State {
     /// Nobody needs a place to wait in before somebody asks.
-    Open(Option<Arc<Told<Outcome>>>),
+    Open(Option<Arc<Latch<Outcome>>>),
     Ended(Outcome),
 }
 
@@ -43,10 +43,10 @@ impl WireEnd {
     }
 
     /// Where the end is told.
-    pub(super) fn told(&self) -> Arc<Told<Outcome>> {
+    pub(super) fn told(&self) -> Arc<Latch<Outcome>> {
         match &mut *self.state() {
             State::Open(waited) => Arc::clone(waited.get_or_insert_default()),
-            State::Ended(outcome) => Arc::new(Told::of(*outcome)),
+            State::Ended(outcome) => Arc::new(Latch::of(*outcome)),
         }
     }
 }

@@ -9,6 +9,7 @@ mod buffer;
 mod command;
 pub(crate) mod driver;
 mod end;
+mod entry;
 // Public for the property tests alone.
 #[doc(hidden)]
 pub mod frame;
@@ -16,6 +17,7 @@ mod goodbye;
 mod handed;
 #[doc(hidden)]
 pub mod heartbeat;
+mod inbound;
 mod input;
 mod ledger;
 mod output;
@@ -23,6 +25,7 @@ mod pace;
 mod pings;
 mod state;
 mod stream;
+mod stream_core;
 mod unread;
 pub(crate) mod wire;
 
@@ -38,9 +41,9 @@ use tokio_util::context::TokioContext;
 use tracing::{Instrument, debug, info_span};
 
 pub(crate) use self::goodbye::{Goodbye, turn_away};
+pub(crate) use self::inbound::Inbound;
 pub(crate) use self::pace::{Outlet, UnsentLimit};
 pub(crate) use self::state::{Identity, Retirement};
-pub(crate) use self::stream::Inbound;
 pub use self::{
     blocking::{Blocking, BlockingStream},
     stream::{MuxStream, ReadHalf, WriteHalf},
@@ -48,7 +51,7 @@ pub use self::{
 use self::{
     command::Command,
     driver::Driver,
-    ledger::{LoadGuard, Place},
+    entry::{LoadGuard, OpenPermit},
     state::SessionState,
     wire::{Role, WireCore},
 };
@@ -128,7 +131,7 @@ impl Session {
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        Self::alone(io, Role::Client, config).await
+        Self::standalone(io, Role::Client, config).await
     }
 
     /// Makes a session on a connection that the peer has made. All else is as for [`client`](Self::client).
@@ -140,16 +143,16 @@ impl Session {
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
-        Self::alone(io, Role::Server, config).await
+        Self::standalone(io, Role::Server, config).await
     }
 
-    async fn alone<Io>(io: Io, role: Role, config: &Config) -> Result<Self, CloseReason>
+    async fn standalone<Io>(io: Io, role: Role, config: &Config) -> Result<Self, CloseReason>
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let prove_by = deadline::after(Instant::now(), config.handshake_timeout());
         let transport = Transport { io, addresses: (None, None), unsent_limit: None };
-        let (session, driver) = Self::launch(transport, role, false, prove_by, Identity::alone(config), config);
+        let (session, driver) = Self::launch(transport, role, false, prove_by, Identity::standalone(config), config);
         tokio::spawn(driver);
         session.proven().await?;
         session.publish();
@@ -257,7 +260,7 @@ impl Session {
         let load = LoadGuard::new(&state.load);
         let permit = Arc::clone(&state.permits).acquire_owned().await.map_err(|_| state.open_error())?;
         let (reply, stream) = oneshot::channel();
-        self.command(Command::Open(Place { permit, load }, reply));
+        self.command(Command::Open(OpenPermit { permit, load }, reply));
         stream.await.map_err(|_| state.open_error())
     }
 

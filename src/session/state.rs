@@ -12,7 +12,7 @@ use std::{
 use tokio::{sync::Semaphore, time::Instant};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
-use super::stream::Inbound;
+use super::inbound::Inbound;
 use crate::{
     config::Config,
     error::{CloseReason, OpenError},
@@ -20,12 +20,12 @@ use crate::{
 };
 
 /// Takes the session out of its slot. It must not wait.
-pub(crate) type ClearHook = Box<dyn Fn() + Send + Sync>;
+pub(crate) type OnRetire = Box<dyn Fn() + Send + Sync>;
 
 /// What a session is given by whom it belongs to.
 pub(crate) struct Identity {
     pub(crate) id: SessionId,
-    pub(crate) clear: ClearHook,
+    pub(crate) clear: OnRetire,
     pub(crate) load: Arc<AtomicUsize>,
     /// Where the streams of its peer wait.
     pub(crate) arrivals: Arc<Arrivals<Inbound>>,
@@ -33,26 +33,26 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// Of a session that belongs to no manager.
-    pub(crate) fn alone(config: &Config) -> Self {
+    pub(crate) fn standalone(config: &Config) -> Self {
         let arrivals = Arc::new(Arrivals::new(config.accept_backlog()));
-        Self { id: SessionId::ALONE, clear: Box::new(|| ()), load: Arc::default(), arrivals }
+        Self { id: SessionId::STANDALONE, clear: Box::new(|| ()), load: Arc::default(), arrivals }
     }
 }
 
 /// A value that is set once, and that tasks can wait for.
 #[derive(Debug)]
-pub(super) struct Told<T> {
+pub(super) struct Latch<T> {
     value: OnceLock<T>,
     signal: CancellationToken,
 }
 
-impl<T> Default for Told<T> {
+impl<T> Default for Latch<T> {
     fn default() -> Self {
         Self { value: OnceLock::new(), signal: CancellationToken::new() }
     }
 }
 
-impl<T: Clone> Told<T> {
+impl<T: Clone> Latch<T> {
     fn new() -> Self {
         Self::default()
     }
@@ -102,19 +102,19 @@ pub(crate) struct SessionState {
     pub(super) gate: Arc<Gate>,
     /// Places for outbound streams.
     pub(crate) permits: Arc<Semaphore>,
-    clear: ClearHook,
-    retired: Told<Retirement>,
-    proven: Told<()>,
+    clear: OnRetire,
+    retired: Latch<Retirement>,
+    proven: Latch<()>,
     /// The last round trip, in nanoseconds and one more. 0 where there is none.
     round_trip: AtomicU64,
     /// When the peer was last heard of before that.
     heard: Mutex<Option<Instant>>,
-    closed: Told<CloseReason>,
+    closed: Latch<CloseReason>,
 }
 
 impl SessionState {
     pub(crate) fn new(
-        (id, clear, load): (SessionId, ClearHook, Arc<AtomicUsize>),
+        (id, clear, load): (SessionId, OnRetire, Arc<AtomicUsize>),
         (local, peer): (Option<SocketAddr>, Option<SocketAddr>),
         max_concurrent_streams: u32,
     ) -> Self {
@@ -126,11 +126,11 @@ impl SessionState {
             gate: Arc::default(),
             permits: Arc::new(Semaphore::new(max_concurrent_streams as usize)),
             clear,
-            retired: Told::new(),
-            proven: Told::new(),
+            retired: Latch::new(),
+            proven: Latch::new(),
             round_trip: AtomicU64::new(0),
             heard: Mutex::new(None),
-            closed: Told::new(),
+            closed: Latch::new(),
         }
     }
 

@@ -5,188 +5,20 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, Waker, ready},
+    task::{Context, Poll, ready},
 };
 
-use futures_util::{
-    io::{AsyncRead as _, AsyncWrite as _},
-    task::AtomicWaker,
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    sync::mpsc,
-};
-use tokio_util::sync::WaitForCancellationFutureOwned;
+use futures_util::io::{AsyncRead as _, AsyncWrite as _};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{command::Command, handed::Class, ledger::Entry, state::SessionState};
+use super::{
+    handed::Class,
+    stream_core::{ClosedFuture, StreamCore},
+};
 use crate::{
     error::{CloseReason, StreamError},
     sync::{SessionId, Ticket},
 };
-
-/// A stream of the peer's that nobody has taken yet. Its drop resets it.
-///
-/// It does not keep the session running, as a [`MuxStream`] does: the lane that it waits in may outlive every handle.
-pub(crate) struct Inbound {
-    id: u32,
-    /// None once taken.
-    entry: Option<Arc<Entry>>,
-    session: Arc<SessionState>,
-    commands: mpsc::WeakUnboundedSender<Command>,
-}
-
-impl Inbound {
-    pub(crate) fn new(
-        inner: yamux::Stream,
-        entry: Arc<Entry>,
-        session: Arc<SessionState>,
-        commands: mpsc::WeakUnboundedSender<Command>,
-    ) -> Self {
-        let id = inner.id().val();
-        *entry.inner() = Some(inner);
-        Self { id, entry: Some(entry), session, commands }
-    }
-
-    /// Hands it to whoever has taken it, and tells the peer so (G16). The crate would wait for the first bytes.
-    pub(crate) fn accept(mut self) -> Option<MuxStream> {
-        let entry = self.entry.take()?;
-        if let Some(inner) = &mut *entry.inner() {
-            announce(inner, &mut Context::from_waker(Waker::noop()));
-        }
-        let session = Arc::clone(&self.session);
-        // Without it the session is ending, and needs to be told nothing any more.
-        let commands = self.commands.upgrade();
-        Some(MuxStream::new(StreamCore { id: self.id, entry, session, commands }))
-    }
-}
-
-impl Drop for Inbound {
-    fn drop(&mut self) {
-        if let Some(entry) = self.entry.take() {
-            entry.set_gone();
-            let inner = entry.inner().take();
-            drop(inner);
-        }
-    }
-}
-
-/// Sends the SYN or the ACK of a stream at once: the crate would wait for the first bytes, and a server-first protocol
-/// for ever.
-pub(crate) fn announce(stream: &mut yamux::Stream, cx: &mut Context<'_>) {
-    // The channel of a new stream has room, so this is never pending; an error is a session that is ending.
-    let _ = Pin::new(stream).poll_write(cx, &[]);
-}
-
-/// What both halves of a stream share.
-pub(crate) struct StreamCore {
-    id: u32,
-    entry: Arc<Entry>,
-    session: Arc<SessionState>,
-    /// None for a stream that was taken from a session that nobody holds any more.
-    commands: Option<mpsc::UnboundedSender<Command>>,
-}
-
-impl StreamCore {
-    /// A stream that this side has opened.
-    pub(crate) fn new(
-        inner: yamux::Stream,
-        entry: Arc<Entry>,
-        session: Arc<SessionState>,
-        commands: mpsc::UnboundedSender<Command>,
-    ) -> Self {
-        let id = inner.id().val();
-        *entry.inner() = Some(inner);
-        Self { id, entry, session, commands: Some(commands) }
-    }
-
-    /// Asks the driver. A session that has ended needs no word.
-    fn command(&self, command: Command) {
-        if let Some(commands) = &self.commands {
-            let _ = commands.send(command);
-        }
-    }
-
-    /// Waits for the end of the stream on the wire: see [`MuxStream::closed`].
-    fn closed(&self) -> impl Future<Output = io::Result<()>> + Send + use<> {
-        let told = self.entry.end.told();
-        let session = Arc::clone(&self.session);
-        async move {
-            tokio::select! {
-                biased;
-                outcome = told.wait() => outcome.map_err(Into::into),
-                reason = session.closed() => Err(io::Error::new(io::ErrorKind::ConnectionReset, reason)),
-            }
-        }
-    }
-
-    /// Waits until the session opens and takes no more streams: see [`MuxStream::draining`].
-    fn draining(&self) -> impl Future<Output = CloseReason> + Send + use<> {
-        let session = Arc::clone(&self.session);
-        async move { session.retired().await.reason }
-    }
-
-    /// Why the crate's end of the stream is gone.
-    fn reset_here(&self) -> io::Error {
-        self.entry.error().filter(|end| *end == StreamError::Flooded).unwrap_or(StreamError::ResetHere).into()
-    }
-
-    /// Polls the crate, and registers with the ledger as well: a panic in the driver loses the crate's wakers.
-    fn poll_crate<T>(
-        &self,
-        waker: &AtomicWaker,
-        cx: &mut Context<'_>,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        if let Poll::Ready(output) = poll(cx) {
-            return Poll::Ready(output);
-        }
-        waker.register(cx.waker());
-        // What ended before the registration shows now; what ends after it wakes.
-        if self.session.close_reason().is_some() { poll(cx) } else { Poll::Pending }
-    }
-
-    /// Ends both directions at once. After what was written, the peer sees an RST.
-    fn reset(&self) {
-        let inner = self.entry.inner().take();
-        if inner.is_none() {
-            return;
-        }
-        self.entry.set_gone();
-        drop(inner);
-        if self.entry.is_fin_queued() {
-            // The crate says nothing more of a stream whose FIN it has sent.
-            self.command(Command::GiveUp(self.id));
-        }
-    }
-}
-
-impl Drop for StreamCore {
-    fn drop(&mut self) {
-        let inner = self.entry.inner().take();
-        let Some(inner) = inner else { return };
-        let unfinished = self.entry.finished_at().is_none() && !self.entry.is_reset_by_peer();
-        self.entry.set_gone();
-        if self.entry.is_fin_queued() && unfinished {
-            // The peer may still be sending: the driver reads and discards, so that what we sent is not destroyed (G17).
-            self.command(Command::Linger(inner, Arc::clone(&self.entry)));
-        }
-    }
-}
-
-/// The end of the session, once a half has to wait for it.
-#[derive(Default)]
-struct SessionEnd(Option<Pin<Box<WaitForCancellationFutureOwned>>>);
-
-impl SessionEnd {
-    fn poll(&mut self, session: &SessionState, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        loop {
-            if let Some(reason) = session.close_reason() {
-                return Poll::Ready(reason);
-            }
-            ready!(self.0.get_or_insert_with(|| Box::pin(session.closed_signal())).as_mut().poll(cx));
-        }
-    }
-}
 
 /// The reading half of a [`MuxStream`].
 ///
@@ -194,7 +26,7 @@ impl SessionEnd {
 #[must_use = "nobody reads what the peer sends once it is dropped"]
 pub struct ReadHalf {
     core: Arc<StreamCore>,
-    session_end: SessionEnd,
+    session_end: ClosedFuture,
 }
 
 /// The writing half of a [`MuxStream`].
@@ -204,7 +36,7 @@ pub struct ReadHalf {
 pub struct WriteHalf {
     core: Arc<StreamCore>,
     ticket: Ticket,
-    session_end: SessionEnd,
+    session_end: ClosedFuture,
 }
 
 impl AsyncRead for ReadHalf {
@@ -400,8 +232,8 @@ impl MuxStream {
     pub(crate) fn new(core: StreamCore) -> Self {
         let core = Arc::new(core);
         Self {
-            read: ReadHalf { core: Arc::clone(&core), session_end: SessionEnd::default() },
-            write: WriteHalf { ticket: Ticket::new(&core.session.gate), core, session_end: SessionEnd::default() },
+            read: ReadHalf { core: Arc::clone(&core), session_end: ClosedFuture::default() },
+            write: WriteHalf { ticket: Ticket::new(&core.session.gate), core, session_end: ClosedFuture::default() },
         }
     }
 

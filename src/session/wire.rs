@@ -24,15 +24,16 @@ use tokio::time::Instant;
 
 use self::finish::Finish;
 use super::{
+    entry::Entry,
     frame::{Header, Kind},
     goodbye::Goodbye,
     heartbeat::{Heartbeat, Verdict},
+    inbound::Inbound,
     input::{Input, InputState},
-    ledger::{Entry, Ledger},
+    ledger::Ledger,
     output::Output,
     pace::Outlet,
     pings::{self, Pings},
-    stream::Inbound,
 };
 use crate::{config::Config, error::CloseReason, sync::Lane};
 

@@ -19,14 +19,14 @@ use super::{Primitives, SessionSlot, Std};
 /// let slot: Arc<SessionSlot<&str, ()>> = Arc::new(SessionSlot::new(1));
 /// let (first, second) = (slot.reserve(), slot.reserve());
 /// assert_ne!(first.id(), second.id());
-/// assert_ne!(first.id(), SessionId::ALONE);
+/// assert_ne!(first.id(), SessionId::STANDALONE);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionId(pub(super) u64);
 
 impl SessionId {
     /// The id of every session that was made without a manager. No slot gives it out.
-    pub const ALONE: Self = Self(0);
+    pub const STANDALONE: Self = Self(0);
 
     /// The number behind the name, for logs.
     pub fn as_u64(self) -> u64 {

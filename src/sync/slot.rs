@@ -63,7 +63,7 @@ impl<V: Clone, R: Clone, P: Primitives> SessionSlot<V, R, P> {
         Self {
             state: P::mutex(State {
                 stopped: None,
-                next_id: SessionId::ALONE.0 + 1,
+                next_id: SessionId::STANDALONE.0 + 1,
                 reserved: BTreeSet::new(),
                 places: (0..places).map(|_| None).collect(),
                 last: places - 1,

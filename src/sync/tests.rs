@@ -330,7 +330,7 @@ fn a_slot_without_places_is_refused_by_a_panic() {
 #[test]
 fn no_id_is_given_out_twice() {
     let slot = slot(1);
-    let mut seen = vec![SessionId::ALONE];
+    let mut seen = vec![SessionId::STANDALONE];
     for _ in 0..100 {
         let id = slot.reserve().id();
         assert!(!seen.contains(&id));
@@ -611,7 +611,7 @@ fn dies_before_install() {
 fn replace_into_empty_slot() {
     let slot = slot(1);
     let mut reservation = slot.reserve();
-    for nothing in [SessionId::ALONE, slot.reserve().id(), reservation.id()] {
+    for nothing in [SessionId::STANDALONE, slot.reserve().id(), reservation.id()] {
         assert_eq!(slot.replace(nothing, &mut reservation, "a", Arc::default()), Err(Refused::Gone("a")));
     }
     assert_eq!(slot.install(&mut reservation, "a", Arc::default()), Ok(()));

@@ -16,8 +16,10 @@ use crate::{
     deadline,
     error::CloseReason,
     session::{
-        ledger::Entry,
-        stream::{Inbound, MuxStream, StreamCore, announce},
+        entry::Entry,
+        inbound::{Inbound, announce},
+        stream::MuxStream,
+        stream_core::StreamCore,
     },
 };
 
@@ -96,8 +98,8 @@ where
         {
             // Out of ids, or at its end: the next turn finds the connection ended.
             let Ok(mut stream) = outcome else { return true };
-            let Some((place, reply)) = self.opens.pop_front() else { break };
-            let entry = self.wire.core().ledger.open(stream.id().val(), place);
+            let Some((permit, reply)) = self.opens.pop_front() else { break };
+            let entry = self.wire.core().ledger.open(stream.id().val(), permit);
             announce(&mut stream, cx);
             opened = true;
             self.streams_left -= 1;

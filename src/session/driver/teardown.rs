@@ -7,7 +7,7 @@ use tracing::{debug, error, info};
 use super::Machine;
 use crate::{
     error::CloseReason,
-    session::{ledger::Entry, state::SessionState, stream::Inbound},
+    session::{entry::Entry, inbound::Inbound, state::SessionState},
     sync::{Ending, Lane},
 };
 

@@ -1,0 +1,137 @@
+//! What both halves of a stream share: the crate's end of it, and what becomes of that.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::task::AtomicWaker;
+use tokio::sync::mpsc;
+use tokio_util::sync::WaitForCancellationFutureOwned;
+
+use super::{command::Command, entry::Entry, state::SessionState};
+use crate::error::{CloseReason, StreamError};
+
+/// The crate's end of a stream, and who is asked for what it cannot do.
+pub(crate) struct StreamCore {
+    pub(super) id: u32,
+    pub(super) entry: Arc<Entry>,
+    pub(super) session: Arc<SessionState>,
+    /// None for a stream that was taken from a session that nobody holds any more.
+    commands: Option<mpsc::UnboundedSender<Command>>,
+}
+
+impl StreamCore {
+    /// A stream that this side has opened.
+    pub(crate) fn new(
+        inner: yamux::Stream,
+        entry: Arc<Entry>,
+        session: Arc<SessionState>,
+        commands: mpsc::UnboundedSender<Command>,
+    ) -> Self {
+        let id = inner.id().val();
+        *entry.inner() = Some(inner);
+        Self { id, entry, session, commands: Some(commands) }
+    }
+
+    /// A stream that the peer has opened.
+    pub(crate) fn taken(
+        id: u32,
+        entry: Arc<Entry>,
+        session: Arc<SessionState>,
+        commands: Option<mpsc::UnboundedSender<Command>>,
+    ) -> Self {
+        Self { id, entry, session, commands }
+    }
+
+    /// Asks the driver. A session that has ended needs no word.
+    pub(super) fn command(&self, command: Command) {
+        if let Some(commands) = &self.commands {
+            let _ = commands.send(command);
+        }
+    }
+
+    /// Waits for the end of the stream on the wire: see [`MuxStream::closed`](super::MuxStream::closed).
+    pub(super) fn closed(&self) -> impl Future<Output = io::Result<()>> + Send + use<> {
+        let told = self.entry.end.told();
+        let session = Arc::clone(&self.session);
+        async move {
+            tokio::select! {
+                biased;
+                outcome = told.wait() => outcome.map_err(Into::into),
+                reason = session.closed() => Err(io::Error::new(io::ErrorKind::ConnectionReset, reason)),
+            }
+        }
+    }
+
+    /// Waits until the session opens and takes no more streams: see [`MuxStream::draining`](super::MuxStream::draining).
+    pub(super) fn draining(&self) -> impl Future<Output = CloseReason> + Send + use<> {
+        let session = Arc::clone(&self.session);
+        async move { session.retired().await.reason }
+    }
+
+    /// Why the crate's end of the stream is gone.
+    pub(super) fn reset_here(&self) -> io::Error {
+        self.entry.error().filter(|end| *end == StreamError::Flooded).unwrap_or(StreamError::ResetHere).into()
+    }
+
+    /// Polls the crate, and registers with the ledger as well: a panic in the driver loses the crate's wakers.
+    pub(super) fn poll_crate<T>(
+        &self,
+        waker: &AtomicWaker,
+        cx: &mut Context<'_>,
+        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        if let Poll::Ready(output) = poll(cx) {
+            return Poll::Ready(output);
+        }
+        waker.register(cx.waker());
+        // What ended before the registration shows now; what ends after it wakes.
+        if self.session.close_reason().is_some() { poll(cx) } else { Poll::Pending }
+    }
+
+    /// Ends both directions at once. After what was written, the peer sees an RST.
+    pub(super) fn reset(&self) {
+        let inner = self.entry.inner().take();
+        if inner.is_none() {
+            return;
+        }
+        self.entry.set_gone();
+        drop(inner);
+        if self.entry.is_fin_queued() {
+            // The crate says nothing more of a stream whose FIN it has sent.
+            self.command(Command::GiveUp(self.id));
+        }
+    }
+}
+
+impl Drop for StreamCore {
+    fn drop(&mut self) {
+        let inner = self.entry.inner().take();
+        let Some(inner) = inner else { return };
+        let unfinished = self.entry.finished_at().is_none() && !self.entry.is_reset_by_peer();
+        self.entry.set_gone();
+        if self.entry.is_fin_queued() && unfinished {
+            // The peer may still be sending: the driver reads and discards, so that what we sent is not destroyed (G17).
+            self.command(Command::Linger(inner, Arc::clone(&self.entry)));
+        }
+    }
+}
+
+/// The end of the session, once a half has to wait for it.
+#[derive(Default)]
+pub(super) struct ClosedFuture(Option<Pin<Box<WaitForCancellationFutureOwned>>>);
+
+impl ClosedFuture {
+    pub(super) fn poll(&mut self, session: &SessionState, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        loop {
+            if let Some(reason) = session.close_reason() {
+                return Poll::Ready(reason);
+            }
+            ready!(self.0.get_or_insert_with(|| Box::pin(session.closed_signal())).as_mut().poll(cx));
+        }
+    }
+}
