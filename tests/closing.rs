@@ -1,4 +1,4 @@
-//! How a closing ends: whether the peer has taken everything, and for how long it is waited for.
+//! How a closing ends: whether the peer has taken everything, and for how long it is waited for (G17).
 #![allow(missing_docs, reason = "test names say it")]
 
 mod common;

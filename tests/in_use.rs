@@ -1,4 +1,4 @@
-//! What broke in use, over real sockets: slow readers, frames as long as a window, a thread that stood still, bursts.
+//! What broke in use, over real sockets: slow readers, frames as long as a window, a thread that stood still, bursts (G10, G16).
 #![allow(missing_docs, reason = "test names say it")]
 
 mod common;

@@ -367,7 +367,7 @@ impl Wake for Asks {
     }
 }
 
-/// Whoever listens may ask the manager for anything: nothing is locked meanwhile.
+/// Whoever listens may ask the manager for anything: nothing is locked meanwhile (G7).
 #[test]
 fn observer_under_lock() {
     // In a thread of its own: a runtime whose thread waits for a lock finds no timeout.

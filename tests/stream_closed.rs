@@ -1,4 +1,4 @@
-//! What [`MuxStream::closed`](evermux::MuxStream::closed) tells, and when.
+//! What [`MuxStream::closed`](evermux::MuxStream::closed) tells, and when (G17).
 #![allow(missing_docs, reason = "test names say it")]
 
 mod common;

@@ -87,7 +87,7 @@ fn an_install_wakes_a_thread_and_a_future() {
     });
 }
 
-/// G4, for a thread. Also `shutdown_flag_outside_lock` and `lock_free_broadcast`.
+/// G4, for a thread.
 #[test]
 fn no_broadcast_on_shutdown() {
     explore("no_broadcast_on_shutdown", Unbounded, 3, || {
@@ -96,6 +96,37 @@ fn no_broadcast_on_shutdown() {
         slot.stop("shut down");
         assert_eq!(waiter.join().unwrap(), Err("shut down"));
         assert_eq!(slot.wait_blocking(), Err("shut down"));
+    });
+}
+
+/// G4: the stop comes between a look that found nothing any more and the sleep after it.
+#[test]
+fn shutdown_flag_outside_lock() {
+    explore("shutdown_flag_outside_lock", Unbounded, 7, || {
+        let slot = slot(1);
+        let session = install(&slot, 1);
+        let waiter = blocking(&slot);
+        slot.clear(session);
+        slot.stop("shut down");
+        assert!(matches!(waiter.join().unwrap(), Ok(1) | Err("shut down")));
+        assert_eq!(slot.waiting(), 0);
+    });
+}
+
+/// G1 G4: whoever stops the slot is a thread of its own, and a future and a thread wait.
+#[test]
+fn lock_free_broadcast() {
+    explore("lock_free_broadcast", AtMost(3), 100, || {
+        let slot = slot(1);
+        let waiter = waiting(&slot);
+        let stopper = thread::spawn({
+            let slot = Arc::clone(&slot);
+            move || drop(slot.stop("shut down"))
+        });
+        assert_eq!(slot.wait_blocking(), Err("shut down"));
+        assert_eq!(waiter.join().unwrap(), Err("shut down"));
+        stopper.join().unwrap();
+        assert_eq!(slot.waiting(), 0);
     });
 }
 

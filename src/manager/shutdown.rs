@@ -112,7 +112,7 @@ impl Drop for Finished {
 /// What a provider's task gives back: `None` when it was dropped at the end of the shutdown.
 pub(super) type Ended = Option<Result<(), Arc<GaveUp>>>;
 
-/// Watches over a manager, and shuts it down.
+/// Watches over a manager, and shuts it down: when it has ended, no task of the manager runs any more (G5).
 pub(super) struct Supervisor {
     pub(super) slot: Arc<Slot>,
     pub(super) tasks: Tasks,

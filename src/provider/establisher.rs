@@ -61,7 +61,7 @@ pub(crate) async fn establish<C: Connect>(connector: C, installer: Installer) ->
     try_join_all(places).await.map(drop)
 }
 
-/// Dials, proves, installs, and dials again after each loss.
+/// Dials, proves, installs, and dials again after each loss, when the backoff says so (G11).
 async fn keep<C: Connect>(connector: &C, installer: &Installer, place: usize) -> Result<(), GaveUp> {
     let config = installer.config();
     let rng = match place {

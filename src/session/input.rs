@@ -1,4 +1,4 @@
-//! What comes from the transport, on its way to the crate: where it stands between two frames.
+//! What comes from the transport, on its way to the crate: each byte once, in order, whatever the boundaries are (G18).
 
 use std::{
     io,
@@ -23,7 +23,7 @@ const DIRECT_BYTES_MIN: usize = 4 << 10;
 /// and takes no more than 1 MiB, while peers may fill their window with one frame.
 const PIECE_BYTES_MAX: usize = 64 << 10;
 /// After this many frames in one round of the scheduler the rest waits for the next: the tasks that they are for, and all
-/// others, want their turn. Tokio's budget counts reads of the transport, and one can bring thousands.
+/// others, want their turn (G16). Tokio's budget counts reads of the transport, and one can bring thousands.
 const FRAMES_PER_ROUND: u32 = 256;
 
 /// How the input has ended: it is not read any more.

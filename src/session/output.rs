@@ -1,4 +1,4 @@
-//! What goes to the transport: the frames of the crate, and our own between them.
+//! What goes to the transport: the frames of the crate, and our own between them, never within one (G18).
 
 use std::{
     collections::VecDeque,
@@ -180,7 +180,7 @@ impl<Io> Output<Io> {
         self.of_the_crate.body_left == 0 && self.of_the_crate.header_len == 0
     }
 
-    /// Our answers to pings go out from now on. Returns whether they did not before.
+    /// Our answers to pings go out from now on: the peer may publish the session as well (G14). Returns whether they did not before.
     pub(super) fn publish(&mut self) -> bool {
         std::mem::take(&mut self.withhold)
     }

@@ -185,7 +185,7 @@ impl Pings {
         tells
     }
 
-    /// An answer came. One that nobody has asked for changes nothing.
+    /// An answer came: that to the proof proves the session (G15). One that nobody has asked for changes nothing.
     pub(super) fn on_pong(&mut self, value: u32, now: Instant) {
         match self.take(value, now) {
             Some(Answered::Proof) => self.heartbeat.start(now),

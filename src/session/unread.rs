@@ -4,7 +4,8 @@
 //! byte in each takes sixty times its window. What counts is what is unread *now*: a reader may be behind for ever, and
 //! never catch up.
 
-/// Data frames that one stream may hold unread, where its window has not grown. One more resets the stream.
+/// Data frames that one stream may hold unread, where its window has not grown. One more resets the stream, and that alone
+/// (G16).
 const MAX_UNREAD_FRAMES: u32 = 1 << 16;
 
 /// With frames of so many bytes or more a window is full before there are too many, however large it is.

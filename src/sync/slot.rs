@@ -264,7 +264,8 @@ impl<V: Clone, R: Clone, P: Primitives> SessionSlot<V, R, P> {
         reservation.id()
     }
 
-    /// Keeps invariants 3 and 4 when a place or the stop reason was filled. Called under the lock, as is `bump`.
+    /// Keeps invariants 3 and 4 when a place or the stop reason was filled: everybody is woken (G2, G4). Called under the lock,
+    /// as is `bump`.
     fn announce(&self, state: &mut State<V, R, P>) -> Wakers {
         self.bump();
         P::notify_all(&self.changed);

@@ -33,6 +33,7 @@ impl<V: Clone, R: Clone, P: Primitives> SessionSlot<V, R, P> {
     ///
     /// The reason, if the slot has stopped.
     pub fn wait_blocking(&self) -> Result<V, R> {
+        // One lock from the look to the sleep: nothing comes between (G1).
         let mut state = P::lock(&self.state);
         loop {
             if let Some(outcome) = state.outcome() {
@@ -85,6 +86,7 @@ impl<V: Clone, R: Clone, P: Primitives> Future for Wait<'_, V, R, P> {
         let Self { slot, registration } = self.get_mut();
         // Foreign code: cloned before the lock, and what is not stored is dropped after it (rule 8).
         let waker = cx.waker().clone();
+        // Looking and registering are one step (G1).
         let mut state = P::lock(&slot.state);
         let outcome = state.outcome();
         let unused = match outcome {

@@ -1,4 +1,4 @@
-//! The wakers of the futures that wait, each removable by the future that left it.
+//! The wakers of the futures that wait, each removable by the future that left it (G9).
 
 use std::{mem, task::Waker, vec};
 

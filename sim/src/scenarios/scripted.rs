@@ -88,7 +88,7 @@ scripted! {
         plan().sessions(4).callers("request", 4).callers("trickle", 2).their_callers("request", 2)
             .every("reset", 3_000, 7_000, 4).theirs("shutdown", 20_000).ours_for("power loss", 30_000, 1_000);
     keepalive_kills_busy_link: "Bulk over a link that is slow: pings wait behind it, and the session lives",
-        plan().callers("upload", 2).ours_for("slow link", 2_000, 40_000);
+        plan().heartbeat(25).callers("upload", 2).ours_for("slow link", 2_000, 40_000);
     write_timeout_leaves_session: "The receiver reads nothing for long: the session ends, and the next one works",
         plan().lossy(0).slow_receiver().callers("upload", 4).theirs_for("stops reading", 5_000, 40_000);
     stalled_writer_unnoticed: "The receiver reads nothing and goes on writing: bytes still arrive",

@@ -1,4 +1,4 @@
-//! How a session closes in good order: streams in flight have their time, then the connection ends.
+//! How a session closes in good order: streams in flight have their time, then the connection ends (G17).
 
 use std::{task::Context, time::Duration};
 
