@@ -6,7 +6,7 @@ use std::{
     sync::PoisonError,
 };
 
-use evermux::sync::{Ordering, Primitives};
+use evermux::sync::{Ordering, Primitives, Sealed};
 use loom::sync::{self, atomic};
 
 loom::thread_local! {
@@ -67,6 +67,8 @@ impl<T> DerefMut for Guard<'_, T> {
         self.guard.as_mut().expect("a guard holds its lock")
     }
 }
+
+impl Sealed for Loom {}
 
 impl Primitives for Loom {
     type Mutex<T> = sync::Mutex<T>;

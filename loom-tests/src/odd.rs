@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-use evermux::sync::{Ordering, Primitives};
+use evermux::sync::{Ordering, Primitives, Sealed};
 use loom::sync::{Condvar, Mutex, atomic};
 
 use crate::{Guard, Loom};
@@ -91,6 +91,8 @@ impl<T> std::ops::DerefMut for OddGuard<'_, T> {
         &mut self.guard
     }
 }
+
+impl Sealed for Odd {}
 
 impl Primitives for Odd {
     type Mutex<T> = Mutex<T>;

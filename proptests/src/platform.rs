@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError, TryLockError, atomic},
 };
 
-use evermux::sync::{Ordering, Primitives};
+use evermux::sync::{Ordering, Primitives, Sealed};
 
 thread_local! {
     static HELD: Cell<usize> = const { Cell::new(0) };
@@ -48,6 +48,8 @@ impl<T> DerefMut for Guard<'_, T> {
         &mut self.0
     }
 }
+
+impl Sealed for Calm {}
 
 impl Primitives for Calm {
     type Mutex<T> = Mutex<T>;

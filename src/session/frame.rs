@@ -5,6 +5,8 @@
 //!
 //! [specification]: https://github.com/hashicorp/yamux/blob/master/spec.md
 
+#![cfg_attr(not(feature = "__internals"), allow(unreachable_pub, reason = "public for the property tests alone"))]
+
 /// Bytes in a header.
 pub const HEADER_LEN: usize = 12;
 

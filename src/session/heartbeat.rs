@@ -2,6 +2,8 @@
 //!
 //! A state machine without a clock: it is told what happened and when, and says what to do.
 
+#![cfg_attr(not(feature = "__internals"), allow(unreachable_pub, reason = "public for the property tests alone"))]
+
 use std::time::Duration;
 
 use tokio::time::Instant;

@@ -10,11 +10,16 @@ mod command;
 pub(crate) mod driver;
 mod end;
 mod entry;
-// Public for the property tests alone.
+#[cfg(not(feature = "__internals"))]
+mod frame;
+#[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod frame;
 mod goodbye;
 mod handed;
+#[cfg(not(feature = "__internals"))]
+mod heartbeat;
+#[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod heartbeat;
 mod inbound;

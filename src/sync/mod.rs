@@ -61,6 +61,9 @@ pub use ends::Ends;
 pub use gate::{Gate, Ticket};
 pub use hold::Hold;
 pub use order::{Ending, SessionEnd, StopGuard};
+#[cfg(feature = "__internals")]
+#[doc(hidden)]
+pub use primitives::Sealed;
 pub use primitives::{Ordering, Primitives, Std};
 pub use reader::SlotReader;
 pub use reservation::{ClearHook, Refused, Reservation, SessionId};

@@ -3,7 +3,7 @@
 //! Both orders are drop guards, so that they are kept on every way out: a return, a panic, an aborted task, the end of
 //! the runtime.
 
-use std::{fmt, mem, sync::Arc, thread, vec};
+use std::{fmt, mem, sync::Arc, vec};
 
 use super::{Primitives, SessionSlot, Std};
 
@@ -70,11 +70,6 @@ impl<E: Ending> SessionEnd<E> {
     /// Ends the session for this reason.
     pub fn end(mut self, reason: &E::Reason) {
         self.run(reason);
-    }
-
-    /// What was given to [`new`](Self::new).
-    pub fn get_ref(&self) -> &E {
-        &self.ending
     }
 
     /// What was given to [`new`](Self::new).
@@ -145,44 +140,25 @@ impl<E: Ending> Drop for Report<'_, E> {
 #[must_use = "dropping the guard stops the slot"]
 pub struct StopGuard<V: Clone, R: Clone, F: FnMut(V), P: Primitives = Std> {
     slot: Arc<SessionSlot<V, R, P>>,
-    /// `None` once disarmed.
-    reason: Option<R>,
-    panicked: Option<R>,
+    reason: R,
     end: F,
 }
 
 impl<V: Clone, R: Clone, F: FnMut(V), P: Primitives> StopGuard<V, R, F, P> {
     /// Guards a provider that runs. `reason` is what the slot is stopped with if the guard is dropped now.
     pub fn new(slot: Arc<SessionSlot<V, R, P>>, reason: R, end: F) -> Self {
-        Self { slot, reason: Some(reason), panicked: None, end }
+        Self { slot, reason, end }
     }
 
-    /// Sets the reason for a drop during a panic. Without it there is one reason for all.
-    pub fn on_panic(mut self, reason: R) -> Self {
-        self.panicked = Some(reason);
-        self
-    }
-
-    /// Changes the reason for a drop without a panic.
+    /// Changes the reason.
     pub fn set_reason(&mut self, reason: R) {
-        self.reason = Some(reason);
-    }
-
-    /// Drops the guard and leaves the slot as it is.
-    pub fn disarm(mut self) {
-        self.reason = None;
+        self.reason = reason;
     }
 }
 
 impl<V: Clone, R: Clone, F: FnMut(V), P: Primitives> Drop for StopGuard<V, R, F, P> {
     fn drop(&mut self) {
-        let Some(mut reason) = self.reason.take() else { return };
-        if thread::panicking()
-            && let Some(panicked) = self.panicked.take()
-        {
-            reason = panicked;
-        }
-        let (sessions, wakers) = self.slot.stop_silently(reason);
+        let (sessions, wakers) = self.slot.stop_silently(self.reason.clone());
         let sessions = Sessions { rest: sessions.into_iter(), end: &mut self.end };
         wakers.wake();
         sessions.end();
@@ -191,7 +167,7 @@ impl<V: Clone, R: Clone, F: FnMut(V), P: Primitives> Drop for StopGuard<V, R, F,
 
 impl<V: Clone, R: Clone, F: FnMut(V), P: Primitives> fmt::Debug for StopGuard<V, R, F, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("StopGuard").field("armed", &self.reason.is_some()).finish_non_exhaustive()
+        f.debug_struct("StopGuard").finish_non_exhaustive()
     }
 }
 

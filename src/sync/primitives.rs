@@ -8,10 +8,22 @@ use std::{
 
 pub use std::sync::atomic::Ordering;
 
+#[cfg(not(feature = "__internals"))]
+use self::sealed::Sealed;
+#[cfg(feature = "__internals")]
+#[doc(hidden)]
+pub use self::sealed::Sealed;
+
+pub(super) mod sealed {
+    /// Whoever implements it follows the core from version to version.
+    pub trait Sealed {}
+}
+
 /// The platform under a [`SessionSlot`](super::SessionSlot).
 ///
-/// Production uses [`Std`]. A checker brings its own, and so runs the very lines that production runs.
-pub trait Primitives: Sized + 'static {
+/// Production uses [`Std`]. The checkers of evermux bring their own, and so run the very lines that production runs. Sealed: it
+/// changes with what the core needs.
+pub trait Primitives: Sealed + Sized + 'static {
     /// A mutual exclusion lock.
     type Mutex<T>;
     /// Holds a [`Mutex`](Self::Mutex) until it is dropped.
@@ -71,6 +83,8 @@ pub trait Primitives: Sized + 'static {
 /// The standard library: what production runs on.
 #[derive(Clone, Copy, Debug)]
 pub enum Std {}
+
+impl Sealed for Std {}
 
 impl Primitives for Std {
     type Mutex<T> = sync::Mutex<T>;

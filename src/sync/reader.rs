@@ -43,11 +43,6 @@ impl<V: Clone, R: Clone, P: Primitives> SlotReader<V, R, P> {
         self.held.as_ref().map(|(_, session)| session)
     }
 
-    /// The slot that is looked at.
-    pub fn slot(&self) -> &Arc<SessionSlot<V, R, P>> {
-        &self.slot
-    }
-
     #[cold]
     fn refresh(&mut self) {
         let mut state = P::lock(&self.slot.state);

@@ -133,15 +133,6 @@ pub enum Refused<V, R> {
     Stopped(V, R),
 }
 
-impl<V, R> Refused<V, R> {
-    /// The newcomer.
-    pub fn into_session(self) -> V {
-        match self {
-            Self::Full(session) | Self::Gone(session) | Self::Dead(session) | Self::Stopped(session, _) => session,
-        }
-    }
-}
-
 impl<V, R> fmt::Display for Refused<V, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

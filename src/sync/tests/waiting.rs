@@ -95,6 +95,8 @@ thread_local! {
     static SLEPT: Cell<Duration> = const { Cell::new(Duration::ZERO) };
 }
 
+impl crate::sync::primitives::sealed::Sealed for Restless {}
+
 impl Primitives for Restless {
     type Mutex<T> = Mutex<T>;
     type Guard<'a, T: 'a> = MutexGuard<'a, T>;
