@@ -30,7 +30,7 @@ pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     .unwrap_or_else(|| unreachable!("there is no deadline"))
 }
 
-/// As [`block_on`], for so long at the most.
+/// As [`block_on`], for at most this long.
 #[allow(clippy::disallowed_methods, reason = "a thread has no other clock, and a simulation has no threads")]
 pub(crate) fn block_on_timeout<F: Future>(timeout: Duration, future: F) -> Option<F::Output> {
     let start = std::time::Instant::now();

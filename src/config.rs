@@ -13,7 +13,7 @@ const SHORTEST: Duration = Duration::from_millis(1);
 const MAX_HANDSHAKES_IN_FLIGHT: usize = 1 << 16;
 /// Together with those that are open they must stay below the yamux crate's own limit, which ends the session.
 const MAX_ACCEPT_BACKLOG: usize = if usize::BITS >= 64 { 1 << 16 } else { 1 << 10 };
-/// The yamux crate looks at every stream of a session when one is opened: 198 µs with so many. Where `usize` has 32 bits
+/// The yamux crate looks at every stream of a session when one is opened: 198 µs with this many. Where `usize` has 32 bits
 /// the crate's own limit, which ends the session, is near.
 const MAX_STREAMS: u32 = if usize::BITS >= 64 { 1 << 14 } else { 1 << 10 };
 const MAX_WINDOW_GROWTH_BUDGET: usize = 1 << 30;
@@ -181,7 +181,7 @@ settings! {
     /// Many cost time: to open a stream the yamux crate looks at every stream of the session, which takes 44 µs with 4,000
     /// and 198 µs with 16,000.
     max_concurrent_streams: u32,
-    /// How many streams this side opens on one session. Then the session closes in good order, and the next one is made.
+    /// How many streams this side opens on one session. Then the session closes cleanly, and the next one is made.
     /// From 1 to 2,147,352,576, since ids are not used again. Default: the most.
     max_streams_per_session: u32,
     /// Whether a session that closes says so, with a GoAway, before its streams have ended. An evermux peer is always

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 /// A longer time is taken as this one: a clock cannot tell the end of every `Duration`.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
-/// The moment that is so long after another one.
+/// `start + duration`, capped at ten years.
 pub(crate) fn after(start: Instant, duration: Duration) -> Instant {
     start + duration.min(LONGEST)
 }

@@ -14,16 +14,16 @@ pub use self::transport::{AcceptError, ConnectError};
 pub enum CloseReason {
     /// We closed it: [`Session::close`](crate::Session::close), a shutdown, or the last handle was dropped; or as many
     /// streams were opened on it as [`Config::max_streams_per_session`](crate::Config::max_streams_per_session) allows. Nothing was
-    /// cut: each stream had ended, and the peer has ended the connection in good order as well.
+    /// cut: each stream had ended, and the peer has ended the connection cleanly as well.
     #[error("the session was closed on this side")]
     Closed,
     /// We ended it at once: [`Session::abort`](crate::Session::abort).
     #[error("the session was aborted on this side")]
     Aborted,
-    /// The peer closed it in good order.
+    /// The peer closed it cleanly.
     #[error("the session was closed by the peer")]
     PeerClosed,
-    /// It was closed in good order, on this side or by the peer, and not all of it was over in time.
+    /// It was closed cleanly, on this side or by the peer, and not all of it was over in time.
     #[error("the session was closed, and {}", what_is_left(*.streams))]
     DrainTimedOut {
         /// So many streams were still open, and were cut. With none of them the peer took too long to end the connection, and
@@ -94,7 +94,7 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
-    /// Whether the session was closed in good order, or is being closed.
+    /// Whether the session was closed cleanly, or is being closed.
     pub(crate) fn is_goodbye(&self) -> bool {
         matches!(self, Self::Closed | Self::PeerClosed)
     }
@@ -271,7 +271,7 @@ pub enum GaveUpCause {
     /// The provider panicked.
     #[error("the provider panicked")]
     Panicked,
-    /// A provider of one's own returned before it was asked to.
+    /// A custom provider returned before it was asked to.
     #[error("the provider has ended by itself")]
     Ended,
     /// The runtime ended.
@@ -332,7 +332,7 @@ pub enum StartError {
         /// What the operating system said.
         error: io::Error,
     },
-    /// A manager cannot hold so many sessions.
+    /// The number of sessions is out of range.
     #[error("a manager cannot hold {sessions} sessions: give from 1 to 1,024")]
     Sessions {
         /// What was given.

@@ -74,7 +74,7 @@ pub enum Event {
         /// The round trip that proved it, without the time for which a receiver withheld its answer.
         round_trip: Option<Duration>,
     },
-    /// A session that was live opens no more streams: it closes in good order. Callers are given another.
+    /// A session that was live opens no more streams: it closes cleanly. Callers get another.
     SessionDraining {
         /// What names it.
         session: SessionId,
@@ -93,7 +93,7 @@ pub enum Event {
     },
     /// There will be no session any more. Those that are there are closed.
     Stopped(Stopped),
-    /// The reader was too slow: so many events before the next one are lost to it.
+    /// The reader was too slow: it has missed this many events before the next one.
     Missed(u64),
 }
 

@@ -79,7 +79,7 @@ impl<S> Builder<S> {
     /// Sets how many sessions the manager holds at once, from 1 to 1,024. Without it there is one.
     ///
     /// Each has a place of its own: an establisher makes, loses and re-makes each by itself, with its own pauses, and a
-    /// receiver takes so many peers. Callers are given the live session with the least open streams.
+    /// receiver accepts up to that many peers. Callers get the live session with the fewest open streams.
     pub fn sessions(mut self, sessions: usize) -> Self {
         self.sessions = sessions;
         self
@@ -169,7 +169,7 @@ impl<S: Source> Builder<S> {
     /// # Errors
     ///
     /// [`StartError::Address`] and [`StartError::Bind`]: the address cannot be understood, or cannot be bound.
-    /// [`StartError::Sessions`]: so many [`sessions`](Self::sessions) cannot be. [`StartError::NoRuntime`] outside a
+    /// [`StartError::Sessions`]: [`sessions`](Self::sessions) is out of range. [`StartError::NoRuntime`] outside a
     /// tokio runtime.
     ///
     /// # Cancel safety

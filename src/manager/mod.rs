@@ -161,7 +161,7 @@ impl MuxManager {
         Reader(self.0.slot.reader())
     }
 
-    /// Calls the closure with the live session, once there is one, and gives back what it returns.
+    /// Calls the closure with the live session, once there is one, and returns what it returns.
     ///
     /// ```no_run
     /// # async fn example(manager: evermux::MuxManager) -> Result<(), Box<dyn std::error::Error>> {
@@ -215,7 +215,7 @@ impl MuxManager {
         }
     }
 
-    /// [`open_stream`](Self::open_stream), for so long at most.
+    /// [`open_stream`](Self::open_stream), waiting for at most `within`.
     ///
     /// # Errors
     ///
@@ -302,7 +302,7 @@ impl MuxManager {
         self.0.slot.wait_blocking()
     }
 
-    /// [`session`](Self::session) for threads, for so long at the most. Zero does not wait.
+    /// [`session`](Self::session) for threads, waiting for at most `timeout`. Zero never waits.
     ///
     /// # Errors
     ///

@@ -24,7 +24,7 @@ use crate::{
     sync::StopGuard,
 };
 
-/// What sessions that close have over their deadline before their tasks are dropped. They keep it by themselves.
+/// Grace past the deadline before tasks are dropped. Sessions normally keep the deadline themselves.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// Asks for the shutdown, and waits for it.
@@ -109,7 +109,7 @@ impl Drop for Finished {
     }
 }
 
-/// What a provider's task gives back: `None` when it was dropped at the end of the shutdown.
+/// What a provider's task returns: `None` when it was dropped at the end of the shutdown.
 pub(super) type Ended = Option<Result<(), Arc<GaveUp>>>;
 
 /// Watches over a manager, and shuts it down: when it has ended, no task of the manager runs any more (G5).
@@ -206,10 +206,10 @@ pub(super) async fn provide(
 }
 
 /// However a provider ends, its slot is stopped with the reason, and nobody waits in vain (G12). Made before its task, so
-/// that no end of the runtime is too early for it.
+/// that it runs even if the runtime ends first.
 pub(super) struct ProviderEnd {
     progress: Arc<Progress>,
-    /// None where it ends without a word.
+    /// None if it gave no reason.
     reason: Option<Stopped>,
     guard: StopGuard<Session, Stopped, fn(Session)>,
 }

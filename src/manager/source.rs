@@ -1,4 +1,4 @@
-//! From where a manager has its sessions.
+//! Where a manager gets its sessions.
 
 use std::{future::Future, net::SocketAddr};
 
@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// From where a manager has its sessions. Sealed: it is one of the types beside it.
+/// Where a manager gets its sessions. Sealed: it is one of the types beside it.
 pub trait Source: sealed::Prepare {}
 
 impl<S: sealed::Prepare> Source for S {}
@@ -65,7 +65,7 @@ pub struct EstablishWith<C>(pub(super) C);
 #[derive(Debug)]
 pub struct ReceiveWith<A>(pub(super) A);
 
-/// Has a provider of one's own: [`MuxManager::provide_with`](crate::MuxManager::provide_with).
+/// Runs a custom provider: [`MuxManager::provide_with`](crate::MuxManager::provide_with).
 #[derive(Debug)]
 pub struct ProvideWith<P>(pub(super) P);
 

@@ -4,7 +4,7 @@
 //!
 //! - The **pause** grows with every attempt that fails and with every session that dies young. Only a session that was
 //!   stable makes it start anew: a peer that accepts and drops at once meets growing pauses (G11, the flap guard).
-//!   A goodbye in good order is no failure: the first is answered at once.
+//!   A clean goodbye is no failure: the first is answered at once.
 //! - The **failures in a row** and the **time without a session**, which `max_attempts` and `max_elapsed` limit, start
 //!   anew with every session, however short.
 //! - With several places, failures beside a live session move the pause alone.
@@ -136,7 +136,7 @@ impl Backoff {
         self.first_retry()
     }
 
-    /// A session that had lived for `lived` began to close in good order at `now`, on this side or at the peer's wish: how
+    /// A session that had lived for `lived` began to close cleanly at `now`, on this side or at the peer's wish: how
     /// long to pause?
     ///
     /// The first one is answered as a stable session is, however short it was: a peer that restarts is well. Until a session

@@ -105,7 +105,7 @@ impl Candidate {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives the turn to the next.
+    /// Dropping the future passes the turn on.
     pub async fn place(&mut self) {
         if self.place.is_none() {
             let place = self.installer.place().await;

@@ -153,7 +153,7 @@ async fn attempt<C: Connect>(
     }
 }
 
-/// Books a failed attempt: gives the pause before the next one, or gives up.
+/// Books a failed attempt: returns the pause before the next one, or gives up.
 fn after_failure(backoff: &mut Backoff, installer: &Installer, failure: Failure) -> Result<Duration, GaveUp> {
     let Failure { error, fatal } = failure;
     let now = Instant::now();

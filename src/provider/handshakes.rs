@@ -121,7 +121,7 @@ impl Handshakes {
         }
     }
 
-    /// Waits for room for one more, and makes it in a little over [`SILENCE`] at the most.
+    /// Waits for room for one more, and makes it within a little over [`SILENCE`].
     ///
     /// # Cancel safety
     ///
@@ -198,7 +198,7 @@ impl Handshakes {
         self.crowd_out(victim, now).ok_or(now)
     }
 
-    /// Drops a handshake, and gives its room. None when it is over by now.
+    /// Drops a handshake, and returns its room. None if it is over by now.
     fn crowd_out(&mut self, index: usize, now: Instant) -> Option<OwnedSemaphorePermit> {
         let Known { shared, task, .. } = self.list.remove(index);
         let silent_for = now.saturating_duration_since(shared.heard()?);

@@ -120,7 +120,7 @@ impl Installer {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future closes the connection, and gives the turn to the next.
+    /// Dropping the future closes the connection, and passes the turn on.
     ///
     /// # Panics
     ///
@@ -217,13 +217,13 @@ impl Installer {
         self.0.slot.live().is_empty()
     }
 
-    /// Waits for a free place, in the order of asking. Cancel-safe: a dropped future gives its turn to the next.
+    /// Waits for a free place, in the order of asking. Cancel-safe: a dropped future passes its turn on.
     pub(crate) async fn place(&self) -> PlacePermit {
         self.0.places.acquire().await
     }
 
-    /// Asks every live session for a sign of life, all at once, and waits until each has given one or been silent for so
-    /// long. Gives the first that was silent, in the order of places.
+    /// Asks every live session for a sign of life, all at once, and waits until each has given one or been silent for
+    /// `within`. Returns the first that was silent, in the order of places.
     pub(crate) async fn silent_session(&self, within: Duration) -> Option<SessionId> {
         let sessions = self.0.slot.live();
         let silent = join_all(sessions.iter().map(|(_, session)| session.is_silent(within))).await;

@@ -25,7 +25,7 @@ struct Queued {
 }
 
 impl Outbox {
-    /// Of a manager whose readers have room for so many events.
+    /// Of a manager whose readers have room for this many events.
     pub(super) fn new(limit: usize) -> Self {
         Self { live: BTreeSet::new(), queue: VecDeque::new(), limit, telling: false }
     }
@@ -35,7 +35,7 @@ impl Outbox {
         self.queue.push_back(Queued { event, after });
     }
 
-    /// A session is live. Gives those that have left the slot, and of which that is not told yet.
+    /// A session is live. Returns those that have left the slot and whose end is not published yet.
     pub(super) fn enters(&mut self, session: SessionId, is_in_slot: impl Fn(u64) -> bool) -> BTreeSet<u64> {
         let left = self.live.iter().copied().filter(|live| !is_in_slot(*live)).collect();
         self.live.insert(session.as_u64());

@@ -22,7 +22,7 @@ impl Places {
         Self(Arc::new(Semaphore::new(count)))
     }
 
-    /// Waits for a free one, in the order of asking. Cancel-safe: a dropped future gives its turn to the next.
+    /// Waits for a free one, in the order of asking. Cancel-safe: a dropped future passes its turn on.
     pub(super) async fn acquire(&self) -> PlacePermit {
         let permit = Arc::clone(&self.0).acquire_owned().await;
         PlacePermit(permit.unwrap_or_else(|_| unreachable!("the places of a manager are never closed")))

@@ -23,7 +23,7 @@ use crate::{
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Activity {
-    /// It dials, or proves a connection that it has dialled. A provider of one's own does what it does.
+    /// It dials, or proves a connection that it has dialled. A custom provider does what it does.
     Connecting,
     /// It waits for the peer to dial.
     Listening,

@@ -29,12 +29,12 @@ use crate::{
 /// The pause after a failed accept: long enough that file descriptors may be freed, short enough to go unnoticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// So many connections in a row may be lost before they are accepted, and no pause is made. A listener that fails at once
-/// for ever may call its error what it likes.
+/// forever may call its error what it likes.
 const LOST_IN_A_ROW: u32 = 64;
 /// Candidates that may wait for a place; one more is turned away.
 const MAX_CANDIDATES: usize = 64;
-/// A candidate is turned away so long before its deadline, or a quarter of its time: its peer, whose time may be the same, is
-/// told so before it gives up by itself.
+/// A candidate is turned away this long before its deadline, or a quarter of its time: its peer, whose time may be the same,
+/// learns of it before it gives up by itself.
 const BEFORE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Accepts, proves and installs. Returns when it is asked to end, or why it gave up.
@@ -114,7 +114,7 @@ async fn fatal(tasks: &mut JoinSet<Result<(), AcceptError>>) -> AcceptError {
     }
 }
 
-/// Logs how a connection ended before it was a session; gives the error after which nothing will ever be accepted.
+/// Logs how a connection ended before it was a session; returns the error after which nothing will ever be accepted.
 fn ended_badly(ended: Result<Result<(), AcceptError>, JoinError>) -> Option<AcceptError> {
     match ended {
         Ok(Err(error)) if error.is_fatal() => return Some(error),
@@ -137,7 +137,7 @@ impl Waiting {
         Self { candidates: Semaphore::new(MAX_CANDIDATES), round: Mutex::new(None) }
     }
 
-    /// Looks for a session whose peer is gone without a word, again and again, and gives the first one found (G14).
+    /// Looks for a half-open session, one whose peer is gone, again and again, and returns the first one found (G14).
     ///
     /// A peer that comes back finds its own ghost so. Whoever is alive answers, and keeps its place.
     async fn ghost(&self, installer: &Installer) -> SessionId {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 /// The least time between two warnings of a kind: there may be many, and the first says it all.
 pub(super) const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
-/// Says when something is to be told: not again within so long.
+/// Limits how often something is reported: not again within a given time.
 #[derive(Debug)]
 pub(super) struct Seldom {
     between: Duration,

@@ -63,7 +63,7 @@ impl<S> Blocking<S> {
         &self.inner
     }
 
-    /// Gives back what it was made of.
+    /// Returns what it was made of.
     pub fn into_inner(self) -> S {
         self.inner
     }
@@ -104,7 +104,7 @@ impl<S: AsyncWrite + Unpin> Blocking<S> {
     }
 }
 
-/// Waits for so long.
+/// Waits for at most `timeout`.
 fn wait<T>(timeout: Option<Duration>, future: impl Future<Output = io::Result<T>>) -> io::Result<T> {
     match timeout {
         None => blocking::block_on(future),

@@ -17,7 +17,7 @@ pub(crate) enum Command {
     Open(OpenPermit, oneshot::Sender<MuxStream>),
     /// One for each call that waits.
     Ping(oneshot::Sender<Duration>),
-    /// Say whether there was no sign of life for so long. One for each candidate that looks for a place.
+    /// Say whether there was no sign of life for this long. One for each candidate that looks for a place.
     Probe(Duration, oneshot::Sender<bool>),
     /// A stream was dropped after its FIN, and the peer has not finished. One for each stream.
     Linger(yamux::Stream, Arc<Entry>),
@@ -25,7 +25,7 @@ pub(crate) enum Command {
     GiveUp(u32),
     /// The session is in its place.
     Publish,
-    /// Close in good order, within this time.
+    /// Close cleanly, within this time.
     Close(Duration),
     /// Close, and tell the peer why it was given nothing.
     Refuse(Goodbye),

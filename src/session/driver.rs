@@ -264,7 +264,7 @@ where
         self.session.gate.wake();
     }
 
-    /// Does what handles ask for. Gives the reason when that ends the session.
+    /// Does what handles ask for. Returns the reason when that ends the session.
     fn take_commands(&mut self, cx: &mut Context<'_>) -> Option<CloseReason> {
         while let Poll::Ready(command) = self.commands.poll_recv(cx) {
             match command {

@@ -75,7 +75,7 @@ impl Header {
         Self { kind: Kind::WindowUpdate, flags: flags::RST, stream_id, length: 0 }
     }
 
-    /// Ends the session: 0 in good order, 1 after a protocol error, 2 after an internal one.
+    /// Ends the session: 0 for a clean end, 1 after a protocol error, 2 after an internal one.
     pub fn go_away(code: u32) -> Self {
         Self { kind: Kind::GoAway, flags: 0, stream_id: 0, length: code }
     }

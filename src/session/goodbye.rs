@@ -1,6 +1,6 @@
 //! What a GoAway says.
 //!
-//! yamux knows three codes: 0 in good order, 1 after a protocol error, 2 after an internal error. Two evermux peers, who know
+//! yamux knows three codes: 0 for a clean end, 1 after a protocol error, 2 after an internal error. Two evermux peers, who know
 //! each other by their proofs, say more:
 //!
 //! | code | said when | the peer's reason |
@@ -32,7 +32,7 @@ pub(super) const FLOODED: u32 = 0x6576_0005;
 /// Why a side opens no more streams, as its peer is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Goodbye {
-    /// It closes in good order.
+    /// It closes cleanly.
     Closing,
     /// There is no place for the session.
     HeldOut,

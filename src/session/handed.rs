@@ -40,7 +40,7 @@ struct State {
 }
 
 impl State {
-    /// Takes so much of it out, and says how much of that was let in by the gate.
+    /// Takes this much of it out, and returns how much of that was let in by the gate.
     fn release(&mut self, class: Class, bytes: usize) -> usize {
         match class {
             Class::Free => 0,
@@ -58,7 +58,7 @@ impl Handed {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// By what right so many bytes would go in.
+    /// By what right this many bytes would go in.
     pub(super) fn class(&self, gate: &Gate, bytes: usize) -> Class {
         if gate.unit() == usize::MAX {
             Class::Free
@@ -69,7 +69,7 @@ impl Handed {
         }
     }
 
-    /// Gives what may go in at once to a function that says how much of it was taken. Afterwards the gate is to be
+    /// Passes what may go in at once to a function that returns how much of it was taken. Afterwards the gate is to be
     /// [woken](Gate::wake), under no lock.
     pub(super) fn hand_over(
         &self,

@@ -79,7 +79,7 @@ impl Heartbeat {
         self.last_read = now;
     }
 
-    /// The path is so long: an answer may take three times as long, whatever the settings say.
+    /// The path has this round trip: an answer may take three times as long, whatever the settings say.
     pub fn on_path(&mut self, round_trip: Duration) {
         self.path = round_trip;
     }

@@ -58,7 +58,7 @@ impl Drop for Inbound {
 }
 
 /// Sends the SYN or the ACK of a stream at once: the crate would wait for the first bytes, and a server-first protocol
-/// for ever.
+/// forever.
 pub(crate) fn announce(stream: &mut yamux::Stream, cx: &mut Context<'_>) {
     // The channel of a new stream has room, so this is never pending; an error is a session that is ending.
     let _ = Pin::new(stream).poll_write(cx, &[]);

@@ -119,7 +119,7 @@ pub(crate) struct Ledger {
     /// Frames that are unread, in all streams whose handles are there, and from how many on that is too much.
     unread: u32,
     max_unread: u32,
-    /// When `unread` is too much only because some were read meanwhile: so many frames on, it is looked at again.
+    /// When `unread` is too much only because some were read in the meantime, it is looked at again this many frames later.
     look_at: u32,
     /// Streams that have ended on the wire, with frames that their handles have not read.
     left: Vec<(Weak<Entry>, Unread)>,
@@ -218,7 +218,7 @@ impl Ledger {
         self.unacknowledged_out
     }
 
-    /// Closes every record, and gives the RST of each that the peer knows. The lane takes no more streams by then.
+    /// Closes every record, and returns the RST of each that the peer knows. The lane takes no more streams by then.
     pub(crate) fn close_all(&mut self) -> Vec<Header> {
         let records = std::mem::take(&mut self.records);
         let known = records.iter().filter(|(_, record)| record.announced);

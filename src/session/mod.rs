@@ -304,7 +304,7 @@ impl Session {
         block_on(self.accept_stream())
     }
 
-    /// Asks the peer for a sign of life, and gives the round trip.
+    /// Pings the peer, and returns the round-trip time.
     ///
     /// Waits for the answer, and as long as the session lives. Calls that wait at the same time share one ping.
     ///
@@ -333,7 +333,7 @@ impl Session {
         silent.await.unwrap_or(false)
     }
 
-    /// Waits for the end of the session, and gives its reason.
+    /// Waits for the end of the session, and returns its reason.
     ///
     /// # Cancel safety
     ///
@@ -342,8 +342,8 @@ impl Session {
         self.0.state.closed().await
     }
 
-    /// Waits until the session opens no more streams and begins to refuse what the peer opens, and gives the reason: it
-    /// closes in good order, on this side or at the peer's wish, or it has ended.
+    /// Waits until the session opens no more streams and begins to refuse what the peer opens, and returns the reason: it
+    /// closes cleanly, on this side or at the peer's wish, or it has ended.
     ///
     /// A session that closes waits for its streams, up to [`Config::drain_timeout`]. Whoever keeps one open that would never
     /// end by itself, such as a connection of HTTP/2, says its own goodbye now, and the closing is over in a round trip.
@@ -360,13 +360,13 @@ impl Session {
         self.0.state.retirement().is_some()
     }
 
-    /// Closes the session in good order, waits until it is closed, and returns how that ended.
+    /// Closes the session cleanly, waits until it is closed, and returns how that ended.
     ///
     /// It leaves its manager at once. No stream is opened any more; those in flight may finish within
     /// [`Config::drain_timeout`], then they are reset.
     ///
     /// [`CloseReason::Closed`] means that every stream had ended, that the transport has taken every byte, and that the peer
-    /// has ended the connection in good order. Whether an application has read the bytes, only that can say.
+    /// has ended the connection cleanly. Whether an application has read the bytes, only that can say.
     /// [`CloseReason::DrainTimedOut`] counts what was cut; any other reason is what was met on the way.
     ///
     /// # Cancel safety

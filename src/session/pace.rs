@@ -14,14 +14,14 @@ use crate::sync::Gate;
 /// Sets how many bytes a transport may hold that it has not sent yet.
 pub(crate) type UnsentLimit<Io> = fn(&Io, u32) -> io::Result<()>;
 
-/// From so many bytes a second on there are no limits.
+/// From this many bytes a second on there are no limits.
 const FAST: u64 = 16 << 20;
 /// What is thought of a path of which nothing is known: what waits in front of it can not be taken back.
 const UNKNOWN: u64 = 512 << 10;
-/// A path is judged after it was busy for so long, or has taken so much.
+/// A path is judged after it was busy for this long, or has taken this much.
 const BUSY: Duration = Duration::from_millis(50);
 const MUCH: u64 = 1 << 20;
-/// A path that takes so much without a pause is twice as fast as was thought.
+/// A path that takes this much without a pause is twice as fast as was thought.
 const WITHOUT_A_PAUSE: u64 = 64 << 10;
 /// To peers of another kind frames are not cut to less, however slow the path is: tokio-yamux holds eight frames of a stream
 /// that nobody reads, whatever their length, and stands still at the ninth.
@@ -48,7 +48,7 @@ struct Limits {
 impl Limits {
     const NONE: Self = Self { frame: usize::MAX, output: 64 << 10, unsent: 128 << 10 };
 
-    /// For a path that carries so much in a second: what it carries in some 4, 16 and 31 ms, and no less than costs little.
+    /// For a path that carries `rate` bytes in a second: what it carries in some 4, 16 and 31 ms, and no less than costs little.
     fn of(rate: u64) -> Self {
         if rate >= FAST {
             return Self::NONE;
@@ -95,7 +95,7 @@ impl<Io> Throttle<Io> {
         self.pace.on_full(now);
     }
 
-    /// The transport took so many bytes.
+    /// The transport took this many bytes.
     pub(super) fn on_taken(&mut self, io: &Io, bytes: usize) {
         self.pace.on_taken(bytes, Instant::now);
         let limits = self.pace.limits();
@@ -154,7 +154,7 @@ impl Pace {
         self.with_room = 0;
     }
 
-    /// The transport took so many bytes.
+    /// The transport took this many bytes.
     fn on_taken(&mut self, bytes: usize, now: impl FnOnce() -> Instant) {
         if let Some(since) = self.full_since {
             self.taken += bytes as u64;
@@ -189,7 +189,7 @@ impl Pace {
         }
     }
 
-    /// What was taken while the path was busy for so long tells its rate. It falls by half for each [`BUSY`] at the most: a short
+    /// What was taken while the path was busy tells its rate. It falls by at most half for each [`BUSY`]: a short
     /// pause makes no slow path.
     fn judge(&mut self, busy: Duration) {
         let nanos = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX).max(1);
@@ -220,7 +220,7 @@ mod tests {
         pace
     }
 
-    /// A path that is always full, and takes so many bytes at a time, so far apart.
+    /// A path that is always full, and takes `bytes` at a time, `apart` from each other.
     fn full(pace: &mut Pace, mut now: Instant, times: usize, bytes: usize, apart: Duration) -> Instant {
         pace.on_full(now);
         for _ in 0..times {

@@ -29,7 +29,7 @@ const PROOF_OF_SERVER: u32 = OURS | 0x6576_6d73;
 const PROOF_OF_EITHER: u32 = OURS | 0x6576_6d78;
 /// The values of all other pings that ask stay below this one.
 const PING_VALUES: u32 = 1 << 24;
-/// From here on, and by so many, a ping between evermux peers asks nothing: it says for how many of these units the answer to
+/// From here on, this many values of a ping between evermux peers ask nothing: they say for how many of these units the answer to
 /// the proof, which comes after it, was withheld.
 const HELD: u32 = OURS | 1 << 30;
 const HELD_VALUES: u32 = 1 << 24;
@@ -53,7 +53,7 @@ pub(super) fn is_proof(value: u32) -> bool {
     [PROOF_OF_CLIENT, PROOF_OF_SERVER, PROOF_OF_EITHER].contains(&value)
 }
 
-/// Says that the answer to the peer's proof was withheld for so long.
+/// Says for how long the answer to the peer's proof was withheld.
 pub(super) fn held(time: Duration) -> Header {
     let units = time.as_nanos() / HELD_UNIT.as_nanos();
     let units = u32::try_from(units).unwrap_or(u32::MAX).min(HELD_VALUES - 1);
@@ -144,7 +144,7 @@ impl Pings {
         Header::ping(asked.value)
     }
 
-    /// The crate asks, which is answered by [`pong_for_the_crate`](Self::pong_for_the_crate). Gives what the peer is to be
+    /// The crate asks, which is answered by [`pong_for_the_crate`](Self::pong_for_the_crate). Returns what the peer is to be
     /// asked meanwhile: one answer may have been slow by chance.
     pub(super) fn on_ping_of_the_crate(&mut self, value: u32, now: Instant) -> Option<Header> {
         self.of_the_crate = Some(Asked { value, at: now });

@@ -1,14 +1,14 @@
 //! How many Data frames a stream holds that nobody has read yet (G19).
 //!
 //! A window bounds the bytes of a stream, and not its frames: each costs some 64 bytes of memory beside its payload, so a
-//! byte in each takes sixty times its window. What counts is what is unread *now*: a reader may be behind for ever, and
+//! byte in each takes sixty times its window. What counts is what is unread *now*: a reader may be behind forever, and
 //! never catch up.
 
 /// Data frames that one stream may hold unread, where its window has not grown. One more resets the stream, and that alone
 /// (G16).
 const MAX_UNREAD_FRAMES: u32 = 1 << 16;
 
-/// With frames of so many bytes or more a window is full before there are too many, however large it is.
+/// With frames of this many bytes or more a window is full before there are too many, however large it is.
 const HONEST_FRAME: u32 = 128;
 
 /// Data frames that one stream with this window may hold unread.
@@ -16,7 +16,7 @@ pub(crate) fn max_unread_frames_of(window: u64) -> u32 {
     u32::try_from(window / u64::from(HONEST_FRAME)).unwrap_or(u32::MAX).max(MAX_UNREAD_FRAMES)
 }
 
-/// What the streams of a session may hold together: so many frames for each stream that it allows in each direction.
+/// What the streams of a session may hold together: this many frames for each stream that it allows in each direction.
 const FRAMES_OF_A_STREAM: u32 = (256 << 10) / HONEST_FRAME;
 
 /// Data frames that the streams of one session may hold unread together. One more resets the stream that holds most.

@@ -117,7 +117,7 @@ pub enum Over<V> {
 pub struct LaneLimits {
     /// Those that wait. One more is handed back.
     pub waiting: usize,
-    /// Those that were taken and are not [over](Lane::over). While there are so many, takers wait.
+    /// Those that were taken and are not [over](Lane::over). While there are this many, takers wait.
     pub taken: usize,
 }
 

@@ -71,7 +71,7 @@ impl<P: Primitives> Ends<P> {
         P::store_u64(&self.carried, carried + bytes, Ordering::Release);
     }
 
-    /// The last bytes came, so many.
+    /// The last bytes came, this many.
     pub fn finish(&self, bytes: u64) {
         self.carry(bytes);
         self.set(FINISHED);

@@ -10,7 +10,7 @@ use super::{Primitives, Std};
 /// nothing is held after the end, and nothing is held twice.
 ///
 /// A hold begins with nothing. [`put`](Self::put) makes it hold something, [`take`](Self::take) nothing again, and
-/// [`leave`](Self::leave) ends it for ever. What is no longer held is dropped at once, after the lock (G7).
+/// [`leave`](Self::leave) ends it forever. What is no longer held is dropped at once, after the lock (G7).
 ///
 /// ```
 /// use std::sync::Arc;

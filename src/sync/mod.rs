@@ -33,7 +33,7 @@
 //!
 //! 1. An id is in one of three states: reserved, in a place, or in neither, which means dead. It goes from left to right
 //!    and never back. Ids are never reused.
-//! 2. Once there is a stop reason it stays, and all places are empty for ever.
+//! 2. Once there is a stop reason it stays, and all places are empty forever.
 //! 3. A waker is registered only while no place is live and there is no stop reason.
 //! 4. The generation changes with every change of the places or of the stop reason, and never returns to a value. It
 //!    is 0 only while nothing was ever installed or stopped.

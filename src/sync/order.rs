@@ -123,7 +123,7 @@ impl<E: Ending> Drop for Report<'_, E> {
 
 /// Stops a slot when its provider ends, in whatever way (G12).
 ///
-/// When it is dropped it [stops](SessionSlot::stop) the slot, wakes every waiter, and then gives each session that was
+/// When it is dropped it [stops](SessionSlot::stop) the slot, wakes every waiter, and then passes each session that was
 /// live to the closure, outside the lock (G6). A panic of a waker or of the closure does not keep the other sessions
 /// from the closure; a second panic aborts.
 ///

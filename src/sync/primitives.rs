@@ -63,9 +63,9 @@ pub trait Primitives: Sealed + Sized + 'static {
     fn load_u64(atomic: &Self::AtomicU64, order: Ordering) -> u64;
     /// Stores into an atomic.
     fn store_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering);
-    /// Stores into an atomic, and gives what was there.
+    /// Stores into an atomic, and returns what was there.
     fn swap_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering) -> u64;
-    /// Stores `new` into an atomic if it is `current`. Gives what was there, as an error if it was something else. Never
+    /// Stores `new` into an atomic if it is `current`. Returns what was there, as an error if it was something else. Never
     /// fails without a reason.
     fn compare_exchange_u64(
         atomic: &Self::AtomicU64,
@@ -74,7 +74,7 @@ pub trait Primitives: Sealed + Sized + 'static {
         success: Ordering,
         failure: Ordering,
     ) -> Result<u64, u64>;
-    /// Sets these bits of an atomic, and gives what was there.
+    /// Sets these bits of an atomic, and returns what was there.
     fn fetch_or_u64(atomic: &Self::AtomicU64, bits: u64, order: Ordering) -> u64;
     /// Reads the clock.
     fn now() -> Self::Instant;

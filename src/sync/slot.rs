@@ -182,7 +182,7 @@ impl<V: Clone, R: Clone, P: Primitives> SessionSlot<V, R, P> {
         cleared.map(|place| place.session)
     }
 
-    /// Stops the slot for ever, and wakes every waiter with the reason (G4). Returns the sessions that were in it, for
+    /// Stops the slot forever, and wakes every waiter with the reason (G4). Returns the sessions that were in it, for
     /// the caller to close.
     ///
     /// The first reason wins: a later call changes nothing and returns nothing.

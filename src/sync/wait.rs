@@ -48,7 +48,7 @@ impl<V: Clone, R: Clone, P: Primitives> SessionSlot<V, R, P> {
     /// As [`wait_blocking`](Self::wait_blocking), until `deadline`.
     ///
     /// Ends with an install, a replace, a stop or the deadline. A clear does not end it. A deadline that is over still
-    /// gives a session that is there.
+    /// returns a session that is there.
     ///
     /// # Errors
     ///

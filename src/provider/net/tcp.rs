@@ -240,14 +240,14 @@ fn accept_error(error: io::Error) -> AcceptError {
     if listener_is_broken(&error) { AcceptError::fatal(error) } else { error.into() }
 }
 
-/// Whether `accept` will give this error for ever. All others pass: those that accept(2) hands on from the new socket,
+/// Whether `accept` will return this error forever. All others pass: those that accept(2) hands on from the new socket,
 /// those of firewalls, and those of limits (G13).
 #[cfg(unix)]
 fn listener_is_broken(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK | libc::EINVAL))
 }
 
-/// Whether `accept` will give this error for ever.
+/// Whether `accept` will return this error forever.
 #[cfg(not(unix))]
 fn listener_is_broken(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::InvalidInput

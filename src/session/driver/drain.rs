@@ -1,4 +1,4 @@
-//! How a session closes in good order: streams in flight have their time, then the connection ends (G17).
+//! How a session closes cleanly: streams in flight have their time, then the connection ends (G17).
 
 use std::{task::Context, time::Duration};
 
@@ -79,7 +79,7 @@ where
         self.drain = Some(Drain { reason, streams_until, until, finishing: false, cut: 0 });
     }
 
-    /// Goes on with the closing. Gives the reason when it is done.
+    /// Goes on with the closing. Returns the reason when it is done.
     pub(super) fn poll_drain(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<CloseReason> {
         let limit = deadline::after(now, self.drain_timeout);
         let drain = self.drain.as_mut()?;

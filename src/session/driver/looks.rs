@@ -7,7 +7,7 @@ use tokio::{sync::oneshot, time::Instant};
 use super::Machine;
 use crate::session::heartbeat::Verdict;
 
-/// What has passed its time is given up only after a look at the socket that begins so much later: by then the timer and the
+/// What has passed its time is given up only after a look at the socket that begins this much later: by then the timer and the
 /// socket have been asked anew, whatever kept this task or the whole process from it before.
 const LOOK: Duration = Duration::from_millis(1);
 

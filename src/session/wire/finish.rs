@@ -1,4 +1,4 @@
-//! How a connection ends: goodbyes, the end in good order, and what an end means.
+//! How a connection ends: goodbyes, the clean end, and what an end means.
 
 use std::{
     io,
@@ -59,7 +59,7 @@ where
         self.output.is_between_frames()
     }
 
-    /// Ends the connection in good order: resets what is still open, says that no more comes, and reads to the end. Where the
+    /// Ends the connection cleanly: resets what is still open, says that no more comes, and reads to the end. Where the
     /// peer may not have taken all of it, that is a [`failure`](Self::failure).
     ///
     /// Closing a TCP socket with unread input resets it, and destroys what was already sent. And two sides that close at once
@@ -114,7 +114,7 @@ where
     }
 
     /// Whether nothing is lost by the end of the connection: no stream is open, the transport has taken all of those that we
-    /// have finished, and the peer has ended the connection in good order, or has said goodbye first.
+    /// have finished, and the peer has ended the connection cleanly, or has said goodbye first.
     pub(crate) fn is_over(&self) -> bool {
         self.is_in_order() && self.ledger.is_empty()
     }
