@@ -99,7 +99,33 @@ impl CloseReason {
         matches!(self, Self::Closed | Self::PeerClosed)
     }
 
-    /// The [`io::ErrorKind`] that a stream of a session which ended so reports.
+    /// A name of the reason that stays the same from version to version, for logs and metrics: `heartbeat_timeout`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Aborted => "aborted",
+            Self::PeerClosed => "peer_closed",
+            Self::DrainTimedOut { .. } => "drain_timed_out",
+            Self::PeerError(_) => "peer_error",
+            Self::Lost(_) => "lost",
+            Self::HeartbeatTimeout => "heartbeat_timeout",
+            Self::WriteStalled => "write_stalled",
+            Self::PingFlood => "ping_flood",
+            Self::ControlFlood => "control_flood",
+            Self::Protocol(_) => "protocol",
+            Self::HeldOut => "held_out",
+            Self::NotAdmitted => "not_admitted",
+            Self::Displaced => "displaced",
+            Self::PeerTimedOut => "peer_timed_out",
+            Self::Replaced => "replaced",
+            Self::NotProven => "not_proven",
+            Self::CrowdedOut { .. } => "crowded_out",
+            Self::Panicked => "panicked",
+            Self::RuntimeEnded => "runtime_ended",
+        }
+    }
+
+    /// The [`io::ErrorKind`] that a stream of a session with this end reports.
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::HeartbeatTimeout

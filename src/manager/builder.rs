@@ -201,7 +201,12 @@ impl<S: Source> Builder<S> {
 
         let span = info_span!("manager", name = name.as_deref());
         span.in_scope(|| {
-            info!(seed, local = local_addr.map(tracing::field::display), "the manager starts");
+            info!(
+                event = "manager_starts",
+                seed,
+                local = local_addr.map(tracing::field::display),
+                "the manager starts"
+            );
             let installer = Installer::new(Core {
                 places: Places::new(slot.places()),
                 slot: Arc::clone(&slot),

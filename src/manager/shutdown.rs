@@ -104,7 +104,7 @@ impl Drop for Finished {
             self.progress.stopped(reason);
         }
         self.progress.ended();
-        info!("the manager has stopped");
+        info!(event = "manager_stopped", "the manager has stopped");
         self.shutdown.finished.cancel();
     }
 }
@@ -163,7 +163,7 @@ impl Supervisor {
             let until = asked.into_iter().chain(own).min();
             let until = until.unwrap_or_else(|| crate::deadline::after(Instant::now(), self.drain_timeout));
             let within = until.saturating_duration_since(Instant::now());
-            info!(?within, "shutting down");
+            info!(event = "shutting_down", ?within, "shutting down");
             self.tasks.close_sessions(within);
             tokio::select! {
                 biased;
@@ -186,7 +186,7 @@ impl Supervisor {
 /// Logs why a provider has ended, if nobody asked it to.
 fn log_end(ended: Result<Ended, JoinError>) {
     match ended {
-        Ok(Some(Err(gave_up))) => error!(error = %gave_up, "the manager gives up"),
+        Ok(Some(Err(gave_up))) => error!(event = "gave_up", error = %gave_up, "the manager gives up"),
         Err(error) if error.is_panic() => error!(%error, "the provider panicked: the manager gives up"),
         _ => {}
     }

@@ -183,7 +183,7 @@ impl Candidate {
         let replaced = self.claim.replace((old, &ghost), session, Arc::clone(&self.load));
         let old = replaced.map_err(|refused| not_installed(&refused))?;
         if let Some(old) = &old {
-            info!(session = %old.id(), by = %self.id(), "session replaced");
+            info!(event = "session_replaced", session = %old.id(), by = %self.id(), "session replaced");
         }
         let session = self.installed();
         if let Some(old) = old {

@@ -75,7 +75,7 @@ async fn keep<C: Connect>(connector: &C, installer: &Installer, place: usize) ->
             Phase::Connecting => {
                 let attempt_number = backoff.attempts().saturating_add(1);
                 installer.progress().connecting(attempt_number);
-                info!(attempt = attempt_number, "connecting");
+                info!(event = "connecting", attempt = attempt_number, "connecting");
                 let attempt = async {
                     let place = installer.place().await;
                     attempt(connector, installer, place).await
@@ -106,11 +106,17 @@ async fn keep<C: Connect>(connector: &C, installer: &Installer, place: usize) ->
                 } else {
                     backoff.after_session(lived, now)
                 };
-                info!(session = %session.id(), ?lived, %reason, "the session has left its place");
+                info!(event = "session_left", session = %session.id(), ?lived, %reason, "the session has left its place");
                 if pause.is_zero() {
                     Phase::Connecting
                 } else {
-                    warn!(session = %session.id(), ?lived, next_delay = ?pause, "the next attempt is not made at once");
+                    warn!(
+                        event = "short_lived",
+                        session = %session.id(),
+                        ?lived,
+                        next_delay = ?pause,
+                        "the session was short-lived: the next attempt waits"
+                    );
                     Phase::BackingOff(pause)
                 }
             }
@@ -121,7 +127,7 @@ async fn keep<C: Connect>(connector: &C, installer: &Installer, place: usize) ->
                 tokio::select! {
                     biased;
                     () = installer.stopped() => return Ok(()),
-                    () = reconnect_now => info!("the pause is cut short"),
+                    () = reconnect_now => info!(event = "pause_cut", "the pause is cut short"),
                     () = sleep(pause) => {}
                 }
                 Phase::Connecting
@@ -169,7 +175,7 @@ fn after_failure(backoff: &mut Backoff, installer: &Installer, failure: Failure)
         Retry::GiveUp => GaveUpCause::Exhausted,
         Retry::After(pause) => {
             installer.progress().attempt_failed(attempts, &error, Some(pause));
-            warn!(attempt = attempts, %error, next_delay = ?pause, "attempt failed");
+            warn!(event = "attempt_failed", attempt = attempts, %error, next_delay = ?pause, "attempt failed");
             return Ok(pause);
         }
     };

@@ -170,7 +170,7 @@ impl Handshakes {
             return Ok(room);
         }
         if self.waits.is_none() {
-            debug!(limit = self.limit(), "too many handshakes: accepting pauses");
+            debug!(event = "accept_paused", limit = self.limit(), "too many handshakes: accepting pauses");
         }
         let over = *self.waits.get_or_insert(now) + SILENCE;
         let mut next = again(&mut self.overdue, over, now);
@@ -218,6 +218,7 @@ impl Handshakes {
         let peer = peer.map(tracing::field::display);
         if self.warnings.is_due(now) {
             warn!(
+                event = "crowded_out",
                 peer,
                 ?silent_for,
                 limit,
@@ -225,7 +226,7 @@ impl Handshakes {
                 "too many handshakes: one makes room, see max_handshakes_in_flight"
             );
         } else {
-            debug!(peer, ?silent_for, limit, so_far, "too many handshakes: one makes room");
+            debug!(event = "crowded_out", peer, ?silent_for, limit, so_far, "too many handshakes: one makes room");
         }
         Some(room)
     }

@@ -233,6 +233,7 @@ impl Installer {
     pub(super) fn on_live(&self, session: &Session) {
         self.0.progress.session_live(session, || self.0.slot.live());
         info!(
+            event = "session_live",
             session = %session.id(),
             peer = session.peer_addr().map(tracing::field::display),
             round_trip = session.round_trip().map(tracing::field::debug),

@@ -84,7 +84,7 @@ pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Res
                 }
                 Err(error) => {
                     lost_in_a_row = 0;
-                    warn!(%error, next_delay = ?ACCEPT_PAUSE, "accept failed");
+                    warn!(event = "accept_failed", %error, next_delay = ?ACCEPT_PAUSE, "accept failed");
                     installer.progress().accept_failed(&error.into_source());
                     resume_at = Some(Instant::now() + ACCEPT_PAUSE);
                 }
@@ -175,7 +175,7 @@ impl<A: Accept> Connection<A> {
             return Ok(());
         }
         let Ok(finished) = timeout_at(self.deadline, self.acceptor.finish(pending)).await else {
-            debug!("handshake timed out");
+            debug!(event = "handshake_timed_out", "handshake timed out");
             return Ok(());
         };
         let mut candidate = self.installer.server_by(self.deadline, finished?);
@@ -183,7 +183,7 @@ impl<A: Accept> Connection<A> {
             return Ok(());
         }
         if let Err(reason) = candidate.proven().await {
-            debug!(%reason, "candidate not proven");
+            debug!(event = "candidate_not_proven", %reason, "candidate not proven");
             return Ok(());
         }
         let Ok(_waits) = self.waiting.candidates.try_acquire() else {
@@ -196,9 +196,11 @@ impl<A: Accept> Connection<A> {
         let until = self.deadline.checked_sub(before).unwrap_or(self.deadline);
         match timeout_at(until, self.install(&mut candidate)).await {
             Ok(Ok(()) | Err(InstallError::Stopped | InstallError::Full)) => {}
-            Ok(Err(InstallError::NotProven(reason))) => debug!(%reason, "candidate lost while it waited for a place"),
+            Ok(Err(InstallError::NotProven(reason))) => {
+                debug!(event = "candidate_lost", %reason, "candidate lost while it waited for a place");
+            }
             Err(_) => {
-                debug!("no place became free for the candidate");
+                debug!(event = "candidate_held_out", "no place became free for the candidate");
                 self.refusals.hold_out(candidate).await;
             }
         }
@@ -217,7 +219,7 @@ impl<A: Accept> Connection<A> {
                 }
                 ghost = self.waiting.ghost(&self.installer) => ghost,
             };
-            info!(session = %ghost, "a session stays silent while another waits for its place");
+            info!(event = "ghost_found", session = %ghost, "a silent session is being replaced");
             match candidate.replace(ghost).await {
                 Err(InstallError::Full) => {}
                 outcome => return outcome.map(drop),

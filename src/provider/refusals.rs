@@ -66,7 +66,7 @@ impl Refusals {
             let peer = peer.map(tracing::field::display);
             let text =
                 "a peer is held out: every place is taken by a session that is alive; do two have the same settings?";
-            warn!(peer, ?holders, so_far, "{text}");
+            warn!(event = "held_out", peer, ?holders, so_far, "{text}");
         }
         candidate.refuse(Goodbye::HeldOut).await;
     }
@@ -77,9 +77,9 @@ impl Refusals {
         let so_far = self.installer.progress().not_admitted(peer, event);
         let shown = peer.map(tracing::field::display);
         if warning {
-            warn!(peer = shown, so_far, "a peer is not admitted");
+            warn!(event = "not_admitted", peer = shown, so_far, "a peer is not admitted");
         } else {
-            debug!(peer = shown, so_far, "not admitted");
+            debug!(event = "not_admitted", peer = shown, so_far, "a peer is not admitted");
         }
         if !self.tellings.lock().unwrap_or_else(PoisonError::into_inner).is_due(Instant::now()) {
             return;

@@ -73,7 +73,7 @@ where
             return;
         }
         self.session.retire(reason.clone(), Some(within));
-        debug!(%reason, "session draining");
+        debug!(event = "session_draining", kind = reason.name(), %reason, "session draining");
         self.wire.core().ledger.refuse_all();
         self.opens.clear();
         self.drain = Some(Drain { reason, streams_until, until, finishing: false, cut: 0 });

@@ -48,9 +48,9 @@ impl<Io> Ending for Teardown<Io> {
     fn publish(&mut self, reason: &CloseReason) {
         // One that nobody was given is news to nobody: a port scan makes many.
         if self.machine.as_ref().is_some_and(|machine| machine.published) {
-            info!(%reason, "session closed");
+            info!(event = "session_closed", kind = reason.name(), %reason, "session closed");
         } else {
-            debug!(%reason, "session closed");
+            debug!(event = "session_closed", kind = reason.name(), %reason, "session closed");
         }
         self.session.set_closed(reason.clone());
     }
