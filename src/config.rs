@@ -1,7 +1,7 @@
 //! Every setting, with its default, its unit and its bounds.
 //!
-//! A [`Config`] is checked once, when it is built. What accepts a `Config` never has to check it again: with every value
-//! that is allowed a manager works, which `proptests/tests/config.rs` tries.
+//! A [`Config`] is checked once, when it is built. What accepts a `Config` never has to check it again: with every
+//! value that is allowed a manager works, which `proptests/tests/config.rs` tries.
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
@@ -13,8 +13,8 @@ const SHORTEST: Duration = Duration::from_millis(1);
 const MAX_HANDSHAKES_IN_FLIGHT: usize = 1 << 16;
 /// Together with those that are open they must stay below the yamux crate's own limit, which ends the session.
 const MAX_ACCEPT_BACKLOG: usize = if usize::BITS >= 64 { 1 << 16 } else { 1 << 10 };
-/// The yamux crate looks at every stream of a session when one is opened: 198 µs with this many. Where `usize` has 32 bits
-/// the crate's own limit, which ends the session, is near.
+/// The yamux crate looks at every stream of a session when one is opened: 198 µs with this many. Where `usize` has 32
+/// bits the crate's own limit, which ends the session, is near.
 const MAX_STREAMS: u32 = if usize::BITS >= 64 { 1 << 14 } else { 1 << 10 };
 const MAX_WINDOW_GROWTH_BUDGET: usize = 1 << 30;
 const MAX_EVENT_BACKLOG: usize = 1 << 16;
@@ -120,82 +120,83 @@ settings! {
     resolve_timeout: Duration,
     /// How long connecting may take, all addresses of the host together; at least 1 ms. Default: 5 s.
     connect_timeout: Duration,
-    /// How long the transport's handshake and the proof of the session may take, together; at least 1 ms. Default: 10 s.
+    /// How long the transport's handshake and the proof of the session may take, together; at least 1 ms. Default: 10
+    /// s.
     handshake_timeout: Duration,
     /// The first pause between attempts; longer than zero. Default: 1 s.
     backoff_initial: Duration,
-    /// By what each pause is longer than the one before, from 1 to 100. Default: 1.5.
+    /// Factor by which each pause grows over the last, from 1 to 100. Default: 1.5.
     backoff_factor: f32,
     /// The longest pause between attempts, before jitter; not below `backoff_initial`. Default: 30 s.
     backoff_max: Duration,
-    /// The share of a pause that is drawn at random, from 0 to 1: with 0.2, a pause of 10 s lasts from 8 s to 12 s.
+    /// Jitter, as a fraction of the pause, from 0 to 1: with 0.2, a pause of 10 s lasts from 8 s to 12 s.
     /// Default: 0.2.
     backoff_jitter: f32,
-    /// How long a session must have lived for its loss to be followed by an attempt at once, and for the backoff to
-    /// start anew. The first goodbye of a shorter one is followed by an attempt at once as well. Default: 10 s.
+    /// How long a session must have lived for the next attempt to follow its loss at once, and for the backoff to start
+    /// over. After the first goodbye of a shorter one the next attempt follows at once as well. Default: 10 s.
     stable_after: Duration,
-    /// The longest random pause before an attempt that would be made at once. It spreads a fleet that
-    /// lost the same peer at the same moment. Default: none.
+    /// The longest random pause before an attempt that would be made at once. It spreads out a fleet whose members lost
+    /// the same peer at the same moment. Default: none.
     first_retry_jitter: Duration,
-    /// After how many failed attempts in a row the manager gives up; at least 1. Default: never.
+    /// The manager gives up after this many failed attempts in a row; at least 1. Default: never.
     max_attempts: Option<u32>,
-    /// After how long without a session the manager gives up; longer than zero. Default: never.
+    /// The manager gives up after this long without a session; longer than zero. Default: never.
     max_elapsed: Option<Duration>,
-    /// After how long without a byte from the peer a ping is sent; at least 1 ms. Default: 10 s.
+    /// A ping is sent after this long without a byte from the peer; at least 1 ms. Default: 10 s.
     heartbeat_idle: Duration,
-    /// How long the peer may stay silent after the socket has taken a ping; at least 1 ms. Where three round trips are longer,
-    /// they count. Default: 5 s.
+    /// How long the peer may stay silent after the socket has taken a ping; at least 1 ms. Three round trips, if that
+    /// is longer. Default: 5 s.
     heartbeat_timeout: Duration,
     /// How long a write to the socket may stay pending; at least 1 ms. Default: 10 s.
     write_timeout: Duration,
-    /// How long a live session may stay silent when another waits for its place at the receiver, before it loses the
-    /// place: a peer that comes back takes over from its own ghost so. They are asked for a sign of life no more often
-    /// than this. At least 1 ms; at most half of `handshake_timeout` counts. Default: 2 s.
+    /// How long a live session may stay silent while another waits for its place at the receiver, before it loses the
+    /// place: this is how a peer that comes back takes over from its own ghost. Sessions are probed no more often than
+    /// this. At least 1 ms; at most half of `handshake_timeout` counts. Default: 2 s.
     takeover_probe_timeout: Duration,
-    /// How many accepted connections may be in their handshake at once, from 1 to 65,536: that of the transport, and the
-    /// proof of the session. Each takes some 130 KiB. Default: 64.
+    /// How many accepted connections may be in their handshake at once, from 1 to 65,536: the transport's handshake and
+    /// the proof of the session. Each takes some 130 KiB. Default: 64.
     ///
-    /// One more waits until another has passed or ended, and nobody else is accepted meanwhile: they wait in the kernel.
-    /// A handshake that has said nothing for a second is dropped to make room, the one that has been silent for the
-    /// longest, so that silent strangers keep nobody out. It counts as silent from its accept on, from the end of its
-    /// transport's handshake, into which nobody can look, or from its last byte. When nobody was silent, passed or ended
-    /// for a second, the oldest makes room. [`Event::CrowdedOut`](crate::Event::CrowdedOut) tells of each.
+    /// One more waits until another has passed or ended; until then no others are accepted, and they wait in the
+    /// kernel. A handshake that has said nothing for a second is dropped to make room, the one that has been silent for
+    /// the longest, so that silent strangers keep nobody out. It counts as silent from its accept on, from the end of
+    /// its transport's handshake, into which nobody can look, or from its last byte. When nobody was silent, passed or
+    /// ended for a second, the oldest makes room. [`Event::CrowdedOut`](crate::Event::CrowdedOut) reports each.
     max_handshakes_in_flight: usize,
-    /// How long a session that closes may take for what is in flight; at least 1 ms. Default: 10 s.
+    /// How long streams in flight may take to finish when a session closes; at least 1 ms. Default: 10 s.
     drain_timeout: Duration,
-    /// How long [`Session::open_stream`](crate::Session::open_stream) waits for a place; at least 1 ms. Default: 75 s.
+    /// How long [`Session::open_stream`](crate::Session::open_stream) waits for room; at least 1 ms. Default: 75 s.
     open_timeout: Duration,
-    /// How many inbound streams of a session may wait to be taken, from 1 to 65,536, or to 1,024 where `usize` has 32
-    /// bits; one more is reset. They come beside `max_concurrent_streams` that were taken. Default: 256.
+    /// How many inbound streams of a session may wait to be accepted, from 1 to 65,536, or to 1,024 where `usize` has
+    /// 32 bits; one more is reset. They come on top of the `max_concurrent_streams` that were accepted. Default: 256.
     ///
-    /// Below 256 it is load shedding: a peer opens that many before it waits for the first to be acknowledged, and of a burst
-    /// those past the limit are refused. A peer that does not wait, as libp2p's JavaScript does not, meets the limit with
-    /// whatever it opens at once: raise it for such peers.
+    /// Below 256 this sheds load: a peer opens that many before it waits for the first to be acknowledged, and those of
+    /// a burst past the limit are refused. A peer that does not wait, such as libp2p's JavaScript, runs into the limit
+    /// with whatever it opens at once: raise it for such peers.
     accept_backlog: usize,
-    /// How long an inbound stream waits to be taken; then it is reset. At least 1 ms. A peer that is hashicorp's yamux (Go)
-    /// ends the whole session after 75 s. Default: 60 s.
+    /// How long an inbound stream waits to be accepted before it is reset. At least 1 ms. A peer that runs hashicorp's
+    /// yamux (Go) ends the whole session after 75 s. Default: 60 s.
     accept_timeout: Duration,
-    /// How many streams may be open in one session, in each direction: from 1 to 16,384, or to 1,024 where `usize` has 32
-    /// bits. Inbound ones count once they are taken. Default: 256.
+    /// How many streams may be open in one session, in each direction: from 1 to 16,384, or to 1,024 where `usize` has
+    /// 32 bits. Inbound ones count once they are accepted. Default: 256.
     ///
-    /// Many cost time: to open a stream the yamux crate looks at every stream of the session, which takes 44 µs with 4,000
-    /// and 198 µs with 16,000.
+    /// Many cost time: to open a stream the yamux crate looks at every stream of the session, which takes 44 µs with
+    /// 4,000 and 198 µs with 16,000.
     max_concurrent_streams: u32,
-    /// How many streams this side opens on one session. Then the session closes cleanly, and the next one is made.
-    /// From 1 to 2,147,352,576, since ids are not used again. Default: the most.
+    /// How many streams this side opens on one session before it closes cleanly and the next one is made. From 1 to
+    /// 2,147,352,576, since ids are not reused. Default: the maximum.
     max_streams_per_session: u32,
-    /// Whether a session that closes says so, with a GoAway, before its streams have ended. An evermux peer is always
-    /// told so; this is for other peers. hashicorp's yamux and libp2p's go-yamux v4 open no more streams then, and keep
-    /// those that are there. go-yamux v5, the yamux crate, tokio-yamux, and libp2p's JavaScript and Python drop them.
+    /// Whether a closing session sends its GoAway before its streams have ended. An evermux peer always gets it early;
+    /// this is for other peers. hashicorp's yamux and libp2p's go-yamux v4 open no more streams then, and keep those
+    /// that are open. go-yamux v5, the yamux crate, tokio-yamux, and libp2p's JavaScript and Python drop them.
     /// Default: no.
     early_go_away: bool,
-    /// How many bytes the receive windows of one session may grow by, all together, on a path whose round trip is over
-    /// one millisecond; at most 1 GiB. Default: 64 MiB.
+    /// How many bytes the receive windows of one session may grow by in total, on a path whose round trip is over one
+    /// millisecond; at most 1 GiB. Default: 64 MiB.
     window_growth_budget: usize,
-    /// How many events are kept for each reader of [`MuxManager::events`](crate::MuxManager::events) that is slow, from 1
-    /// to 65,536; rounded up to a power of two. Default: 1,024.
+    /// How many events are kept for a slow reader of [`MuxManager::events`](crate::MuxManager::events), from 1 to
+    /// 65,536; rounded up to a power of two. Default: 1,024.
     event_backlog: usize,
-    /// From what all randomness of a manager is drawn. Default: drawn from the operating system at `start()`.
+    /// Seed of all the manager's random choices. Default: drawn from the operating system at `start()`.
     seed: Option<u64>,
 }
 

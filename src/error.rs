@@ -13,8 +13,8 @@ pub use self::transport::{AcceptError, ConnectError};
 #[non_exhaustive]
 pub enum CloseReason {
     /// We closed it: [`Session::close`](crate::Session::close), a shutdown, or the last handle was dropped; or as many
-    /// streams were opened on it as [`Config::max_streams_per_session`](crate::Config::max_streams_per_session) allows. Nothing was
-    /// cut: each stream had ended, and the peer has ended the connection cleanly as well.
+    /// streams were opened on it as [`Config::max_streams_per_session`](crate::Config::max_streams_per_session) allows.
+    /// Nothing was cut: each stream had ended, and the peer has ended the connection cleanly as well.
     #[error("the session was closed on this side")]
     Closed,
     /// We ended it at once: [`Session::abort`](crate::Session::abort).
@@ -26,12 +26,12 @@ pub enum CloseReason {
     /// It was closed cleanly, on this side or by the peer, and not all of it was over in time.
     #[error("the session was closed, and {}", what_is_left(*.streams))]
     DrainTimedOut {
-        /// So many streams were still open, and were cut. With none of them the peer took too long to end the connection, and
-        /// may not have read what was sent last.
+        /// How many streams were still open, and were cut. If 0, the peer took too long to end the connection, and may
+        /// not have read what was sent last.
         streams: usize,
     },
-    /// The peer ended it with an error: 1 is a protocol error, 2 an internal error. A peer also does this when we hold
-    /// more streams open than it allows.
+    /// The peer ended it with an error: 1 is a protocol error, 2 an internal error. Some peers do this when we have
+    /// more streams open than they allow.
     #[error(
         "the peer ended the session with error code {0} (1: protocol error or too many streams, 2: internal error)"
     )]
@@ -54,19 +54,19 @@ pub enum CloseReason {
     /// What the peer sent is not yamux.
     #[error("the peer broke the yamux protocol: {0}")]
     Protocol(Arc<str>),
-    /// The receiver has no place for the session: all of them are taken by sessions that are alive. Two programs that dial
-    /// with the same settings hold each other out so. Both sides are told, if both are evermux.
+    /// The receiver has no place for the session: live sessions have taken them all. This is how two programs that dial
+    /// with the same settings hold each other out. Both sides get this reason if both are evermux.
     #[error("every place of the receiver is taken by a session that is alive")]
     HeldOut,
-    /// The receiver does not admit this peer: see [`Builder::admit`](crate::manager::Builder::admit). Both sides are told, if
-    /// both are evermux.
+    /// The receiver does not admit this peer: see [`Builder::admit`](crate::manager::Builder::admit). Both sides get
+    /// this reason if both are evermux.
     #[error("the receiver does not admit the peer")]
     NotAdmitted,
-    /// The peer, a receiver, gave the place of the session to another one: it had heard nothing of this side, while that one
-    /// waited. There, the reason is [`Replaced`](Self::Replaced).
+    /// The peer, a receiver, gave the session's place to another one that waited for it: it had heard nothing from this
+    /// side. Its own reason is [`Replaced`](Self::Replaced).
     #[error("the receiver gave the place of the session to another one")]
     Displaced,
-    /// The peer heard nothing of this side for too long, and gave the session up. There, the reason is
+    /// The peer heard nothing from this side for too long, and gave the session up. Its own reason is
     /// [`HeartbeatTimeout`](Self::HeartbeatTimeout).
     #[error("the peer heard nothing of this side for too long, and gave the session up")]
     PeerTimedOut,
@@ -76,7 +76,7 @@ pub enum CloseReason {
     /// The peer did not answer in time while the session was being set up.
     #[error("the peer did not answer in time while the session was being set up")]
     NotProven,
-    /// It made room for another connection while it was being set up: more were in their handshake than
+    /// It was dropped during its handshake to make room for another connection: more were in flight than
     /// [`Config::max_handshakes_in_flight`](crate::Config::max_handshakes_in_flight) allows.
     #[error(
         "more handshakes were in flight than max_handshakes_in_flight allows, and the peer had said nothing for {silent_for:?}"
@@ -88,7 +88,7 @@ pub enum CloseReason {
     /// The task that drives it panicked. This is a bug in evermux or in what it is given.
     #[error("the task that drives the session panicked")]
     Panicked,
-    /// The runtime ended under it.
+    /// The runtime that ran it ended.
     #[error("the runtime that drives the session has ended")]
     RuntimeEnded,
 }
@@ -161,8 +161,9 @@ impl From<CloseReason> for io::Error {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum StreamError {
-    /// The peer has reset the stream before it gave it to anybody: too many streams wait there, or it is closing. Nothing
-    /// that was sent on it had an effect, so it is safe to repeat. Only an evermux peer can be told to have refused.
+    /// The peer has reset the stream before it gave it to anybody: too many streams wait there, or it is closing.
+    /// Nothing that was sent on it had an effect, so it is safe to repeat. Only an evermux peer can be told to have
+    /// refused.
     #[error("the stream was refused by the peer: nobody there was given it")]
     Refused,
     /// The peer has reset the stream, or dropped it unfinished.
@@ -171,12 +172,12 @@ pub enum StreamError {
     /// It was reset on this side, by [`MuxStream::reset`](crate::MuxStream::reset) or by the drop of its other half.
     #[error("the stream was reset on this side")]
     ResetHere,
-    /// It was reset on this side, because the peer had sent more small frames than may wait to be read. What was buffered
-    /// is gone.
+    /// It was reset on this side, because the peer had sent more small frames than may wait to be read. What was
+    /// buffered is gone.
     #[error("the stream was reset on this side: the peer sent more small frames than may wait to be read")]
     Flooded,
-    /// The peer has reset the stream, because this side had sent more small frames than may wait there to be read: write more
-    /// at once. There, the reason is [`Flooded`](Self::Flooded). Only an evermux peer says so.
+    /// The peer has reset the stream, because this side had sent more small frames than may wait there to be read:
+    /// write more at once. There, the reason is [`Flooded`](Self::Flooded). Only an evermux peer says so.
     #[error("the stream was reset by the peer: this side sent more small frames than may wait to be read there")]
     Flooding,
     /// It was shut down for writing.
@@ -205,13 +206,13 @@ impl From<StreamError> for io::Error {
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
-    /// No place became free in time: too many streams are open, or the peer acknowledges none.
+    /// There was no room in time: too many streams are open, or the peer acknowledges none.
     #[error("no stream could be opened in time: too many are open, or the peer acknowledges none")]
     TimedOut,
     /// There was no session in time.
     #[error("there was no session within {within:?}{}", after_failure(last_attempt.as_deref()))]
     NoSession {
-        /// How long it was waited for.
+        /// How long the call waited.
         within: Duration,
         /// The error of the last attempt, if one has failed since the start or the last session.
         last_attempt: Option<Arc<dyn Error + Send + Sync>>,
@@ -222,12 +223,12 @@ pub enum OpenError {
     /// The session has ended.
     #[error("the session has ended: {0}")]
     Lost(CloseReason),
-    /// The manager has stopped: there will be no next session.
+    /// The manager has stopped: no more sessions will be made.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }
 
-/// What was not over in time of a closing that had to be.
+/// What was not over when the time of a closing was.
 fn what_is_left(streams: usize) -> String {
     match streams {
         0 => "the peer did not end the connection in time".into(),
@@ -236,7 +237,15 @@ fn what_is_left(streams: usize) -> String {
     }
 }
 
-/// What an error adds that may have an attempt's to tell of.
+fn after_attempts(attempts: u32) -> String {
+    match attempts {
+        0 => String::new(),
+        1 => " after one attempt".into(),
+        _ => format!(" after {attempts} attempts"),
+    }
+}
+
+/// What an error adds if an attempt has failed.
 fn after_failure(last_attempt: Option<&(dyn Error + Send + Sync)>) -> String {
     last_attempt.map(|error| format!("; the last attempt failed: {error}")).unwrap_or_default()
 }
@@ -252,7 +261,7 @@ impl From<OpenError> for io::Error {
     }
 }
 
-/// There is no session, and there will be none.
+/// There is no session, and none will be made.
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Stopped {
@@ -272,7 +281,7 @@ impl From<Stopped> for io::Error {
 
 /// Why a manager gave up.
 #[derive(Debug, thiserror::Error)]
-#[error("the manager gave up after {attempts} attempts: {cause}")]
+#[error("the manager gave up{}: {cause}", after_attempts(*attempts))]
 #[non_exhaustive]
 pub struct GaveUp {
     /// What made it give up.
@@ -291,14 +300,14 @@ pub enum GaveUpCause {
     /// `max_attempts` or `max_elapsed` was reached.
     #[error("the limit on attempts was reached")]
     Exhausted,
-    /// An attempt failed in a way that no other attempt can mend.
-    #[error("an attempt failed in a way that another attempt cannot mend")]
+    /// A fatal error: retrying cannot help.
+    #[error("a fatal error: retrying cannot help")]
     Fatal,
     /// The provider panicked.
     #[error("the provider panicked")]
     Panicked,
     /// A custom provider returned before it was asked to.
-    #[error("the provider has ended by itself")]
+    #[error("the provider returned")]
     Ended,
     /// The runtime ended.
     #[error("the runtime ended")]
@@ -312,7 +321,7 @@ pub enum WaitError {
     /// There was no session in time.
     #[error("there was no session within {0:?}")]
     TimedOut(Duration),
-    /// There will be no session.
+    /// No more sessions will be made.
     #[error(transparent)]
     Stopped(#[from] Stopped),
 }

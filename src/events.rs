@@ -1,4 +1,4 @@
-//! What happens to a manager, one thing after the other.
+//! What happens to a manager, in order.
 
 use std::{
     error::Error,
@@ -25,25 +25,25 @@ use crate::{
 pub enum Event {
     /// An establisher dials.
     Connecting {
-        /// How many attempts there have been in a row for this place, with this one.
+        /// How many attempts there have been in a row for this place, including this one.
         attempt: u32,
     },
     /// An attempt has failed.
     AttemptFailed {
-        /// How many have failed in a row for this place, with this one.
+        /// How many have failed in a row for this place, including this one.
         attempt: u32,
         /// Why.
         error: Arc<dyn Error + Send + Sync>,
         /// The pause before the next attempt; `None` when there will be none.
         next_delay: Option<Duration>,
     },
-    /// A receiver could not accept a connection. It goes on: at once where that is about this connection, else after a
-    /// pause.
+    /// A receiver could not accept a connection. It goes on: at once if the error concerns that connection alone,
+    /// otherwise after a pause.
     AcceptFailed {
         /// Why.
         error: Arc<dyn Error + Send + Sync>,
     },
-    /// A receiver has dropped a connection in its handshake, to make room for another: more were in theirs than
+    /// A receiver dropped a connection during its handshake to make room for another: more were in flight than
     /// [`Config::max_handshakes_in_flight`](crate::Config::max_handshakes_in_flight) allows.
     CrowdedOut {
         /// The address of the other side, where the transport has one.
@@ -51,23 +51,23 @@ pub enum Event {
         /// For how long it had said nothing.
         silent_for: Duration,
     },
-    /// A receiver had no place for a peer that waited for one: all were taken by sessions that are alive. Told once a second
-    /// at most; [`Status::held_out`](crate::manager::Status::held_out) counts them.
+    /// A receiver had no place for a peer that waited for one: all were taken by live sessions. Sent at most once a
+    /// second; [`Status::held_out`](crate::manager::Status::held_out) counts them.
     HeldOut {
         /// The address of the peer, where the transport has one.
         peer: Option<SocketAddr>,
-        /// The addresses of those that have the places.
+        /// The addresses of the peers that hold the places.
         holders: Vec<SocketAddr>,
     },
-    /// A receiver has turned a connection away, because [`Builder::admit`](crate::manager::Builder::admit) said so. Told once
-    /// a second at most; [`Status::not_admitted`](crate::manager::Status::not_admitted) counts them.
+    /// A receiver turned a connection away because [`Builder::admit`](crate::manager::Builder::admit) said so. Sent at
+    /// most once a second; [`Status::not_admitted`](crate::manager::Status::not_admitted) counts them.
     NotAdmitted {
         /// The address of the other side, where the transport has one.
         peer: Option<SocketAddr>,
     },
-    /// A session is live: callers are given it.
+    /// A session is live: callers get it from now on.
     SessionLive {
-        /// What names it.
+        /// Its id.
         session: SessionId,
         /// The address of the other side, where the transport has one.
         peer: Option<SocketAddr>,
@@ -76,22 +76,22 @@ pub enum Event {
     },
     /// A session that was live opens no more streams: it closes cleanly. Callers get another.
     SessionDraining {
-        /// What names it.
+        /// Its id.
         session: SessionId,
         /// Why.
         reason: CloseReason,
-        /// How long streams in flight may take to finish on this side: ten years where there is no limit. An earlier one may
-        /// follow.
+        /// How long streams in flight may take to finish on this side: ten years if there is no limit. A shorter limit
+        /// may follow.
         within: Duration,
     },
     /// A session that was live has ended.
     SessionClosed {
-        /// What names it.
+        /// Its id.
         session: SessionId,
         /// Why.
         reason: CloseReason,
     },
-    /// There will be no session any more. Those that are there are closed.
+    /// No more sessions will be made; the open ones are closed.
     Stopped(Stopped),
     /// The reader was too slow: it has missed this many events before the next one.
     Missed(u64),
@@ -100,7 +100,7 @@ pub enum Event {
 /// The events of a manager: see [`MuxManager::events`](crate::MuxManager::events).
 ///
 /// A [`Stream`] that ends when the manager has shut down. It does not keep the manager running.
-#[must_use = "events are told only as long as it is there"]
+#[must_use = "a reader gets only the events that are sent while it exists"]
 pub struct Events(ReusableBoxFuture<'static, (Result<Event, RecvError>, Receiver<Event>)>);
 
 impl Events {

@@ -98,8 +98,8 @@ async fn one_shutdown_frees_all() {
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(WaitError::Stopped(Stopped::ShutDown)))));
 }
 
-/// Callers that come and go while the link is cut again and again: each gets a session that works, or learns of its loss
-/// and asks again.
+/// Callers that come and go while the link is cut again and again: each gets a session that works, or learns of its
+/// loss and asks again.
 #[tokio::test]
 async fn callers_live_through_cuts() {
     let (receiver, address) = receiver(quick()).await;

@@ -119,7 +119,8 @@ async fn a_peer_that_was_asked_in_vain_is_not_waited_for() {
     assert_eq!(begin.elapsed().as_secs(), 5);
 }
 
-/// One that writes and does not read before it has written. Both wait for each other where the closing side does not read.
+/// One that writes and does not read before it has written. Both wait for each other where the closing side does not
+/// read.
 #[tokio::test(start_paused = true)]
 async fn whoever_closes_reads_while_it_writes() {
     let (session, mut peer) = client_against_peer_over(64, Config::builder()).await;

@@ -1,4 +1,5 @@
-//! What broke in use, over real sockets: slow readers, frames as long as a window, a thread that stood still, bursts (G10, G16).
+//! What broke in use, over real sockets: slow readers, frames as long as a window, a thread that stood still, bursts
+//! (G10, G16).
 #![allow(missing_docs, reason = "test names say it")]
 
 mod common;
@@ -71,8 +72,8 @@ async fn a_reader_that_is_always_behind(total: usize, write: usize, read: usize)
     let mut buffer = vec![0; read];
     let mut count = 0;
     loop {
-        // There is always more than it reads. Not more than a window gives without another read: the writer is told of what
-        // was read when that is half of its window, as it was before the last read.
+        // There is always more than it reads. Not more than a window gives without another read: the writer is told of
+        // what was read when that is half of its window, as it was before the last read.
         while written.load(Ordering::Relaxed) < (count + 2 * read).min(total) {
             tokio::task::yield_now().await;
         }
@@ -130,7 +131,8 @@ async fn a_burst_of_tiny_frames_is_read_as_it_comes() {
     assert_eq!(in_time(reading).await.unwrap().unwrap(), FRAMES);
 }
 
-/// What a peer sends costs its session time, and the other tasks of the thread wait no longer than for a few hundred frames.
+/// What a peer sends costs its session time, and the other tasks of the thread wait no longer than for a few hundred
+/// frames.
 #[tokio::test]
 async fn a_flood_leaves_others_their_turn() {
     const FRAMES: usize = 200_000;
@@ -281,7 +283,8 @@ fn pause(duration: Duration) {
     thread::sleep(duration);
 }
 
-/// The thread of the runtime stands still while the answer is in the socket, and a command is what wakes the driver first.
+/// The thread of the runtime stands still while the answer is in the socket, and a command is what wakes the driver
+/// first.
 #[tokio::test]
 async fn a_live_session_survives_a_thread_that_stood_still() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

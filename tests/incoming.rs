@@ -243,7 +243,8 @@ async fn a_session_is_told_before_its_first_stream() {
     soon(receiver.shutdown()).await;
 }
 
-/// A stream that came before the stop, to a session that `on_session` has not been called for yet, is given out as well.
+/// A stream that came before the stop, to a session that `on_session` has not been called for yet, is given out as
+/// well.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_came_before_the_stop_is_given_out_though_its_session_is_not_told_yet() {
     let receiver = MuxManager::receive(own_address())

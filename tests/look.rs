@@ -57,8 +57,8 @@ fn peer(listener: &TcpListener) {
     opening.join().unwrap();
 }
 
-/// What became of the session, on a thread on which five tasks take 80 ms each time, and that asks the system about sockets
-/// each so many polls.
+/// What became of the session, on a thread on which five tasks take 80 ms each time, and that asks the system about
+/// sockets each so many polls.
 fn a_session_on_a_busy_thread(event_interval: u32) -> Option<evermux::CloseReason> {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

@@ -1,4 +1,5 @@
-//! What a peer can make a session hold (G19). It has a program of its own, since it counts what the whole process allocates.
+//! What a peer can make a session hold (G19). It has a program of its own, since it counts what the whole process
+//! allocates.
 #![allow(missing_docs, reason = "test names say it")]
 
 mod common;
@@ -44,8 +45,8 @@ async fn take(session: &Session, peer: &mut Peer<DuplexStream>, ids: impl Iterat
     streams
 }
 
-/// A byte in each frame takes some sixty times as much memory. What the streams of a session hold so is bounded together, the
-/// largest is given up, and what it holds is freed though its handle is still there.
+/// A byte in each frame takes some sixty times as much memory. What the streams of a session hold so is bounded
+/// together, the largest is given up, and what it holds is freed though its handle is still there.
 async fn tiny_frames_in_many_streams(before: usize) {
     let (session, mut peer) = server_against_peer(Config::builder()).await;
     let streams = take(&session, &mut peer, (0..64).map(|n| 2 * n + 1)).await;

@@ -46,7 +46,8 @@ async fn the_end<Io: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<Io>) {
     assert_eq!(answered.unwrap_err().kind(), std::io::ErrorKind::UnexpectedEof);
 }
 
-/// More silent clients than there may be handshakes: those that were silent for the longest make room, and others get in.
+/// More silent clients than there may be handshakes: those that were silent for the longest make room, and others get
+/// in.
 #[tokio::test]
 async fn silent_clients_keep_nobody_out() {
     let (receiver, address) = receiver(quick().handshake_timeout(Duration::from_secs(600))).await;

@@ -300,8 +300,8 @@ async fn goaway_looks_like_a_cut() {
     assert!(matches!(reason_of(None).await, CloseReason::Lost(_)));
 }
 
-/// A peer that keeps its streams after a GoAway can be told before they have ended, and is, although nothing else is said
-/// meanwhile. Others are told at the end.
+/// A peer that keeps its streams after a GoAway can be told before they have ended, and is, although nothing else is
+/// said meanwhile. Others are told at the end.
 #[tokio::test]
 async fn early_go_away() {
     for early in [false, true] {
@@ -516,8 +516,8 @@ async fn a_goodbye_is_heard_though_writing_has_failed() {
     assert!(matches!(&reason, CloseReason::Lost(error) if error.kind() == ErrorKind::BrokenPipe), "{reason:?}");
 }
 
-/// Whatever fails first: the transport is called no more in the direction that has failed, and the reason is the failure.
-/// A transport that is made of futures would panic.
+/// Whatever fails first: the transport is called no more in the direction that has failed, and the reason is the
+/// failure. A transport that is made of futures would panic.
 #[tokio::test]
 async fn a_transport_is_not_called_again_after_its_error() {
     let failure = |kind: ErrorKind| std::io::Error::new(kind, "as the test wants it");

@@ -288,7 +288,8 @@ async fn a_process_that_was_stopped_finds_its_peer_alive() {
     }
 }
 
-/// The last look before a session is given up counts when it has asked the socket, and not when the driver was too busy.
+/// The last look before a session is given up counts when it has asked the socket, and not when the driver was too
+/// busy.
 #[tokio::test(start_paused = true)]
 async fn a_look_that_did_not_come_to_the_socket_is_none() {
     let (session, mut peer) = client_against_peer(Config::builder()).await;
@@ -442,8 +443,8 @@ async fn a_flood_does_not_hide_that_nothing_is_taken() {
     assert!(matches!(session.closed().await, CloseReason::WriteStalled));
 }
 
-/// The yamux crate reads no more once it has found a mistake, and its word of it waits behind what cannot be written. A peer that
-/// takes nothing, and then breaks the rules, must not live for ever by that.
+/// The yamux crate reads no more once it has found a mistake, and its word of it waits behind what cannot be written. A
+/// peer that takes nothing, and then breaks the rules, must not live for ever by that.
 #[tokio::test]
 async fn a_peer_that_takes_nothing_and_breaks_the_rules_is_found() {
     let settings = Config::builder().write_timeout(Duration::from_secs(20));

@@ -201,7 +201,8 @@ async fn past_our_own_limit_an_open_waits_and_then_says_so() {
     assert!(!near.is_closed() && !far.is_closed());
 }
 
-/// Whoever has finished and left leaves a stream that the peer may still send on: it has its place until that has ended.
+/// Whoever has finished and left leaves a stream that the peer may still send on: it has its place until that has
+/// ended.
 #[tokio::test(start_paused = true)]
 async fn a_place_comes_free_with_the_end_on_the_wire_and_not_with_the_handle() {
     let (session, mut peer) = client_against_peer(Config::builder().max_concurrent_streams(1)).await;
@@ -232,7 +233,8 @@ async fn behind_256_streams_without_an_ack_an_open_waits_for_one() {
     assert!(!session.is_closed());
 }
 
-/// What is finished still waits at a peer that has not acknowledged it: one more of them, and hashicorp's would reset it.
+/// What is finished still waits at a peer that has not acknowledged it: one more of them, and hashicorp's would reset
+/// it.
 #[tokio::test]
 async fn a_half_close_of_a_stream_without_an_ack_makes_no_room_at_the_peer() {
     let (session, mut peer) = client_against_peer(Config::builder().max_concurrent_streams(1000)).await;
@@ -657,8 +659,8 @@ async fn a_panic_in_the_driver_is_one_lost_session() {
     assert!(matches!(in_time(far.closed()).await, CloseReason::Lost(_)));
 }
 
-/// Whoever waits for a stream is told of the end, also where what is dropped with the session panics: here the waker of a
-/// reader, which is woken then.
+/// Whoever waits for a stream is told of the end, also where what is dropped with the session panics: here the waker of
+/// a reader, which is woken then.
 #[tokio::test]
 async fn a_panic_in_what_ends_with_a_session_strands_nobody() {
     struct Panics;

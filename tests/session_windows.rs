@@ -20,8 +20,8 @@ async fn session_over(round_trip: Duration) -> (Session, Peer<DuplexStream>) {
     session_with([round_trip; 2], &Config::default()).await
 }
 
-/// One whose proof is answered after the first of these times, and its next ping, if the proof says that the path is long,
-/// after the second.
+/// One whose proof is answered after the first of these times, and its next ping, if the proof says that the path is
+/// long, after the second.
 async fn session_with(round_trips: [Duration; 2], config: &Config) -> (Session, Peer<DuplexStream>) {
     let (near, far) = duplex(1 << 20);
     let mut peer = Peer::new(far);

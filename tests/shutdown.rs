@@ -547,7 +547,8 @@ impl Drop for Slow {
     }
 }
 
-/// Holds one while it provides nothing, and spawns a task that holds the other, which is younger than the manager's own.
+/// Holds one while it provides nothing, and spawns a task that holds the other, which is younger than the manager's
+/// own.
 struct HoldsTwo {
     older: Slow,
     younger: Slow,

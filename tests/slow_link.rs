@@ -51,8 +51,8 @@ fn slow_link(
     (join(back_out, near), join(far, back_in))
 }
 
-/// Sends all that the windows allow. Gives what ended the session within two minutes, if anything did, and how many bytes
-/// have arrived.
+/// Sends all that the windows allow. Gives what ended the session within two minutes, if anything did, and how many
+/// bytes have arrived.
 async fn upload(bytes_per_second: usize) -> (Option<CloseReason>, usize) {
     let (near, far) = slow_link(bytes_per_second);
     let config = Config::default();

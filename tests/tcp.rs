@@ -124,8 +124,9 @@ async fn dial_without_deadline() {
     assert!(error.to_string().ends_with("no connection within 300ms"), "{error}");
 }
 
-/// A port on which nobody listens, and which the operating system may give to the socket that dials it. Of the range for
-/// such sockets Linux gives `connect` the ports of one parity, so that tens of thousands of dials come to every one.
+/// A port on which nobody listens, and which the operating system may give to the socket that dials it. Of the range
+/// for such sockets Linux gives `connect` the ports of one parity, so that tens of thousands of dials come to every
+/// one.
 #[cfg(target_os = "linux")]
 async fn port_of_nobody() -> SocketAddr {
     // Where it begins differs from process to process and from test to test, so that each has a port of its own.
@@ -147,8 +148,8 @@ async fn port_of_nobody() -> SocketAddr {
 #[cfg(target_os = "linux")]
 const CONNECTED_TO_ITSELF: &str = "the socket was connected to itself: nobody listens there";
 
-/// TCP lets a socket that dials its own port connect to itself ("simultaneous open", RFC 9293, section 3.5). Whatever is
-/// dialled there answers with what it was asked.
+/// TCP lets a socket that dials its own port connect to itself ("simultaneous open", RFC 9293, section 3.5). Whatever
+/// is dialled there answers with what it was asked.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn a_socket_that_is_connected_to_itself_is_a_refusal() {

@@ -1,4 +1,5 @@
-//! Why there is no session, or no more: both sides are told, and so is whoever reads the log (B14 of what use has shown).
+//! Why there is no session, or no more: both sides are told, and so is whoever reads the log (B14 of what use has
+//! shown).
 #![allow(missing_docs, reason = "test names say it")]
 
 mod support;

@@ -1,7 +1,7 @@
 //! What the yamux crate does, as far as evermux is built on it or around it.
 //!
-//! Each test is one fact, shown on the crate alone. When one fails after an update of the crate, look at what its comment
-//! names: that part of evermux may have become needless, or wrong.
+//! Each test is one fact, shown on the crate alone. When one fails after an update of the crate, look at what its
+//! comment names: that part of evermux may have become needless, or wrong.
 #![allow(missing_docs, reason = "test names say it")]
 
 mod common;

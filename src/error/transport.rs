@@ -51,7 +51,8 @@ impl From<io::Error> for ConnectError {
 /// Why a connection could not be accepted, and whether the next one may be.
 ///
 /// An [`io::Error`] becomes one of a single [`connection`](Self::connection) where that is what it says, and is
-/// [`transient`](Self::transient) otherwise; it is never [`fatal`](Self::fatal), since its number alone does not say so.
+/// [`transient`](Self::transient) otherwise; it is never [`fatal`](Self::fatal), since its number alone does not say
+/// so.
 ///
 /// ```
 /// use std::io;
@@ -126,7 +127,8 @@ impl From<io::Error> for AcceptError {
     }
 }
 
-/// Whether `accept` hands on an error of the connection that it took: accept(2) names these, and firewalls give `EPERM`.
+/// Whether `accept` hands on an error of the connection that it took: accept(2) names these, and firewalls give
+/// `EPERM`.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{
         ConnectionAborted, ConnectionReset, HostUnreachable, Interrupted, NetworkDown, NetworkUnreachable, TimedOut,

@@ -85,16 +85,16 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Sets whether the peers may open streams. With `false` each is reset at once, and an evermux peer is told that it was
-    /// [refused](crate::StreamError::Refused): for a side that serves nothing. Whoever takes streams here waits for none, and
-    /// a session whose peer opens some is warned of once. Without it they wait for whoever takes them.
+    /// Sets whether the peers may open streams. With `false` each is reset at once, and an evermux peer is told that it
+    /// was [refused](crate::StreamError::Refused): for a side that serves nothing. Whoever takes streams here waits for
+    /// none, and a session whose peer opens some is warned of once. Without it they wait for whoever takes them.
     pub fn accept_streams(mut self, accept: bool) -> Self {
         self.accept_streams = accept;
         self
     }
 
-    /// Calls a closure with each session that becomes live. What it returns runs as a task of the manager: it is dropped
-    /// when the session has ended, and the shutdown waits for it.
+    /// Calls a closure with each session that becomes live. What it returns runs as a task of the manager: it is
+    /// dropped when the session has ended, and the shutdown waits for it.
     ///
     /// A panic in it ends this task and nothing else. It does not keep the manager running, as long as it holds no
     /// [`MuxManager`].
@@ -137,13 +137,14 @@ impl<S: Listens> Builder<S> {
     /// It is given the address of the peer, where the transport has one, and should not take long. A panic in it costs
     /// that connection.
     ///
-    /// An evermux peer is told so ([`CloseReason::NotAdmitted`](crate::CloseReason::NotAdmitted)); nobody else is answered.
-    /// Since that takes the transport's handshake, one a second is told, and all others are closed at once.
+    /// An evermux peer is told so ([`CloseReason::NotAdmitted`](crate::CloseReason::NotAdmitted)); nobody else is
+    /// answered. Since that takes the transport's handshake, one a second is told, and all others are closed at once.
     ///
     /// ```
     /// use evermux::MuxManager;
     ///
-    /// let builder = MuxManager::receive("0.0.0.0:7233").admit(|peer| peer.is_some_and(|peer| peer.ip().is_loopback()));
+    /// let builder = MuxManager::receive("0.0.0.0:7233").admit(|peer| peer.is_some_and(|peer|
+    /// peer.ip().is_loopback()));
     /// # drop(builder);
     /// ```
     pub fn admit(mut self, f: impl Fn(Option<SocketAddr>) -> bool + Send + Sync + 'static) -> Self {
@@ -251,8 +252,8 @@ impl<S: Source> Builder<S> {
         runtime.block_on(self.start())
     }
 
-    /// [`start`](Self::start) for threads without async, on a runtime of its own: one thread, which ends when the manager
-    /// has shut down.
+    /// [`start`](Self::start) for threads without async, on a runtime of its own: one thread, which ends when the
+    /// manager has shut down.
     ///
     /// ```
     /// use evermux::MuxManager;

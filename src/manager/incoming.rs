@@ -19,8 +19,8 @@ use crate::{
 ///
 /// A [`Stream`] that ends with the manager. It does not keep the manager running.
 ///
-/// When the last one is dropped nobody is left to take what the peers open: what waits is reset, and what comes is, until
-/// there is another. Before the first, streams wait for it; those of a session from which
+/// When the last one is dropped nobody is left to take what the peers open: what waits is reset, and what comes is,
+/// until there is another. Before the first, streams wait for it; those of a session from which
 /// [`accept_stream`](crate::Session::accept_stream) takes wait for that.
 #[must_use = "streams are refused when the last one is dropped"]
 pub struct Incoming(Taker<Inbound>);
@@ -33,8 +33,9 @@ impl Incoming {
     /// Takes the next inbound stream of any session, and tells its peer so. `None` when the manager has stopped and no
     /// stream is left that came before.
     ///
-    /// Waits for one; and while [`Config::max_concurrent_streams`](crate::Config::max_concurrent_streams) that were taken are open in each session
-    /// that has some. What waited when its session was lost is given out all the same: a stream that came whole is whole.
+    /// Waits for one; and while [`Config::max_concurrent_streams`](crate::Config::max_concurrent_streams) that were
+    /// taken are open in each session that has some. What waited when its session was lost is given out all the same: a
+    /// stream that came whole is whole.
     ///
     /// # Cancel safety
     ///

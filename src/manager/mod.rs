@@ -127,7 +127,7 @@ impl MuxManager {
     ///
     /// # Errors
     ///
-    /// [`Stopped`]: there will be no session any more.
+    /// [`Stopped`]: no more sessions will be made.
     ///
     /// # Cancel safety
     ///
@@ -172,7 +172,7 @@ impl MuxManager {
     ///
     /// # Errors
     ///
-    /// [`Stopped`]: there will be no session any more; the closure was not called.
+    /// [`Stopped`]: no more sessions will be made; the closure was not called.
     ///
     /// # Cancel safety
     ///
@@ -186,7 +186,7 @@ impl MuxManager {
         Ok(f(session).await)
     }
 
-    /// Opens a stream on the live session; over to the next one, if that is lost or closing meanwhile.
+    /// Opens a stream on the live session; moves on to the next one if this one is lost or closing.
     ///
     /// Waits for a session, and for a place as [`Session::open_stream`] does.
     ///
@@ -349,9 +349,9 @@ impl MuxManager {
 
     /// The streams that the peers open, across all sessions: for servers.
     ///
-    /// Each stream goes to one taker, here or in [`Session::accept_stream`]. The sessions take turns. Keep one as long as
-    /// streams are served, and not one for each: with the last one dropped they are refused, but those of sessions from which
-    /// [`Session::accept_stream`] takes. An evermux peer knows that it may repeat what it sent on them.
+    /// Each stream goes to one taker, here or in [`Session::accept_stream`]. The sessions take turns. Keep one as long
+    /// as streams are served, and not one for each: with the last one dropped they are refused, but those of sessions
+    /// from which [`Session::accept_stream`] takes. An evermux peer knows that it may repeat what it sent on them.
     ///
     /// ```
     /// use evermux::MuxManager;
@@ -438,20 +438,20 @@ impl MuxManager {
 
     /// Begins a shutdown that has no limit yet: for whoever has something to do between the first step and the last.
     ///
-    /// No more sessions are made, and each that is live begins to close: an evermux peer opens its next streams on its next
-    /// session, with another receiver perhaps. Whoever serves is told by [`MuxStream::draining`]. What waits to be taken can
-    /// still be taken, then [`incoming`](Self::incoming) ends. Streams in flight may finish, as long as the peer lets them: an
-    /// evermux peer gives them its own [`Config::drain_timeout`](crate::Config::drain_timeout). On this side nothing is opened
-    /// any more either, and callers who wait for a session are freed at once with [`Stopped::ShutDown`].
-    /// [`shutdown`](Self::shutdown) sets the limit, and waits.
+    /// No more sessions are made, and each that is live begins to close: an evermux peer opens its next streams on its
+    /// next session, with another receiver perhaps. Whoever serves is told by [`MuxStream::draining`]. What waits to be
+    /// taken can still be taken, then [`incoming`](Self::incoming) ends. Streams in flight may finish, as long as the
+    /// peer lets them: an evermux peer gives them its own [`Config::drain_timeout`](crate::Config::drain_timeout). On
+    /// this side nothing is opened any more either, and callers who wait for a session are freed at once with
+    /// [`Stopped::ShutDown`]. [`shutdown`](Self::shutdown) sets the limit, and waits.
     ///
     /// Never waits.
     pub fn stop_accepting(&self) {
         self.0.shutdown.request(Duration::MAX);
     }
 
-    /// [`shutdown`](Self::shutdown), with another limit for the streams in flight. Of several the earliest counts, and the
-    /// peer's own as well.
+    /// [`shutdown`](Self::shutdown), with another limit for the streams in flight. Of several the earliest counts, and
+    /// the peer's own as well.
     ///
     /// # Cancel safety
     ///

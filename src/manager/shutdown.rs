@@ -205,8 +205,8 @@ pub(super) async fn provide(
     ended
 }
 
-/// However a provider ends, its slot is stopped with the reason, and nobody waits in vain (G12). Made before its task, so
-/// that it runs even if the runtime ends first.
+/// However a provider ends, its slot is stopped with the reason, and nobody waits in vain (G12). Made before its task,
+/// so that it runs even if the runtime ends first.
 pub(super) struct ProviderEnd {
     progress: Arc<Progress>,
     /// None if it gave no reason.

@@ -1,14 +1,14 @@
-//! What a manager tells of itself.
+//! A snapshot of a manager.
 
 use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
 
 use super::{Activity, Handles};
 use crate::{error::Stopped, sync::SessionId};
 
-/// What a manager is doing, at one moment.
+/// What a manager is doing at one moment.
 ///
-/// With the feature `serde` it can be serialised: errors and reasons as their text, times in seconds, under names that say
-/// so.
+/// With the feature `serde` it can be serialised: errors and reasons as their text, times in seconds, under names that
+/// end in `_seconds`.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -17,36 +17,37 @@ pub struct Status {
     pub activity: Activity,
     /// The live sessions.
     pub sessions: Vec<SessionStatus>,
-    /// How many sessions have become live since the start, with the one that is live now.
+    /// How many sessions have become live since the start, including the current one.
     pub sessions_so_far: u64,
-    /// How many connections a receiver has dropped in their handshake since the start, to make room for others: see
+    /// How many connections a receiver has dropped during their handshake since the start, to make room for others: see
     /// [`Config::max_handshakes_in_flight`](crate::Config::max_handshakes_in_flight).
     pub crowded_out: u64,
-    /// How many connections a receiver has turned away since the start, because every place was taken: see
+    /// How many connections a receiver has turned away since the start because every place was taken: see
     /// [`CloseReason::HeldOut`](crate::CloseReason::HeldOut).
     pub held_out: u64,
-    /// How many connections a receiver has turned away since the start, because
+    /// How many connections a receiver has turned away since the start because
     /// [`Builder::admit`](crate::manager::Builder::admit) said so.
     pub not_admitted: u64,
-    /// How many attempts have failed in a row, since the start or the last session. A receiver makes none: always 0.
+    /// How many attempts have failed in a row since the start or the last session. Always 0 for a receiver, which makes
+    /// none.
     pub attempts: u32,
-    /// The error of the last attempt, or the last `accept`, that failed; kept when a later one succeeds.
+    /// The error of the last attempt or `accept` that failed; kept when a later one succeeds.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialize::text"))]
     pub last_error: Option<Arc<dyn Error + Send + Sync>>,
-    /// How long it has paused between attempts since the start, all together, with the pause that is going on.
+    /// How long it has paused between attempts since the start in total, including the current pause.
     #[cfg_attr(feature = "serde", serde(rename = "backoff_slept_seconds", serialize_with = "serialize::seconds"))]
     pub backoff_slept: Duration,
-    /// Why there will be no session any more.
+    /// Why no more sessions will be made.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialize::text"))]
     pub stopped: Option<Stopped>,
 }
 
-/// What is known of one live session.
+/// One live session.
 #[derive(Clone, Debug)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct SessionStatus {
-    /// What names it.
+    /// Its id.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialize::id"))]
     pub id: SessionId,
     /// The address of the other side, where the transport has one.
@@ -57,7 +58,7 @@ pub struct SessionStatus {
         serde(rename = "round_trip_seconds", serialize_with = "serialize::optional_seconds")
     )]
     pub round_trip: Option<Duration>,
-    /// Streams that are open, both ways, with the calls that wait to open one.
+    /// Open streams in both directions, plus the calls that wait to open one.
     pub open_streams: usize,
 }
 

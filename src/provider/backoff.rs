@@ -139,8 +139,8 @@ impl Backoff {
     /// A session that had lived for `lived` began to close cleanly at `now`, on this side or at the peer's wish: how
     /// long to pause?
     ///
-    /// The first one is answered as a stable session is, however short it was: a peer that restarts is well. Until a session
-    /// is stable again, each further one is answered with the next growing pause, less what it has lived.
+    /// The first one is answered as a stable session is, however short it was: a peer that restarts is well. Until a
+    /// session is stable again, each further one is answered with the next growing pause, less what it has lived.
     pub fn after_goodbye(&mut self, lived: Duration, now: Instant) -> Duration {
         if lived >= self.stable_after {
             return self.after_session(lived, now);

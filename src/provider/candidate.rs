@@ -80,12 +80,13 @@ impl Candidate {
         Self { installer, session: Some(session), claim, load, place }
     }
 
-    /// What names the session, from now on and when it is installed.
+    /// The session's id, which stays the same when it is installed.
     pub fn id(&self) -> SessionId {
         self.claim.id()
     }
 
-    /// Waits for a round trip that proves the session (G15), until [`Config::handshake_timeout`](crate::Config::handshake_timeout) after its begin.
+    /// Waits for a round trip that proves the session (G15), until
+    /// [`Config::handshake_timeout`](crate::Config::handshake_timeout) after its begin.
     ///
     /// [`install`](Self::install) and [`replace`](Self::replace) do it as well.
     ///

@@ -1,10 +1,10 @@
 //! The handshakes of a receiver: how many there may be at once, and which of them makes room for another (G13).
 //!
-//! Each holds a permit from its accept until it has passed or ended. When there is none left, whoever comes next waits for
-//! one, and nobody else is accepted meanwhile: the kernel holds the others. So a burst of honest peers is served in its
-//! turn, and loses nobody. A crowd that says nothing keeps nobody out for long: a handshake that has been silent for
-//! [`SILENCE`] is dropped, the one that has been so for the longest; and if for so long nobody was silent, passed or ended,
-//! the oldest, which has had the most time.
+//! Each holds a permit from its accept until it has passed or ended. When there is none left, whoever comes next waits
+//! for one, and nobody else is accepted meanwhile: the kernel holds the others. So a burst of honest peers is served in
+//! its turn, and loses nobody. A crowd that says nothing keeps nobody out for long: a handshake that has been silent
+//! for [`SILENCE`] is dropped, the one that has been so for the longest; and if for so long nobody was silent, passed
+//! or ended, the oldest, which has had the most time.
 
 use std::{
     net::SocketAddr,

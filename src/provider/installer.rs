@@ -188,7 +188,7 @@ impl Installer {
         Candidate::new(self.clone(), session, claim, load, place)
     }
 
-    /// From what the provider draws.
+    /// Seed of the provider's random choices.
     pub(crate) fn seed(&self) -> u64 {
         self.0.seed
     }

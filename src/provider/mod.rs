@@ -3,8 +3,8 @@
 //! [`net`] says what a network is: [`Connect`] dials, [`Accept`] listens, and TCP is one of each. [`backoff`] says how
 //! long to pause between attempts. Both stand alone: a custom provider may use either.
 //!
-//! Two providers are built in, one that dials and one that listens. A [`Provide`] is another way to come by sessions: it
-//! is given an [`Installer`], and puts sessions where callers find them.
+//! Two providers are built in, one that dials and one that listens. A [`Provide`] is another way to come by sessions:
+//! it is given an [`Installer`], and puts sessions where callers find them.
 
 use std::{error::Error, future::Future};
 

@@ -93,10 +93,10 @@ pub trait Accept: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`AcceptError::connection`] when one connection was lost before it could be taken: it is called again at once, and
-    /// after a pause where that happens 64 times in a row. [`AcceptError::transient`] when none can be taken now, for want
-    /// of file descriptors perhaps: it is called again after a pause of 100 ms. [`AcceptError::fatal`] when none ever will:
-    /// the manager then gives up. `?` on an [`io::Error`] tells the first two apart.
+    /// [`AcceptError::connection`] when one connection was lost before it could be taken: it is called again at once,
+    /// and after a pause where that happens 64 times in a row. [`AcceptError::transient`] when none can be taken now,
+    /// for want of file descriptors perhaps: it is called again after a pause of 100 ms. [`AcceptError::fatal`] when
+    /// none ever will: the manager then gives up. `?` on an [`io::Error`] tells the first two apart.
     ///
     /// # Cancel safety
     ///
@@ -109,8 +109,8 @@ pub trait Accept: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// [`AcceptError::fatal`] when no other connection will ever be accepted: the manager then gives up. Any other costs
-    /// this connection and nothing else.
+    /// [`AcceptError::fatal`] when no other connection will ever be accepted: the manager then gives up. Any other
+    /// costs this connection and nothing else.
     ///
     /// # Cancel safety
     ///
@@ -120,7 +120,7 @@ pub trait Accept: Send + Sync + 'static {
     /// Where it listens, with the port that the operating system chose; `None` where there are no such addresses.
     fn local_addr(&self) -> Option<SocketAddr>;
 
-    /// From where a connection that is not finished comes; `None`, the default, where there are no such addresses.
+    /// The peer address of a connection that is not finished; `None`, the default, if the transport has no addresses.
     fn peer_addr(pending: &Self::Pending) -> Option<SocketAddr> {
         let _ = pending;
         None
@@ -153,9 +153,9 @@ impl<Io> Connected<Io> {
 
     /// With what sets how many bytes the transport may hold that it has not sent yet.
     ///
-    /// On a slow path a short message waits for what the kernel holds. It is set to what the path carries in 32 ms, from
-    /// 16 KiB to 128 KiB. An error changes nothing. [`TcpConnector`] and [`TcpAcceptor`] give [`set_unsent_limit`]; whatever
-    /// wraps a socket hands it on:
+    /// On a slow path a short message waits for what the kernel holds. It is set to what the path carries in 32 ms,
+    /// from 16 KiB to 128 KiB. An error changes nothing. [`TcpConnector`] and [`TcpAcceptor`] give
+    /// [`set_unsent_limit`]; whatever wraps a socket hands it on:
     ///
     /// ```
     /// use evermux::{Connected, provider::net::set_unsent_limit};

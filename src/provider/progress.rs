@@ -79,7 +79,7 @@ pub(crate) struct Snapshot {
     pub(crate) held_out: u64,
     pub(crate) not_admitted: u64,
     pub(crate) last_error: Option<Arc<dyn Error + Send + Sync>>,
-    /// That there will be no session any more was told.
+    /// [`Event::Stopped`] was sent.
     stopped: bool,
     /// What was slept between attempts up to `counted_at`, and how many loops sleep since then.
     backoff_slept: Duration,
@@ -207,7 +207,7 @@ impl Progress {
         self.tell(|| Event::Connecting { attempt });
     }
 
-    /// An attempt failed, the so-many-th in a row.
+    /// An attempt failed; `attempt` counts failures in a row.
     pub(crate) fn attempt_failed(
         &self,
         attempt: u32,
@@ -308,7 +308,7 @@ impl Progress {
         self.leaves(session, || Event::SessionClosed { session, reason });
     }
 
-    /// There will be no session any more. Only the first word is told.
+    /// No more sessions will be made. Only the first call is reported.
     pub(crate) fn stopped(&self, reason: Stopped) {
         let is_known = std::mem::replace(&mut self.notes().stopped, true);
         if !is_known {

@@ -1,7 +1,7 @@
 //! The provider that listens.
 //!
-//! It accepts and does nothing else in its loop: each connection is finished, half-proven and installed in a task of its
-//! own, under one deadline (G13). How many may be on their way is the matter of [`Handshakes`].
+//! It accepts and does nothing else in its loop: each connection is finished, half-proven and installed in a task of
+//! its own, under one deadline (G13). How many may be on their way is the matter of [`Handshakes`].
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -28,13 +28,13 @@ use crate::{
 
 /// The pause after a failed accept: long enough that file descriptors may be freed, short enough to go unnoticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// So many connections in a row may be lost before they are accepted, and no pause is made. A listener that fails at once
-/// forever may call its error what it likes.
+/// So many connections in a row may be lost before they are accepted, and no pause is made. A listener that fails at
+/// once forever may call its error what it likes.
 const LOST_IN_A_ROW: u32 = 64;
 /// Candidates that may wait for a place; one more is turned away.
 const MAX_CANDIDATES: usize = 64;
-/// A candidate is turned away this long before its deadline, or a quarter of its time: its peer, whose time may be the same,
-/// learns of it before it gives up by itself.
+/// A candidate is turned away this long before its deadline, or a quarter of its time: its peer, whose time may be the
+/// same, learns of it before it gives up by itself.
 const BEFORE_DEADLINE: Duration = Duration::from_secs(1);
 
 /// Accepts, proves and installs. Returns when it is asked to end, or why it gave up.

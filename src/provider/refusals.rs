@@ -1,4 +1,5 @@
-//! The connections that a receiver turns away: whoever dialled is told why, and so is whoever reads the log and the events.
+//! The connections that a receiver turns away: whoever dialled is told why, and so is whoever reads the log and the
+//! events.
 
 use std::{
     net::SocketAddr,
@@ -19,8 +20,8 @@ use crate::session::{Goodbye, Session, turn_away};
 
 /// The least time between two events of a kind.
 const BETWEEN_EVENTS: Duration = Duration::from_secs(1);
-/// How often one that is not admitted is told so, and how long that may take. The others are closed in silence: to tell them
-/// costs the handshake of the transport, and anybody can come.
+/// How often one that is not admitted is told so, and how long that may take. The others are closed in silence: to tell
+/// them costs the handshake of the transport, and anybody can come.
 const BETWEEN_TELLINGS: Duration = Duration::from_secs(1);
 const TELLING: Duration = Duration::from_secs(1);
 

@@ -52,8 +52,8 @@ impl<S> Blocking<S> {
         self.read_timeout = timeout;
     }
 
-    /// Sets how long a write may wait, before it fails with [`TimedOut`](io::ErrorKind::TimedOut) and has written nothing.
-    /// Without it, and with `None`, it waits as long as the session lives.
+    /// Sets how long a write may wait, before it fails with [`TimedOut`](io::ErrorKind::TimedOut) and has written
+    /// nothing. Without it, and with `None`, it waits as long as the session lives.
     pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {
         self.write_timeout = timeout;
     }
@@ -70,7 +70,8 @@ impl<S> Blocking<S> {
 }
 
 impl Blocking<MuxStream> {
-    /// Waits for the end of the stream, whatever was read of it or written to it: [`MuxStream::closed`], without a limit.
+    /// Waits for the end of the stream, whatever was read of it or written to it: [`MuxStream::closed`], without a
+    /// limit.
     ///
     /// # Errors
     ///
@@ -84,7 +85,7 @@ impl Blocking<MuxStream> {
         self.inner.reset();
     }
 
-    /// Parts the two directions, so that two threads can each hold one. Their timeouts stay.
+    /// Splits the stream into its halves, so that two threads can each hold one. Timeouts stay set.
     pub fn into_split(self) -> (Blocking<ReadHalf>, Blocking<WriteHalf>) {
         let (read_timeout, write_timeout) = (self.read_timeout, self.write_timeout);
         let (read, write) = self.inner.into_split();

@@ -59,8 +59,8 @@ use crate::{
 
 /// The crate's own limit on streams is put out of reach: the wire limits them, and the crate's limit ends the session.
 const CRATE_STREAMS: usize = if usize::BITS >= 64 { 1 << 20 } else { 1 << 12 };
-/// Payload of a Data frame. With its header it fits the 64 KiB that one segment of the kernel's TCP can have: a frame that
-/// is a little longer costs a segment of its own for the rest.
+/// Payload of a Data frame. With its header it fits the 64 KiB that one segment of the kernel's TCP can have: a frame
+/// that is a little longer costs a segment of its own for the rest.
 const SPLIT_SEND: usize = (64 << 10) - 128;
 
 /// The task of one session. It ends with the session, and its drop ends the session.

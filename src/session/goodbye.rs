@@ -1,7 +1,7 @@
 //! What a GoAway says.
 //!
-//! yamux knows three codes: 0 for a clean end, 1 after a protocol error, 2 after an internal error. Two evermux peers, who know
-//! each other by their proofs, say more:
+//! yamux knows three codes: 0 for a clean end, 1 after a protocol error, 2 after an internal error. Two evermux peers,
+//! who know each other by their proofs, say more:
 //!
 //! | code | said when | the peer's reason |
 //! | --- | --- | --- |
@@ -12,7 +12,8 @@
 //!
 //! Everybody else is told 0 instead: hashicorp's takes any code but these three for a failure of its own.
 //!
-//! The RST of a stream whose frames nobody read carries [`FLOODED`] where a credit would stand: [`StreamError::Flooding`].
+//! The RST of a stream whose frames nobody read carries [`FLOODED`] where a credit would stand:
+//! [`StreamError::Flooding`].
 //!
 //! [`StreamError::Flooding`]: crate::StreamError::Flooding
 
@@ -98,8 +99,8 @@ pub(super) fn told(code: u32, from_evermux: bool) -> Option<CloseReason> {
     }
 }
 
-/// Tells whoever has dialled why there is no session, and closes the connection. Only to an evermux peer, which speaks first:
-/// nobody else learns what is here.
+/// Tells whoever has dialled why there is no session, and closes the connection. Only to an evermux peer, which speaks
+/// first: nobody else learns what is here.
 ///
 /// It waits for the peer's words and for its end, which is for the caller to bound.
 pub(crate) async fn turn_away<Io: AsyncRead + AsyncWrite + Unpin>(mut io: Io, goodbye: Goodbye) -> io::Result<()> {

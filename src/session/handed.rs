@@ -1,7 +1,7 @@
 //! What the handle of a stream has given to the yamux crate, and the wire has not seen yet.
 //!
-//! The crate serves its streams in turn, so a short message waits for a frame of each busy one. On a slow path there are to be
-//! few: who writes much waits at the [`Gate`] of the session, and who writes little does not.
+//! The crate serves its streams in turn, so a short message waits for a frame of each busy one. On a slow path there
+//! are to be few: who writes much waits at the [`Gate`] of the session, and who writes little does not.
 
 use std::{
     collections::VecDeque,

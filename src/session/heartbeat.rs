@@ -112,8 +112,8 @@ impl Heartbeat {
 
     /// How often there was a sign of life: bytes of any kind came from the peer, or it made room for ours.
     ///
-    /// A path that is slow holds a ping of ours back behind what was written before it, and takes bytes meanwhile; one that
-    /// is dead takes none once its buffers are full.
+    /// A path that is slow holds a ping of ours back behind what was written before it, and takes bytes meanwhile; one
+    /// that is dead takes none once its buffers are full.
     pub fn signs_of_life(&self) -> u64 {
         self.signs_of_life
     }

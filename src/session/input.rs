@@ -19,11 +19,11 @@ use super::{
 const READ_AHEAD_BYTES: usize = 64 << 10;
 /// A body from this size on may be read straight into where the crate wants it, without being copied.
 const DIRECT_BYTES_MIN: usize = 4 << 10;
-/// A frame with a longer body is handed to the crate in pieces: the crate makes room for a body when it has seen the header,
-/// and takes no more than 1 MiB, while peers may fill their window with one frame.
+/// A frame with a longer body is handed to the crate in pieces: the crate makes room for a body when it has seen the
+/// header, and takes no more than 1 MiB, while peers may fill their window with one frame.
 const PIECE_BYTES_MAX: usize = 64 << 10;
-/// After this many frames in one round of the scheduler the rest waits for the next: the tasks that they are for, and all
-/// others, want their turn (G16). Tokio's budget counts reads of the transport, and one can bring thousands.
+/// After this many frames in one round of the scheduler the rest waits for the next: the tasks that they are for, and
+/// all others, want their turn (G16). Tokio's budget counts reads of the transport, and one can bring thousands.
 const FRAMES_PER_ROUND: u32 = 256;
 
 /// How the input has ended: it is not read any more.
@@ -100,8 +100,8 @@ pub(super) struct Input {
     end: Option<InputEnd>,
     /// How many frames may still be looked at in this round.
     frames_left: u32,
-    /// Since the last [`begin_look`](Self::begin_look) the transport itself has said what there is to read. A turn that has
-    /// used up its budget is told so by tokio instead.
+    /// Since the last [`begin_look`](Self::begin_look) the transport itself has said what there is to read. A turn that
+    /// has used up its budget is told so by tokio instead.
     asked: bool,
 }
 
@@ -230,7 +230,8 @@ impl Input {
         self.buffer.clear();
     }
 
-    /// Reads from the transport, into `direct`, or into the read-ahead where there is none. Not after the end, which is 0.
+    /// Reads from the transport, into `direct`, or into the read-ahead where there is none. Not after the end, which is
+    /// 0.
     pub(super) fn poll_fill<Io: AsyncRead + Unpin>(
         &mut self,
         io: &mut Io,

@@ -104,8 +104,8 @@ pub(crate) enum Ruling {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     records: BTreeMap<u32, Record>,
-    /// Inbound streams that we have not acknowledged, and how many there may be. Those that were acknowledged are limited
-    /// where they are taken.
+    /// Inbound streams that we have not acknowledged, and how many there may be. Those that were acknowledged are
+    /// limited where they are taken.
     unacknowledged_in: usize,
     accept_backlog: usize,
     /// Streams of ours that the peer has not acknowledged.
@@ -119,7 +119,8 @@ pub(crate) struct Ledger {
     /// Frames that are unread, in all streams whose handles are there, and from how many on that is too much.
     unread: u32,
     max_unread: u32,
-    /// When `unread` is too much only because some were read in the meantime, it is looked at again this many frames later.
+    /// When `unread` is too much only because some were read in the meantime, it is looked at again this many frames
+    /// later.
     look_at: u32,
     /// Streams that have ended on the wire, with frames that their handles have not read.
     left: Vec<(Weak<Entry>, Unread)>,
@@ -212,8 +213,8 @@ impl Ledger {
         self.records.values().all(|record| record.announced)
     }
 
-    /// How many streams of ours the peer has not acknowledged: those that we have finished sending on as well, since they
-    /// wait at the peer all the same.
+    /// How many streams of ours the peer has not acknowledged: those that we have finished sending on as well, since
+    /// they wait at the peer all the same.
     pub(crate) fn unacknowledged(&self) -> usize {
         self.unacknowledged_out
     }
@@ -337,8 +338,8 @@ impl Ledger {
         reset
     }
 
-    /// The RST of a stream whose record ends with it. If the stream was taken, and our word of it is still on the way, the
-    /// RST says so too: what was reset without having been acknowledged may be repeated by its opener.
+    /// The RST of a stream whose record ends with it. If the stream was taken, and our word of it is still on the way,
+    /// the RST says so too: what was reset without having been acknowledged may be repeated by its opener.
     fn reset(&self, id: u32, record: &Record) -> Header {
         let reset = Header::reset(id);
         if record.outbound || record.acknowledged {
@@ -436,7 +437,8 @@ impl Ledger {
         }
     }
 
-    /// A stream whose FIN the user has sent is given up. Says whether its RST goes out now; otherwise it follows the FIN.
+    /// A stream whose FIN the user has sent is given up. Says whether its RST goes out now; otherwise it follows the
+    /// FIN.
     pub(crate) fn give_up(&mut self, id: u32) -> bool {
         match self.records.get_mut(&id) {
             None => false,
@@ -464,7 +466,8 @@ impl Ledger {
             (_, true) => {}
         }
         if !record.outbound {
-            // One that came whole can still be taken. One that its opener has reset before that is of no use to anybody.
+            // One that came whole can still be taken. One that its opener has reset before that is of no use to
+            // anybody.
             drop(self.lane.over(id, record.entry.ends.is_finished()));
         }
         record.entry.handed.end(&self.gate);

@@ -1,8 +1,8 @@
 //! One yamux session over one connection.
 //!
 //! socket → wire → yamux crate → driver → handles. The driver is the only task that touches the crate.
-//! It knows nothing of slots and managers: that a session must leave its slot before anyone learns of its death (rule 7)
-//! reaches it as a hook.
+//! It knows nothing of slots and managers: that a session must leave its slot before anyone learns of its death (rule
+//! 7) reaches it as a hook.
 
 mod blocking;
 mod buffer;
@@ -227,12 +227,12 @@ impl Session {
 
     /// Opens a stream. The peer is told at once.
     ///
-    /// Waits for a place when [`Config::max_concurrent_streams`] are open, and while the peer has 256 streams that it has not
-    /// acknowledged, whether or not they are finished; at most [`Config::open_timeout`]. Places are given in the order of
-    /// asking.
+    /// Waits for a place when [`Config::max_concurrent_streams`] are open, and while the peer has 256 streams that it
+    /// has not acknowledged, whether or not they are finished; at most [`Config::open_timeout`]. Places are given in
+    /// the order of asking.
     ///
-    /// That it is open does not mean that the peer has taken it. Where the peer resets it before that, its calls fail with
-    /// [`StreamError::Refused`](crate::StreamError::Refused), and it is safe to repeat.
+    /// That it is open does not mean that the peer has taken it. Where the peer resets it before that, its calls fail
+    /// with [`StreamError::Refused`](crate::StreamError::Refused), and it is safe to repeat.
     ///
     /// # Errors
     ///
@@ -271,8 +271,8 @@ impl Session {
 
     /// Takes the next stream that the peer has opened, and tells the peer so.
     ///
-    /// Waits for one; and while [`Config::max_concurrent_streams`] that were taken are open. A stream that nobody takes within
-    /// [`Config::accept_timeout`] is reset.
+    /// Waits for one; and while [`Config::max_concurrent_streams`] that were taken are open. A stream that nobody takes
+    /// within [`Config::accept_timeout`] is reset.
     ///
     /// # Errors
     ///
@@ -324,8 +324,8 @@ impl Session {
         }
     }
 
-    /// Asks the peer for a sign of life, and waits for one from now on: a byte of any kind, or room for bytes of ours where
-    /// there was none. Says whether it gave none in this time. A session that ends meanwhile is not silent.
+    /// Asks the peer for a sign of life, and waits for one from now on: a byte of any kind, or room for bytes of ours
+    /// where there was none. Says whether it gave none in this time. A session that ends meanwhile is not silent.
     pub(crate) async fn is_silent(&self, within: Duration) -> bool {
         let (reply, silent) = oneshot::channel();
         self.command(Command::Probe(within, reply));
@@ -342,11 +342,12 @@ impl Session {
         self.0.state.closed().await
     }
 
-    /// Waits until the session opens no more streams and begins to refuse what the peer opens, and returns the reason: it
-    /// closes cleanly, on this side or at the peer's wish, or it has ended.
+    /// Waits until the session opens no more streams and begins to refuse what the peer opens, and returns the reason:
+    /// it closes cleanly, on this side or at the peer's wish, or it has ended.
     ///
-    /// A session that closes waits for its streams, up to [`Config::drain_timeout`]. Whoever keeps one open that would never
-    /// end by itself, such as a connection of HTTP/2, says its own goodbye now, and the closing is over in a round trip.
+    /// A session that closes waits for its streams, up to [`Config::drain_timeout`]. Whoever keeps one open that would
+    /// never end by itself, such as a connection of HTTP/2, says its own goodbye now, and the closing is over in a
+    /// round trip.
     ///
     /// # Cancel safety
     ///
@@ -365,8 +366,8 @@ impl Session {
     /// It leaves its manager at once. No stream is opened any more; those in flight may finish within
     /// [`Config::drain_timeout`], then they are reset.
     ///
-    /// [`CloseReason::Closed`] means that every stream had ended, that the transport has taken every byte, and that the peer
-    /// has ended the connection cleanly. Whether an application has read the bytes, only that can say.
+    /// [`CloseReason::Closed`] means that every stream had ended, that the transport has taken every byte, and that the
+    /// peer has ended the connection cleanly. Whether an application has read the bytes, only that can say.
     /// [`CloseReason::DrainTimedOut`] counts what was cut; any other reason is what was met on the way.
     ///
     /// # Cancel safety
@@ -392,7 +393,8 @@ impl Session {
         self.command(Command::Abort(reason));
     }
 
-    /// Closes the session, which nobody was given, and tells the peer why. Waits until that is done, for a second at most.
+    /// Closes the session, which nobody was given, and tells the peer why. Waits until that is done, for a second at
+    /// most.
     pub(crate) async fn refuse(&self, goodbye: Goodbye) {
         self.command(Command::Refuse(goodbye));
         self.closed().await;
@@ -403,7 +405,7 @@ impl Session {
         let _ = self.0.commands.send(command);
     }
 
-    /// What names the session within its manager.
+    /// The session's id, unique within its manager.
     pub fn id(&self) -> SessionId {
         self.0.state.id
     }

@@ -24,8 +24,8 @@ const WRITE_BUFFER_BYTES: usize = 64 << 10;
 const VECTORED_BODY_BYTES_MIN: usize = 4 << 10;
 /// They do when it comes to this much. Below, a system call costs more than the copy.
 const GATHERED_BYTES_MIN: usize = 32 << 10;
-/// When this many small frames have come in since the last flush, the next is put off by one round of the scheduler: the tasks
-/// they woke can answer, and the answers share one write.
+/// When this many small frames have come in since the last flush, the next is put off by one round of the scheduler:
+/// the tasks they woke can answer, and the answers share one write.
 const DEFERRED_FROM_FRAMES: u32 = 4;
 /// Answers that may wait for the peer to read them; one more is [`CloseReason::PingFlood`].
 const MAX_PONGS: usize = 64;
@@ -76,8 +76,8 @@ pub(super) struct Output<Io> {
     heartbeat_end: Option<u64>,
     /// The transport has refused a write since it took one.
     blocked: bool,
-    /// Since the last [`begin_look`](Self::begin_look) the transport itself has said whether it takes what there is to write. A
-    /// turn that has used up its budget is told so by tokio instead.
+    /// Since the last [`begin_look`](Self::begin_look) the transport itself has said whether it takes what there is to
+    /// write. A turn that has used up its budget is told so by tokio instead.
     asked: bool,
     /// It has failed: the transport is neither written to nor flushed nor shut down any more.
     error: Option<Arc<io::Error>>,
@@ -180,7 +180,8 @@ impl<Io> Output<Io> {
         self.of_the_crate.body_left == 0 && self.of_the_crate.header_len == 0
     }
 
-    /// Our answers to pings go out from now on: the peer may publish the session as well (G14). Returns whether they did not before.
+    /// Our answers to pings go out from now on: the peer may publish the session as well (G14). Returns whether they
+    /// did not before.
     pub(super) fn publish(&mut self) -> bool {
         std::mem::take(&mut self.withhold)
     }
@@ -279,7 +280,8 @@ impl<Io> Output<Io> {
         self.controls.clear();
     }
 
-    /// The transport has no room, or did not flush. A turn that has used up its budget was not told so by the transport.
+    /// The transport has no room, or did not flush. A turn that has used up its budget was not told so by the
+    /// transport.
     fn on_blocked(&mut self, heartbeat: &mut Heartbeat) {
         if coop::has_budget_remaining() {
             self.asked = true;

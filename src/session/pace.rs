@@ -1,8 +1,8 @@
 //! How fast the path takes bytes, and how many may wait for it.
 //!
-//! What is said last waits for all that was taken before it: a frame of each busy stream, what the wire has buffered, and what
-//! the kernel holds unsent. Where the path is fast that is no time; where it is slow it is cut to what the path carries in
-//! some milliseconds, so that a short answer overtakes a long one.
+//! What is said last waits for all that was taken before it: a frame of each busy stream, what the wire has buffered,
+//! and what the kernel holds unsent. Where the path is fast that is no time; where it is slow it is cut to what the
+//! path carries in some milliseconds, so that a short answer overtakes a long one.
 
 use std::{io, sync::Arc, time::Duration};
 
@@ -23,8 +23,8 @@ const BUSY: Duration = Duration::from_millis(50);
 const MUCH: u64 = 1 << 20;
 /// A path that takes this much without a pause is twice as fast as was thought.
 const WITHOUT_A_PAUSE: u64 = 64 << 10;
-/// To peers of another kind frames are not cut to less, however slow the path is: tokio-yamux holds eight frames of a stream
-/// that nobody reads, whatever their length, and stands still at the ninth.
+/// To peers of another kind frames are not cut to less, however slow the path is: tokio-yamux holds eight frames of a
+/// stream that nobody reads, whatever their length, and stands still at the ninth.
 const FOREIGN_FRAME_BYTES_MIN: usize = 32 << 10;
 
 /// What decides how much may wait in front of the path.
@@ -48,7 +48,8 @@ struct Limits {
 impl Limits {
     const NONE: Self = Self { frame: usize::MAX, output: 64 << 10, unsent: 128 << 10 };
 
-    /// For a path that carries `rate` bytes in a second: what it carries in some 4, 16 and 31 ms, and no less than costs little.
+    /// For a path that carries `rate` bytes in a second: what it carries in some 4, 16 and 31 ms, and no less than
+    /// costs little.
     fn of(rate: u64) -> Self {
         if rate >= FAST {
             return Self::NONE;

@@ -2,12 +2,12 @@
 //!
 //! It never reads a clock: it is told what happened and when.
 //!
-//! A *round trip* here is that of the path. For as long as a receiver looks for a place it withholds its answer to the proof
-//! (G14), and says with it for how long. The *path* is as long as the shortest of them: the others have waited, for a busy
-//! peer or behind bytes.
+//! A *round trip* here is that of the path. For as long as a receiver looks for a place it withholds its answer to the
+//! proof (G14), and says with it for how long. The *path* is as long as the shortest of them: the others have waited,
+//! for a busy peer or behind bytes.
 //!
-//! The yamux crate lets windows grow by the round trip that it measures, and not at all before it has measured one. So its
-//! pings are answered here: where windows are to grow, after the time that the path takes.
+//! The yamux crate lets windows grow by the round trip that it measures, and not at all before it has measured one. So
+//! its pings are answered here: where windows are to grow, after the time that the path takes.
 
 use std::time::Duration;
 
@@ -21,16 +21,16 @@ use super::{
 
 /// Marks the pings of the wire. The crate counts its own from 0.
 const OURS: u32 = 1 << 31;
-/// The value of the ping that proves a session, as each role sends it. An evermux peer is known by it, and the echo of our
-/// own words too.
+/// The value of the ping that proves a session, as each role sends it. An evermux peer is known by it, and the echo of
+/// our own words too.
 const PROOF_OF_CLIENT: u32 = OURS | 0x6576_6d63;
 const PROOF_OF_SERVER: u32 = OURS | 0x6576_6d73;
 /// The same from an evermux whose proof does not tell its role.
 const PROOF_OF_EITHER: u32 = OURS | 0x6576_6d78;
 /// The values of all other pings that ask stay below this one.
 const PING_VALUES: u32 = 1 << 24;
-/// From here on, this many values of a ping between evermux peers ask nothing: they say for how many of these units the answer to
-/// the proof, which comes after it, was withheld.
+/// From here on, this many values of a ping between evermux peers ask nothing: they say for how many of these units the
+/// answer to the proof, which comes after it, was withheld.
 const HELD: u32 = OURS | 1 << 30;
 const HELD_VALUES: u32 = 1 << 24;
 const HELD_UNIT: Duration = Duration::from_micros(16);
@@ -124,8 +124,8 @@ impl Pings {
         Asked { value, at: now }
     }
 
-    /// Judges the session by its heartbeat. Whether it is dead is for the caller to say, who knows how old the last look at the
-    /// socket is; and a ping that the heartbeat asks for is to be sent.
+    /// Judges the session by its heartbeat. Whether it is dead is for the caller to say, who knows how old the last
+    /// look at the socket is; and a ping that the heartbeat asks for is to be sent.
     pub(super) fn judge(&mut self, now: Instant) -> (Verdict, Option<Header>) {
         let verdict = self.heartbeat.judge(now);
         let ping = matches!(verdict, Verdict::Ping).then(|| {
@@ -144,8 +144,8 @@ impl Pings {
         Header::ping(asked.value)
     }
 
-    /// The crate asks, which is answered by [`pong_for_the_crate`](Self::pong_for_the_crate). Returns what the peer is to be
-    /// asked meanwhile: one answer may have been slow by chance.
+    /// The crate asks, which is answered by [`pong_for_the_crate`](Self::pong_for_the_crate). Returns what the peer is
+    /// to be asked meanwhile: one answer may have been slow by chance.
     pub(super) fn on_ping_of_the_crate(&mut self, value: u32, now: Instant) -> Option<Header> {
         self.of_the_crate = Some(Asked { value, at: now });
         if self.gauge.is_some() || !self.is_long() {
@@ -164,8 +164,8 @@ impl Pings {
         Some(Header::pong(asked.value))
     }
 
-    /// When the crate is to be given an answer: none while windows are not to grow. What it has measured before can be made
-    /// less by an answer at once, and not be taken back.
+    /// When the crate is to be given an answer: none while windows are not to grow. What it has measured before can be
+    /// made less by an answer at once, and not be taken back.
     pub(super) fn pong_due(&self) -> Option<Instant> {
         let asked = self.of_the_crate?;
         match (self.is_long(), self.lets_grow) {

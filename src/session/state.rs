@@ -22,7 +22,7 @@ use crate::{
 /// Takes the session out of its slot. It must not wait.
 pub(crate) type OnRetire = Box<dyn Fn() + Send + Sync>;
 
-/// What a session is given by whom it belongs to.
+/// What its owner gives a session.
 pub(crate) struct Identity {
     pub(crate) id: SessionId,
     pub(crate) clear: OnRetire,
@@ -134,8 +134,8 @@ impl SessionState {
         }
     }
 
-    /// Takes the session out of its slot, and only then lets anybody know (rule 7). No stream is opened after it. The first
-    /// word of why counts.
+    /// Takes the session out of its slot, and only then lets anybody know (rule 7). No stream is opened after it. The
+    /// first word of why counts.
     pub(crate) fn retire(&self, reason: CloseReason, drains: Option<Duration>) {
         (self.clear)();
         self.permits.close();

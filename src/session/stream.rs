@@ -212,7 +212,8 @@ impl Drop for WriteHalf {
 ///   [`StreamError`] or a [`CloseReason`], says which.
 /// - A stream that an evermux peer refused, and so gave to nobody, has an error of the kind
 ///   [`ConnectionRefused`](io::ErrorKind::ConnectionRefused): what was done on it may be repeated on another.
-/// - One that has sent more small frames than may wait to be read ([`StreamError::Flooded`]) is reset at once, and what was
+/// - One that has sent more small frames than may wait to be read ([`StreamError::Flooded`]) is reset at once, and what
+///   was
 ///   buffered of it is gone.
 /// - Dropping it before `shutdown()` resets it: the peer sees an error, after the bytes that were written. Dropping it
 ///   after `shutdown()` leaves the peer up to 10 s and 1 MiB to finish; then it is reset.
@@ -247,14 +248,14 @@ impl MuxStream {
         self.write.id()
     }
 
-    /// Waits for the end of the stream, whatever was read of it or written to it: until both sides have said that no more
-    /// bytes come, or one of them has reset it, or the session has ended.
+    /// Waits for the end of the stream, whatever was read of it or written to it: until both sides have said that no
+    /// more bytes come, or one of them has reset it, or the session has ended.
     ///
     /// Whoever has read to the end learns of a reset by this alone: reads say no more, and writes only when there is
     /// something to write. The future holds neither the stream nor its session, and any number may wait at once.
     ///
-    /// It does not wait for readers: bytes that came before may still be there to be read, also after an error. `Ok` says that
-    /// our own end was queued, as that of `shutdown()` does, not that the peer has it.
+    /// It does not wait for readers: bytes that came before may still be there to be read, also after an error. `Ok`
+    /// says that our own end was queued, as that of `shutdown()` does, not that the peer has it.
     ///
     /// ```
     /// # use evermux::{Config, Session};
@@ -318,7 +319,7 @@ impl MuxStream {
         self.write.core.reset();
     }
 
-    /// Parts the two directions, so that two tasks can each hold one.
+    /// Splits the stream into its halves, so that two tasks can each hold one.
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         (self.read, self.write)
     }

@@ -67,7 +67,8 @@ impl StreamCore {
         }
     }
 
-    /// Waits until the session opens and takes no more streams: see [`MuxStream::draining`](super::MuxStream::draining).
+    /// Waits until the session opens and takes no more streams: see
+    /// [`MuxStream::draining`](super::MuxStream::draining).
     pub(super) fn draining(&self) -> impl Future<Output = CloseReason> + Send + use<> {
         let session = Arc::clone(&self.session);
         async move { session.retired().await.reason }
@@ -115,7 +116,8 @@ impl Drop for StreamCore {
         let unfinished = self.entry.finished_at().is_none() && !self.entry.is_reset_by_peer();
         self.entry.set_gone();
         if self.entry.is_fin_queued() && unfinished {
-            // The peer may still be sending: the driver reads and discards, so that what we sent is not destroyed (G17).
+            // The peer may still be sending: the driver reads and discards, so that what we sent is not destroyed
+            // (G17).
             self.command(Command::Linger(inner, Arc::clone(&self.entry)));
         }
     }

@@ -1,11 +1,11 @@
 //! How many Data frames a stream holds that nobody has read yet (G19).
 //!
-//! A window bounds the bytes of a stream, and not its frames: each costs some 64 bytes of memory beside its payload, so a
-//! byte in each takes sixty times its window. What counts is what is unread *now*: a reader may be behind forever, and
-//! never catch up.
+//! A window bounds the bytes of a stream, and not its frames: each costs some 64 bytes of memory beside its payload, so
+//! a byte in each takes sixty times its window. What counts is what is unread *now*: a reader may be behind forever,
+//! and never catch up.
 
-/// Data frames that one stream may hold unread, where its window has not grown. One more resets the stream, and that alone
-/// (G16).
+/// Data frames that one stream may hold unread, where its window has not grown. One more resets the stream, and that
+/// alone (G16).
 const MAX_UNREAD_FRAMES: u32 = 1 << 16;
 
 /// With frames of this many bytes or more a window is full before there are too many, however large it is.
@@ -53,7 +53,7 @@ impl Unread {
         self.frames
     }
 
-    /// A frame has come, whose last byte is the so-many-th of its stream.
+    /// A frame has come whose last byte is at this offset of its stream.
     pub(crate) fn push(&mut self, end: u64) {
         self.frames += 1;
         let grain = self.frames.div_ceil(SHARES);

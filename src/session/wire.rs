@@ -1,9 +1,9 @@
 //! The frame layer between the socket and the yamux crate.
 //!
 //! It follows the frame boundaries both ways, and so can do what the crate does not: it sends heartbeats between frames
-//! (G10), answers the pings of the peer and of the crate, keeps the [`Ledger`], turns the crate's word for a dropped stream
-//! into an RST (G17), refuses streams past the limit (G16), and handles GoAway. The crate sees a connection of the right
-//! shape: no pings but its own, and no frame of a stream that has ended.
+//! (G10), answers the pings of the peer and of the crate, keeps the [`Ledger`], turns the crate's word for a dropped
+//! stream into an RST (G17), refuses streams past the limit (G16), and handles GoAway. The crate sees a connection of
+//! the right shape: no pings but its own, and no frame of a stream that has ended.
 //!
 //! # Bounds (G19)
 //!
@@ -185,8 +185,8 @@ where
         self.output.push_bounded([ping]);
     }
 
-    /// Judges the session by its heartbeat. A ping that it asks for is sent with the next flush; whether it is dead is for
-    /// the caller to say, who knows how old the last look at the socket is.
+    /// Judges the session by its heartbeat. A ping that it asks for is sent with the next flush; whether it is dead is
+    /// for the caller to say, who knows how old the last look at the socket is.
     pub(crate) fn judge(&mut self, now: Instant) -> Verdict {
         let (verdict, ping) = self.pings.judge(now);
         if let Some(ping) = ping {
@@ -217,8 +217,8 @@ where
 
     /// The crate was polled and has nothing to do. Says whether it is to be polled once more.
     ///
-    /// It reads whenever it is polled, but where a GoAway of its own waits behind what cannot be written: then it would never
-    /// read again, and no look be complete. What it was given last may have been what it says that of.
+    /// It reads whenever it is polled, but where a GoAway of its own waits behind what cannot be written: then it would
+    /// never read again, and no look be complete. What it was given last may have been what it says that of.
     pub(crate) fn end_poll(&mut self) -> bool {
         if !self.polls.reads {
             self.fail_refused();

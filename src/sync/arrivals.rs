@@ -9,9 +9,9 @@
 //! 2. Wakers are taken out under the lock and woken after it. What is handed back is dropped by the caller, after it.
 //! 3. A value is taken by one taker, or handed back, never both: so whoever refuses it knows that nobody has it.
 //! 4. A taker that is not polled is in nobody's way: it holds nothing, and every taker is woken.
-//! 5. What nobody is left to take waits for nobody: when the last taker of any is dropped, so is what waits, and what comes
-//!    is handed back until there is another. Before the first, values wait for it; in a lane from which somebody has taken
-//!    by itself they wait for him.
+//! 5. What nobody is left to take waits for nobody: when the last taker of any is dropped, so is what waits, and what
+//!    comes is handed back until there is another. Before the first, values wait for it; in a lane from which somebody
+//!    has taken by itself they wait for him.
 
 mod lane;
 
@@ -218,8 +218,8 @@ impl<V> State<V> {
         }
     }
 
-    /// Whom a change at the lane at this index concerns: there is something to take, or nothing will come any more. A lane
-    /// that is done is forgotten.
+    /// Whom a change at the lane at this index concerns: there is something to take, or nothing will come any more. A
+    /// lane that is done is forgotten.
     fn concerned(&mut self, index: usize) -> Concerned {
         let lane = &mut self.lanes[index];
         let is_ready = lane.is_ready();

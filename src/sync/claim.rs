@@ -6,15 +6,15 @@ use super::{ClearHook, Hold, Primitives, Refused, Reservation, SessionId, Sessio
 
 /// A session's claim to a place: its id, and what it holds of its place.
 ///
-/// A permit `T` stands for a free place: there are as many as places, and whoever installs has one. The session holds it
-/// from its install until it has left the slot. So whoever has a permit finds a place free, and what gives out permits in
-/// turn gives out places in turn: a semaphore, for example. The [`Departure`] lives as long as its session, and so the
-/// hold does.
+/// A permit `T` stands for a free place: there are as many as places, and whoever installs has one. The session holds
+/// it from its install until it has left the slot. So whoever has a permit finds a place free, and what gives out
+/// permits in turn gives out places in turn: a semaphore, for example. The [`Departure`] lives as long as its session,
+/// and so the hold does.
 ///
 /// # Rules
 ///
-/// 1. The place first, then its permit: a session that [leaves](Departure::leave) is out of the slot before its permit is
-///    dropped.
+/// 1. The place first, then its permit: a session that [leaves](Departure::leave) is out of the slot before its permit
+///    is dropped.
 /// 2. Who [replaces](Self::replace) a session takes the permit from it first, then the place. So a session that leaves
 ///    meanwhile frees nothing twice.
 /// 3. A session that keeps its place has its permit back. One that has left keeps none, whoever comes to give it.
@@ -80,16 +80,16 @@ impl<V: Clone, R: Clone, T, P: Primitives> Claim<V, R, T, P> {
     }
 
     /// Puts the session into the place of another one, of which this is its id and what it holds: see
-    /// [`SessionSlot::replace`]. Returns the other session, for the caller to close (G6), or nothing if it has left since
-    /// its permit was taken: then the session is in a place that is free.
+    /// [`SessionSlot::replace`]. Returns the other session, for the caller to close (G6), or nothing if it has left
+    /// since its permit was taken: then the session is in a place that is free.
     ///
     /// If it has left since, the permit is dropped.
     ///
     /// # Errors
     ///
     /// [`Full`](Refused::Full) hands the session back if the other one holds no permit: it is in no place, or somebody
-    /// else replaces it. [`Dead`](Refused::Dead) and [`Stopped`](Refused::Stopped) hand it back, and the other one has its
-    /// permit again, if it has not left.
+    /// else replaces it. [`Dead`](Refused::Dead) and [`Stopped`](Refused::Stopped) hand it back, and the other one has
+    /// its permit again, if it has not left.
     ///
     /// # Panics
     ///

@@ -14,9 +14,9 @@ use super::{Ordering, Primitives, Std};
 /// # Rules
 ///
 /// 1. Nobody goes in while others wait, but who was woken for it: who has just been inside queues behind them.
-/// 2. For each unit that there is room for, one is woken, in the order of coming; when nothing is inside, everybody is. So
-///    whoever does not act on it, because he is gone or has changed his mind, keeps nobody out: somebody is inside, whose
-///    leaving wakes the next, or nobody is, and all were woken.
+/// 2. For each unit that there is room for, one is woken, in the order of coming; when nothing is inside, everybody is.
+///    So whoever does not act on it, because he is gone or has changed his mind, keeps nobody out: somebody is inside,
+///    whose leaving wakes the next, or nobody is, and all were woken.
 /// 3. A waker is cloned before the lock, and woken or dropped after it (G7).
 ///
 /// ```
@@ -76,8 +76,8 @@ impl<P: Primitives> Gate<P> {
         Self { state: P::mutex(state), unit: P::atomic_u64(u64::MAX) }
     }
 
-    /// Sets the bounds: of what goes in at once, and of all that is inside before more goes in. Whoever may go in by that is
-    /// woken by the next [`wake`](Self::wake).
+    /// Sets the bounds: of what goes in at once, and of all that is inside before more goes in. Whoever may go in by
+    /// that is woken by the next [`wake`](Self::wake).
     pub fn limit(&self, unit: usize, most: usize) {
         let mut state = P::lock(&self.state);
         (state.most, state.is_stale) = (most, true);

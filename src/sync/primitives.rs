@@ -21,8 +21,8 @@ pub(super) mod sealed {
 
 /// The platform under a [`SessionSlot`](super::SessionSlot).
 ///
-/// Production uses [`Std`]. The checkers of evermux bring their own, and so run the very lines that production runs. Sealed: it
-/// changes with what the core needs.
+/// Production uses [`Std`]. The checkers of evermux bring their own, and so run the very lines that production runs.
+/// Sealed: it changes with what the core needs.
 pub trait Primitives: Sealed + Sized + 'static {
     /// A mutual exclusion lock.
     type Mutex<T>;
@@ -65,8 +65,8 @@ pub trait Primitives: Sealed + Sized + 'static {
     fn store_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering);
     /// Stores into an atomic, and returns what was there.
     fn swap_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering) -> u64;
-    /// Stores `new` into an atomic if it is `current`. Returns what was there, as an error if it was something else. Never
-    /// fails without a reason.
+    /// Stores `new` into an atomic if it is `current`. Returns what was there, as an error if it was something else.
+    /// Never fails without a reason.
     fn compare_exchange_u64(
         atomic: &Self::AtomicU64,
         current: u64,

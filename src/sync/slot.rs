@@ -7,7 +7,7 @@ use super::{
     wait_list::{WaitList, Wakers},
 };
 
-/// From where callers take a live session `V`, until it is stopped with a reason `R`.
+/// Where callers get a live session `V`, until it is stopped with a reason `R`.
 ///
 /// Every method takes the lock for a moment and never waits for anything else, but for the three waits:
 /// [`wait`](Self::wait), [`wait_blocking`](Self::wait_blocking) and [`wait_until`](Self::wait_until).
@@ -264,8 +264,8 @@ impl<V: Clone, R: Clone, P: Primitives> SessionSlot<V, R, P> {
         reservation.id()
     }
 
-    /// Keeps invariants 3 and 4 when a place or the stop reason was filled: everybody is woken (G2, G4). Called under the lock,
-    /// as is `bump`.
+    /// Keeps invariants 3 and 4 when a place or the stop reason was filled: everybody is woken (G2, G4). Called under
+    /// the lock, as is `bump`.
     fn announce(&self, state: &mut State<V, R, P>) -> Wakers {
         self.bump();
         P::notify_all(&self.changed);

@@ -21,9 +21,9 @@ const MAX_TURNS: usize = 32;
 /// Polls by turns: a wake-up that comes while a poll is under way is another turn of that poll, and none of the
 /// scheduler.
 ///
-/// No wake-up is lost: after it a turn begins, and what was written before the wake-up is seen by that turn; or the task
-/// is woken, and the turn is one of its next poll. After a poll that was ready, or whose turn panicked, wake-ups reach
-/// nobody until the next.
+/// No wake-up is lost: after it a turn begins, and what was written before the wake-up is seen by that turn; or the
+/// task is woken, and the turn is one of its next poll. After a poll that was ready, or whose turn panicked, wake-ups
+/// reach nobody until the next.
 ///
 /// ```
 /// use std::task::{Context, Poll, Waker};

@@ -53,8 +53,8 @@ pub fn strict<Io: AsyncRead + AsyncWrite + Unpin>(io: Io) -> Checked<Io> {
     Checked { io, report }
 }
 
-/// A [`Strict`] transport whose drop fails the test when it was called against its contract: a panic in a driver is a lost
-/// session to the test, and may be what it waits for.
+/// A [`Strict`] transport whose drop fails the test when it was called against its contract: a panic in a driver is a
+/// lost session to the test, and may be what it waits for.
 pub struct Checked<Io> {
     io: Strict<Io>,
     report: Report,

@@ -34,8 +34,8 @@ struct Content {
 impl Log {
     /// Records what this thread traces, until the guard is dropped.
     pub(crate) fn record() -> (Self, DefaultGuard) {
-        // Where there is one subscriber alone, tracing asks the thread that comes first to a line whether anybody wants it,
-        // and remembers the answer: that thread may be another test's.
+        // Where there is one subscriber alone, tracing asks the thread that comes first to a line whether anybody wants
+        // it, and remembers the answer: that thread may be another test's.
         SECOND.get_or_init(|| Dispatch::new(Self::default()));
         let log = Self::default();
         let guard = tracing::subscriber::set_default(log.clone());

@@ -66,8 +66,8 @@ pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
     .await;
 }
 
-/// An address of loopback with a port to be chosen. Where all of 127.0.0.0/8 is loopback nobody else has the address, and
-/// so nobody is given its port when it becomes free.
+/// An address of loopback with a port to be chosen. Where all of 127.0.0.0/8 is loopback nobody else has the address,
+/// and so nobody is given its port when it becomes free.
 pub(crate) fn own_address() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     if !cfg!(target_os = "linux") {

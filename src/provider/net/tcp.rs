@@ -32,13 +32,14 @@ const CONNECTED_TO_ITSELF: &str = "the socket was connected to itself: nobody li
 /// connects is taken and the others are closed (RFC 8305).
 ///
 /// The resolution ends after `resolve_timeout`, and connecting, all addresses together, after `connect_timeout`.
-/// Sockets get `TCP_NODELAY` and, on Linux and Android, a `TCP_NOTSENT_LOWAT` from 16 KiB to 128 KiB, by the pace of the path.
+/// Sockets get `TCP_NODELAY` and, on Linux and Android, a `TCP_NOTSENT_LOWAT` from 16 KiB to 128 KiB, by the pace of
+/// the path.
 ///
 /// Its errors are transient, those of names, firewalls and limits included, since all of these change. One is fatal:
 /// the operating system calls an address invalid that was given as an IP address.
 ///
-/// A socket that was connected to itself, as TCP does where nobody listens on a port from which sockets dial, is closed,
-/// and counts as refused.
+/// A socket that was connected to itself, as TCP does where nobody listens on a port from which sockets dial, is
+/// closed, and counts as refused.
 ///
 /// ```
 /// use evermux::{Config, Connect, TcpConnector};
@@ -56,7 +57,8 @@ const CONNECTED_TO_ITSELF: &str = "the socket was connected to itself: nobody li
 pub struct TcpConnector(Dialer<System>);
 
 impl TcpConnector {
-    /// Will dial `address`, `"HOST:PORT"`: a name or an IPv4 address, or an IPv6 address in brackets. The port is not 0.
+    /// Will dial `address`, `"HOST:PORT"`: a name or an IPv4 address, or an IPv6 address in brackets. The port is not
+    /// 0.
     ///
     /// Nothing is resolved or dialled yet.
     ///
@@ -83,8 +85,8 @@ impl Connect for TcpConnector {
 /// 1,024 connections may wait to be accepted. Accepted sockets get `TCP_NODELAY` and, on Linux and Android, a
 /// `TCP_NOTSENT_LOWAT` from 16 KiB to 128 KiB, by the pace of the path.
 ///
-/// Running out of file descriptors or memory is a transient error, after which accepting pauses; a connection that is lost
-/// before it is accepted costs nothing else (G13). An error is fatal when the listener itself is broken.
+/// Running out of file descriptors or memory is a transient error, after which accepting pauses; a connection that is
+/// lost before it is accepted costs nothing else (G13). An error is fatal when the listener itself is broken.
 ///
 /// ```
 /// use evermux::{Accept, Config, TcpAcceptor};

@@ -110,7 +110,8 @@ where
         self.drain.as_ref().is_some_and(|drain| drain.finishing) && self.wire.core().is_between_frames()
     }
 
-    /// Why the connection has ended: what was met on the way comes before what was wanted, unless nothing is lost by it.
+    /// Why the connection has ended: what was met on the way comes before what was wanted, unless nothing is lost by
+    /// it.
     fn reason_of_end(&self) -> CloseReason {
         let wire = self.wire.core();
         match (&self.drain, wire.failure()) {

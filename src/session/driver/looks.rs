@@ -7,8 +7,8 @@ use tokio::{sync::oneshot, time::Instant};
 use super::Machine;
 use crate::session::heartbeat::Verdict;
 
-/// What has passed its time is given up only after a look at the socket that begins this much later: by then the timer and the
-/// socket have been asked anew, whatever kept this task or the whole process from it before.
+/// What has passed its time is given up only after a look at the socket that begins this much later: by then the timer
+/// and the socket have been asked anew, whatever kept this task or the whole process from it before.
 const LOOK: Duration = Duration::from_millis(1);
 
 /// Somebody who waits for a sign of life.
@@ -23,8 +23,8 @@ impl<Io> Machine<Io>
 where
     Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    /// Whether the timer of a look has fired. Before the socket is read: tokio asks the system about sockets before it fires
-    /// timers, so what this turn does not find there had not come when the timer fired.
+    /// Whether the timer of a look has fired. Before the socket is read: tokio asks the system about sockets before it
+    /// fires timers, so what this turn does not find there had not come when the timer fired.
     pub(super) fn poll_look(&mut self, cx: &mut Context<'_>) {
         if self.timer_set.is_none() || self.timer.as_mut().poll(cx).is_pending() {
             return;
@@ -37,9 +37,9 @@ where
         }
     }
 
-    /// Says what has passed its time, once the wire has read and written what it can (G10). A task that is woken late, by a
-    /// process that was stopped or a thread that was busy, sees a late clock and an old socket: what is overdue is given up
-    /// only in a look.
+    /// Says what has passed its time, once the wire has read and written what it can (G10). A task that is woken late,
+    /// by a process that was stopped or a thread that was busy, sees a late clock and an old socket: what is overdue is
+    /// given up only in a look.
     pub(super) fn judge(&mut self, now: Instant, cx: &mut Context<'_>) {
         let mut wire = self.wire.core();
         // What passed its time after the timer was due may have been kept from us since.

@@ -90,8 +90,9 @@ where
         // Whoever is gone by now opens nothing.
         self.opens.retain_mut(|(_, reply)| reply.poll_closed(cx).is_pending());
         while !self.opens.is_empty()
-            // The crate counts fewer: one that was finished still waits at the peer. It also looks at every stream to find
-            // that out, so it is not asked in vain. What the peer acknowledges is read in a turn, and then comes this.
+            // The crate counts fewer: one that was finished still waits at the peer. It also looks at every stream to
+            // find that out, so it is not asked in vain. What the peer acknowledges is read in a turn, and then comes
+            // this.
             && self.wire.core().ledger.unacknowledged() < MAX_UNACKNOWLEDGED
             && let Some(commands) = self.handles.upgrade()
             && let Poll::Ready(outcome) = self.connection.poll_new_outbound(cx)

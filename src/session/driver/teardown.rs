@@ -19,8 +19,8 @@ pub(super) struct Teardown<Io> {
     pub(super) machine: Option<Machine<Io>>,
 }
 
-/// Whoever waits for a session when its crate is dropped. Its drop tells them: also where the transport, or the waker of
-/// another one, panicked in that drop.
+/// Whoever waits for a session when its crate is dropped. Its drop tells them: also where the transport, or the waker
+/// of another one, panicked in that drop.
 struct Stranded {
     lane: Lane<Inbound>,
     published: bool,

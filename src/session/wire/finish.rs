@@ -62,8 +62,8 @@ where
     /// Ends the connection cleanly: resets what is still open, says that no more comes, and reads to the end. Where the
     /// peer may not have taken all of it, that is a [`failure`](Self::failure).
     ///
-    /// Closing a TCP socket with unread input resets it, and destroys what was already sent. And two sides that close at once
-    /// with full sockets wait for each other's reading, so it reads from the start. Call only when
+    /// Closing a TCP socket with unread input resets it, and destroys what was already sent. And two sides that close
+    /// at once with full sockets wait for each other's reading, so it reads from the start. Call only when
     /// [`is_between_frames`](Self::is_between_frames).
     pub(crate) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.finish == Finish::Resetting {
@@ -113,8 +113,8 @@ where
         Poll::Ready(())
     }
 
-    /// Whether nothing is lost by the end of the connection: no stream is open, the transport has taken all of those that we
-    /// have finished, and the peer has ended the connection cleanly, or has said goodbye first.
+    /// Whether nothing is lost by the end of the connection: no stream is open, the transport has taken all of those
+    /// that we have finished, and the peer has ended the connection cleanly, or has said goodbye first.
     pub(crate) fn is_over(&self) -> bool {
         self.is_in_order() && self.ledger.is_empty()
     }

@@ -55,8 +55,8 @@ impl<V, P: Primitives> Lane<V, P> {
         concerned.wake();
     }
 
-    /// Whoever sent the value of this key has no more to do with it. If it was taken, another may be. If it waits, it is
-    /// handed back, or, with `keep`, may still be taken.
+    /// Whoever sent the value of this key has no more to do with it. If it was taken, another may be. If it waits, it
+    /// is handed back, or, with `keep`, may still be taken.
     ///
     /// It wakes nobody, so that it can be called under a lock: [`wake`](Self::wake) is to follow.
     pub fn over(&self, key: u32, keep: bool) -> Over<V> {
@@ -119,8 +119,8 @@ impl<V, P: Primitives> Lane<V, P> {
         refused
     }
 
-    /// No more values come. With `keep`, what waits can still be taken, once it is shown. After it takes end with `None`. What
-    /// is not kept is handed back.
+    /// No more values come. With `keep`, what waits can still be taken, once it is shown. After it takes end with
+    /// `None`. What is not kept is handed back.
     pub fn end(&self, keep: bool) -> Vec<V> {
         let mut state = P::lock(&self.arrivals.state);
         let Some(index) = state.index(self.id) else { return Vec::new() };
