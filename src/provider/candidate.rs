@@ -2,6 +2,30 @@
 //!
 //! Whoever installs has the permit for a place, and the session holds it until it has left the slot (see [`Claim`]). So
 //! an install finds its place free, and who waits for one is served in the order of asking.
+//!
+//! # The life of a candidate
+//!
+//! ```text
+//!   dialled, with a place          accepted, without one
+//!          │                                │ the transport's handshake (handshakes.rs)
+//!          ▼                                ▼
+//!     its ping goes out            its ping goes out; the answer to the peer's is withheld
+//!          │ answered: proven               │ answered: proven
+//!          │                                ▼
+//!          │                  ┌──── waits for a place, up to 64 at once
+//!          │                  │             │ the oldest probes all holders (receiver.rs)
+//!          │     a place is   │             ▼
+//!          │     free         │      a holder stays silent, and is replaced
+//!          ▼                  ▼             │
+//!      installed          installed ◄───────┘
+//!          │                  │
+//!          └────► live ◄──────┘    only now is the peer's ping answered, so that it publishes as well (G14)
+//!
+//!   before that, from any state, closed for its reason:
+//!     NotProven     no answer within `handshake_timeout`
+//!     HeldOut       no place until a second before that
+//!     Lost, …       what has ended the session in the meantime
+//! ```
 
 use std::{
     error::Error,

@@ -3,87 +3,49 @@
 //! The wire keeps the ledger and the handles read it. A record lives from the SYN until both ends have finished on the
 //! wire; frames of a stream without a record go nowhere. The wire writes an entry before the yamux crate sees the last
 //! byte of the frame it is about, so a handle that the crate wakes always finds it written.
+//!
+//! # The state of a stream
+//!
+//! ```text
+//!                         SYN
+//!                          │
+//!           FIN in         ▼         FIN out
+//!         ┌────────────── open ──────────────┐
+//!         ▼                                  ▼
+//!   the peer has finished           we have finished: a handle that is
+//!         │                         dropped now lingers (driver/streams.rs)
+//!         │ FIN out                          │ FIN in
+//!         └────────────► ended ◄─────────────┘
+//!
+//!   from any state, at once:
+//!     RST in                    the peer has reset it, refused it, or calls it flooded
+//!     RST out                   the handle has reset it, or was dropped before its FIN; the peer has flooded it
+//!     the end of the session    cut: its handles are told why the session ended
+//! ```
+//!
+//! A `Record` holds what has gone out, and whether the stream was acknowledged; [`Ends`](crate::sync::Ends) holds what has come in, which
+//! the reader needs as well. A record that has ended is dropped outside the lock, and tells whoever waits.
 
 use std::{
     collections::BTreeMap,
     sync::{Arc, Weak, atomic::AtomicUsize},
 };
 
-use tokio::sync::OwnedSemaphorePermit;
-
 use super::{
-    end::Outcome,
     entry::{Entry, LoadGuard, OpenPermit},
     frame::{Header, Kind, flags},
     goodbye::FLOODED,
     inbound::Inbound,
+    record::Record,
     unread::{Unread, max_unread_frames, max_unread_frames_of},
 };
 use crate::{
     config::Config,
-    error::StreamError,
     sync::{Gate, Lane, Over},
 };
 
 /// The window that a stream begins with, each way.
 pub(crate) const WINDOW: u32 = 256 << 10;
-
-#[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-struct Record {
-    entry: Arc<Entry>,
-    outbound: bool,
-    /// Our SYN has gone out, or the peer's has come in.
-    announced: bool,
-    /// Whoever did not open it has acknowledged it.
-    acknowledged: bool,
-    /// Where in the output our FIN ends.
-    fin_at: Option<u64>,
-    /// An RST goes out right after our FIN.
-    reset_after_fin: bool,
-    /// It was cut by the end of its session, which is what its handles are told.
-    cut: bool,
-    /// How many bytes the peer may send, all together, and how many it has begun to send.
-    granted: u64,
-    begun: u64,
-    /// How many bytes the peer lets us send, beside those that it was sent.
-    allowance: u64,
-    unread: Unread,
-    _permit: Option<OwnedSemaphorePermit>,
-    _load: LoadGuard,
-}
-
-impl Record {
-    fn new(outbound: bool, permit: Option<OwnedSemaphorePermit>, load: LoadGuard) -> Self {
-        Self {
-            entry: Arc::default(),
-            outbound,
-            announced: !outbound,
-            acknowledged: false,
-            fin_at: None,
-            reset_after_fin: false,
-            cut: false,
-            granted: WINDOW.into(),
-            begun: 0,
-            allowance: WINDOW.into(),
-            unread: Unread::default(),
-            _permit: permit,
-            _load: load,
-        }
-    }
-
-    /// How the stream has ended, once the record has. None if that is for its session to say.
-    fn outcome(&self) -> Option<Outcome> {
-        let ends = &self.entry.ends;
-        if let Some(error) = self.entry.error() {
-            Some(Err(error))
-        } else if self.fin_at.is_some() && ends.is_finished() {
-            Some(Ok(()))
-        } else {
-            (!self.cut).then_some(Err(StreamError::ResetHere))
-        }
-    }
-}
 
 /// What to do with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -224,7 +186,7 @@ impl Ledger {
         let records = std::mem::take(&mut self.records);
         let known = records.iter().filter(|(_, record)| record.announced);
         let resets = known.map(|(id, record)| self.reset(*id, record)).collect();
-        self.ended.extend(records.into_values().map(|record| Record { cut: true, ..record }));
+        self.ended.extend(records.into_values().map(Record::cut));
         resets
     }
 

@@ -28,6 +28,7 @@ mod ledger;
 mod output;
 mod pace;
 mod pings;
+mod record;
 mod state;
 mod stream;
 mod stream_core;
