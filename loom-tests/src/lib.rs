@@ -1,6 +1,6 @@
 //! The synchronization core of evermux under loom: one model for each race.
 //!
-//! Two platforms run the core's own lines: [`Loom`], which is loom's, and [`Odd`], which adds what loom lacks: threads
+//! Two platforms run the core's own lines: [`Loom`], which is loom's, and [`Spurious`], which adds what loom lacks: threads
 //! that wake without a reason, and deadlines that pass. [`explore`] runs a model to its end.
 
 use std::{
@@ -15,15 +15,15 @@ use evermux::sync::{Refused, SessionId, SessionSlot};
 use loom::model::Builder;
 
 pub use backend::{Guard, Loom, assert_unlocked};
-pub use odd::{Odd, advance_to, wake_for_no_reason};
+pub use spurious::{Spurious, advance_to, wake_for_no_reason};
 
 mod backend;
-mod odd;
+mod spurious;
 
 /// A slot on loom's platform, whose sessions are numbers.
 pub type Slot = SessionSlot<u32, &'static str, Loom>;
-/// A slot on the odd platform.
-pub type OddSlot = SessionSlot<u32, &'static str, Odd>;
+/// A slot on the platform whose waits may end for no reason.
+pub type SpuriousSlot = SessionSlot<u32, &'static str, Spurious>;
 
 /// How many times a model may switch away from a thread that could go on.
 #[derive(Clone, Copy, Debug)]
@@ -97,8 +97,8 @@ pub fn slot(places: usize) -> Arc<Slot> {
     Arc::new(SessionSlot::with_primitives(places))
 }
 
-/// Makes a slot with one place on the odd platform.
-pub fn odd_slot() -> Arc<OddSlot> {
+/// Makes a slot with one place on the platform whose waits may end for no reason.
+pub fn spurious_slot() -> Arc<SpuriousSlot> {
     Arc::new(SessionSlot::with_primitives(1))
 }
 

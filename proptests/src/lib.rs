@@ -1,6 +1,6 @@
 //! Property and state-machine tests of evermux, and the reference model of its slot.
 
-pub use platform::{Calm, assert_unlocked};
+pub use platform::{SingleThreaded, assert_unlocked};
 pub use slot::{Model, ModelReader};
 
 mod platform;

@@ -23,7 +23,7 @@ pub fn assert_unlocked() {
 
 /// A platform on which every wait panics: there is one thread, so it would never end. Its clock stands still at 0.
 #[derive(Clone, Copy, Debug)]
-pub enum Calm {}
+pub enum SingleThreaded {}
 
 /// A guard that [`assert_unlocked`] knows of.
 #[derive(Debug)]
@@ -49,9 +49,9 @@ impl<T> DerefMut for Guard<'_, T> {
     }
 }
 
-impl Sealed for Calm {}
+impl Sealed for SingleThreaded {}
 
-impl Primitives for Calm {
+impl Primitives for SingleThreaded {
     type Mutex<T> = Mutex<T>;
     type Guard<'a, T: 'a> = Guard<'a, T>;
     type Condvar = ();

@@ -11,13 +11,13 @@ use std::{
 
 use evermux::sync::{ClearHook, Refused, Reservation, SessionId, SessionSlot, SlotReader, Wait, WaitUntilError};
 use proptest::{prelude::*, sample::Index};
-use proptests::{Calm, Model, ModelReader, assert_unlocked};
+use proptests::{Model, ModelReader, SingleThreaded, assert_unlocked};
 
 const READERS: usize = 2;
 const FUTURES: usize = 4;
 const WAKERS: usize = 3;
 
-type Slot = SessionSlot<Session, u32, Calm>;
+type Slot = SessionSlot<Session, u32, SingleThreaded>;
 
 /// A session that is counted while it lives, and of which no clone may be dropped under the lock.
 #[derive(Clone, Debug)]
@@ -114,16 +114,16 @@ fn step() -> impl Strategy<Value = Step> {
 /// A session to be: its reservation until that is dropped, the id that it has in the real slot, what it
 /// calls when it dies, and its load.
 struct Newcomer {
-    reservation: Option<Reservation<Session, u32, Calm>>,
+    reservation: Option<Reservation<Session, u32, SingleThreaded>>,
     id: SessionId,
-    hook: ClearHook<Session, u32, Calm>,
+    hook: ClearHook<Session, u32, SingleThreaded>,
     load: Arc<AtomicUsize>,
 }
 
 /// The slot and its model, side by side. A field is dropped before those below it.
 struct Pair<'a> {
-    waits: [Option<Wait<'a, Session, u32, Calm>>; FUTURES],
-    readers: [(SlotReader<Session, u32, Calm>, ModelReader); READERS],
+    waits: [Option<Wait<'a, Session, u32, SingleThreaded>>; FUTURES],
+    readers: [(SlotReader<Session, u32, SingleThreaded>, ModelReader); READERS],
     /// By the id that they have in the model.
     newcomers: Vec<Newcomer>,
     model: Model,

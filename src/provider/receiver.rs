@@ -95,7 +95,7 @@ pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Res
     // Nothing of a connection outlives its provider (G5). Where the provider is dropped, its shutdown waits for them.
     tasks.abort_all();
     while let Some(ended) = tasks.join_next().await {
-        _ = ended_badly(ended);
+        _ = log_handshake_failure(ended);
     }
     match gave_up {
         None => Ok(()),
@@ -106,7 +106,7 @@ pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Res
 /// Waits for an error of a connection after which nothing will ever be accepted.
 async fn fatal(tasks: &mut JoinSet<Result<(), AcceptError>>) -> AcceptError {
     loop {
-        match tasks.join_next().await.map(ended_badly) {
+        match tasks.join_next().await.map(log_handshake_failure) {
             Some(Some(fatal)) => return fatal,
             Some(None) => {}
             None => pending().await,
@@ -115,7 +115,7 @@ async fn fatal(tasks: &mut JoinSet<Result<(), AcceptError>>) -> AcceptError {
 }
 
 /// Logs how a connection ended before it was a session; returns the error after which nothing will ever be accepted.
-fn ended_badly(ended: Result<Result<(), AcceptError>, JoinError>) -> Option<AcceptError> {
+fn log_handshake_failure(ended: Result<Result<(), AcceptError>, JoinError>) -> Option<AcceptError> {
     match ended {
         Ok(Err(error)) if error.is_fatal() => return Some(error),
         Ok(Err(error)) => debug!(%error, "handshake failed"),
@@ -186,7 +186,7 @@ impl<A: Accept> Connection<A> {
             debug!(event = "candidate_not_proven", %reason, "candidate not proven");
             return Ok(());
         }
-        let Ok(_waits) = self.waiting.candidates.try_acquire() else {
+        let Ok(_permit) = self.waiting.candidates.try_acquire() else {
             debug!(limit = MAX_CANDIDATES, "too many candidates wait for a place");
             self.refusals.hold_out(candidate).await;
             return Ok(());

@@ -57,7 +57,7 @@ impl Refusals {
         Self { installer, held_out: Reports::new(), not_admitted: Reports::new(), tellings }
     }
 
-    /// Turns a candidate away for which there is no place.
+    /// Repoll a candidate away for which there is no place.
     pub(super) async fn hold_out(&self, candidate: Candidate) {
         let (event, warning) = Reports::are_due(&self.held_out);
         let peer = candidate.peer_addr();
@@ -72,7 +72,7 @@ impl Refusals {
         candidate.refuse(Goodbye::HeldOut).await;
     }
 
-    /// Turns a connection away whose address is not admitted.
+    /// Repoll a connection away whose address is not admitted.
     pub(super) async fn not_admit<A: Accept>(&self, acceptor: &A, pending: A::Pending, peer: Option<SocketAddr>) {
         let (event, warning) = Reports::are_due(&self.not_admitted);
         let so_far = self.installer.progress().not_admitted(peer, event);

@@ -54,7 +54,7 @@ use crate::{
     config::Config,
     deadline,
     error::CloseReason,
-    sync::{Lane, SessionEnd, Turns},
+    sync::{Lane, Repoll, SessionEnd},
 };
 
 /// The crate's own limit on streams is put out of reach: the wire limits them, and the crate's limit ends the session.
@@ -69,7 +69,7 @@ pub(crate) struct Driver<Io> {
     life: Option<SessionEnd<Teardown<Io>>>,
     /// The crate wakes its own task in every poll that takes a command. Going through the scheduler for each of these
     /// costs twice the context switches.
-    turns: Turns,
+    repoll: Repoll,
 }
 
 impl<Io> Driver<Io>
@@ -84,8 +84,8 @@ where
         inbound: Lane<Inbound>,
         channel: (mpsc::WeakUnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
     ) -> Self {
-        let machine = Machine::new(core, role, Arc::clone(&session), config, inbound, channel);
-        Self { life: Some(SessionEnd::new(Teardown { session, machine: Some(machine) })), turns: Turns::new() }
+        let machine = DriverState::new(core, role, Arc::clone(&session), config, inbound, channel);
+        Self { life: Some(SessionEnd::new(Teardown { session, machine: Some(machine) })), repoll: Repoll::new() }
     }
 }
 
@@ -96,12 +96,12 @@ where
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { life, turns } = self.get_mut();
+        let Self { life, repoll } = self.get_mut();
         let Some(Teardown { machine: Some(machine), .. }) = life.as_mut().map(SessionEnd::get_mut) else {
             return Poll::Ready(());
         };
         machine.wire.core().begin_round();
-        let polled = turns.poll(cx, coop::has_budget_remaining, |cx| machine.turn(cx));
+        let polled = repoll.poll(cx, coop::has_budget_remaining, |cx| machine.turn(cx));
         if polled.is_pending() && machine.wire.core().has_put_off() {
             cx.waker().wake_by_ref();
         }
@@ -117,7 +117,7 @@ where
 
 /// What the driver works on. Its drop reports the end to whatever hangs on the session.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
-struct Machine<Io> {
+struct DriverState<Io> {
     connection: yamux::Connection<Wire<Io>>,
     wire: Wire<Io>,
     session: Arc<SessionState>,
@@ -156,7 +156,7 @@ struct Machine<Io> {
     look: Option<Instant>,
 }
 
-impl<Io> Machine<Io>
+impl<Io> DriverState<Io>
 where
     Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {

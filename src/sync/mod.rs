@@ -8,7 +8,7 @@
 //!
 //! Beside it is what else two threads have to agree on: who has a place ([`Claim`], and the [`Hold`] that it is made
 //! of), how a session or its provider ends ([`SessionEnd`], [`StopGuard`]), how a stream ended ([`Ends`]), who acts on
-//! a wake-up ([`Turns`]), and who may go next where room is scarce ([`Gate`]).
+//! a wake-up ([`Repoll`]), and who may go next where room is scarce ([`Gate`]).
 //!
 //! ```
 //! use std::{sync::Arc, thread};
@@ -66,9 +66,9 @@ pub use order::{Ending, SessionEnd, StopGuard};
 pub use primitives::Sealed;
 pub use primitives::{Ordering, Primitives, Std};
 pub use reader::SlotReader;
+pub use repoll::Repoll;
 pub use reservation::{ClearHook, Refused, Reservation, SessionId};
 pub use slot::SessionSlot;
-pub use turns::Turns;
 pub use wait::{Wait, WaitUntilError};
 
 mod arrivals;
@@ -79,10 +79,10 @@ mod hold;
 mod order;
 mod primitives;
 mod reader;
+mod repoll;
 mod reservation;
 mod slot;
 #[cfg(test)]
 mod tests;
-mod turns;
 mod wait;
 mod wait_list;

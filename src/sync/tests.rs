@@ -12,16 +12,16 @@ use std::{
 };
 
 use super::{
-    Claim, ClearHook, Ending, Ends, Hold, Primitives, Refused, SessionEnd, SessionId, SessionSlot, SlotReader, Std,
-    StopGuard, Turns, WaitUntilError,
+    Claim, ClearHook, Ending, Ends, Hold, Primitives, Refused, Repoll, SessionEnd, SessionId, SessionSlot, SlotReader,
+    Std, StopGuard, WaitUntilError,
 };
 
 mod arrivals;
 mod ending;
 mod ends;
 mod holds;
+mod repoll;
 mod slot;
-mod turns;
 mod waiting;
 
 type Slot = SessionSlot<&'static str, &'static str>;

@@ -5,7 +5,7 @@ use std::{task::Context, time::Duration};
 use tokio::time::Instant;
 use tracing::debug;
 
-use super::Machine;
+use super::DriverState;
 use crate::{deadline, error::CloseReason};
 
 /// What a session that closes keeps of its time for the last frames.
@@ -32,7 +32,7 @@ impl Drain {
     }
 }
 
-impl<Io> Machine<Io> {
+impl<Io> DriverState<Io> {
     /// Why the session has ended, where its closing has to end before it is over.
     pub(super) fn cut_short(&self) -> Option<CloseReason> {
         let streams = self.drain.as_ref()?.cut.max(self.wire.core().ledger.len());
@@ -40,7 +40,7 @@ impl<Io> Machine<Io> {
     }
 }
 
-impl<Io> Machine<Io>
+impl<Io> DriverState<Io>
 where
     Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {

@@ -4,7 +4,7 @@ use std::{future::Future, task::Context, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
 
-use super::Machine;
+use super::DriverState;
 use crate::session::heartbeat::Verdict;
 
 /// What has passed its time is given up only after a look at the socket that begins this much later: by then the timer
@@ -19,7 +19,7 @@ pub(super) struct Probe {
     pub(super) silent: oneshot::Sender<bool>,
 }
 
-impl<Io> Machine<Io>
+impl<Io> DriverState<Io>
 where
     Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {

@@ -11,7 +11,7 @@ use futures_util::io::AsyncRead as _;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::Machine;
+use super::DriverState;
 use crate::{
     deadline,
     error::CloseReason,
@@ -43,7 +43,7 @@ impl Linger {
     }
 }
 
-impl<Io> Machine<Io>
+impl<Io> DriverState<Io>
 where
     Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {

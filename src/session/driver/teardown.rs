@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use tracing::{debug, error, info};
 
-use super::Machine;
+use super::DriverState;
 use crate::{
     error::CloseReason,
     session::{entry::Entry, inbound::Inbound, state::SessionState},
@@ -16,7 +16,7 @@ use crate::{
 pub(super) struct Teardown<Io> {
     pub(super) session: Arc<SessionState>,
     /// None once reported.
-    pub(super) machine: Option<Machine<Io>>,
+    pub(super) machine: Option<DriverState<Io>>,
 }
 
 /// Whoever waits for a session when its crate is dropped. Its drop tells them: also where the transport, or the waker
@@ -70,6 +70,6 @@ impl<Io> Ending for Teardown<Io> {
             return CloseReason::Panicked;
         }
         // A closing that was cut short is still that closing.
-        self.machine.as_ref().and_then(Machine::cut_short).unwrap_or(CloseReason::RuntimeEnded)
+        self.machine.as_ref().and_then(DriverState::cut_short).unwrap_or(CloseReason::RuntimeEnded)
     }
 }

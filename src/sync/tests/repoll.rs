@@ -1,11 +1,11 @@
-//! [`Turns`]: wake-ups during a poll.
+//! [`Repoll`]: wake-ups during a poll.
 
 use super::*;
 
 #[test]
 fn a_wake_up_during_a_turn_is_another_turn() {
     let (task, waker) = Count::new();
-    let (mut turns, mut count) = (Turns::new(), 0);
+    let (mut turns, mut count) = (Repoll::new(), 0);
     let polled = turns.poll(
         &mut Context::from_waker(&waker),
         || true,
@@ -22,7 +22,7 @@ fn a_wake_up_during_a_turn_is_another_turn() {
 }
 
 /// Polls what wakes itself in every turn, and says how many turns there were.
-fn turns_without_end(turns: &mut Turns, waker: &Waker, may_go_on: bool) -> usize {
+fn turns_without_end(turns: &mut Repoll, waker: &Waker, may_go_on: bool) -> usize {
     let mut count = 0;
     let polled = turns.poll(
         &mut Context::from_waker(waker),
@@ -40,7 +40,7 @@ fn turns_without_end(turns: &mut Turns, waker: &Waker, may_go_on: bool) -> usize
 #[test]
 fn turns_without_end_let_the_scheduler_in() {
     let (task, waker) = Count::new();
-    let mut turns = Turns::new();
+    let mut turns = Repoll::new();
     assert_eq!((turns_without_end(&mut turns, &waker, true), task.get()), (32, 1));
     assert_eq!((turns_without_end(&mut turns, &waker, false), task.get()), (1, 2));
 }
@@ -48,7 +48,7 @@ fn turns_without_end_let_the_scheduler_in() {
 #[test]
 fn a_wake_up_between_polls_reaches_the_task_that_polled_last() {
     let ((first, first_waker), (second, second_waker)) = (Count::new(), Count::new());
-    let mut turns = Turns::new();
+    let mut turns = Repoll::new();
     let mut kept = Waker::noop().clone();
     for waker in [&first_waker, &second_waker] {
         let polled = turns.poll(

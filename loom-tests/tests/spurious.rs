@@ -5,14 +5,15 @@ use std::sync::Arc;
 use evermux::sync::WaitUntilError;
 use loom::thread;
 use loom_tests::{
-    OddSlot, Preemptions::AtMost, Preemptions::Unbounded, advance_to, explore, load, odd_slot, wake_for_no_reason,
+    Preemptions::AtMost, Preemptions::Unbounded, SpuriousSlot, advance_to, explore, load, spurious_slot,
+    wake_for_no_reason,
 };
 
-fn install(slot: &Arc<OddSlot>, session: u32) {
+fn install(slot: &Arc<SpuriousSlot>, session: u32) {
     slot.install(&mut slot.reserve(), session, load()).unwrap();
 }
 
-fn installs(slot: &Arc<OddSlot>) -> thread::JoinHandle<()> {
+fn installs(slot: &Arc<SpuriousSlot>) -> thread::JoinHandle<()> {
     let slot = Arc::clone(slot);
     thread::spawn(move || install(&slot, 1))
 }
@@ -21,7 +22,7 @@ fn installs(slot: &Arc<OddSlot>) -> thread::JoinHandle<()> {
 #[test]
 fn if_instead_of_while() {
     explore("if_instead_of_while", Unbounded, 9_000, || {
-        let slot = odd_slot();
+        let slot = spurious_slot();
         let provider = installs(&slot);
         let disturber = thread::spawn(wake_for_no_reason);
         assert_eq!(slot.wait_blocking(), Ok(1));
@@ -35,7 +36,7 @@ fn if_instead_of_while() {
 #[test]
 fn if_instead_of_while_with_two_threads() {
     explore("if_instead_of_while_with_two_threads", AtMost(3), 30_000, || {
-        let slot = odd_slot();
+        let slot = spurious_slot();
         let other = thread::spawn({
             let slot = Arc::clone(&slot);
             move || slot.wait_blocking()
@@ -56,7 +57,7 @@ fn if_instead_of_while_with_two_threads() {
 #[test]
 fn timeout_eats_wakeup() {
     explore("timeout_eats_wakeup", Unbounded, 10, || {
-        let slot = odd_slot();
+        let slot = spurious_slot();
         let provider = thread::spawn({
             let slot = Arc::clone(&slot);
             move || {
@@ -73,7 +74,7 @@ fn timeout_eats_wakeup() {
 #[test]
 fn a_deadline_ends_a_wait_that_was_disturbed() {
     explore("a_deadline_ends_a_wait_that_was_disturbed", Unbounded, 2_000, || {
-        let slot = odd_slot();
+        let slot = spurious_slot();
         let clock = thread::spawn(|| advance_to(1));
         let disturber = thread::spawn(wake_for_no_reason);
         assert_eq!(slot.wait_until(1), Err(WaitUntilError::TimedOut));
@@ -88,7 +89,7 @@ fn a_deadline_ends_a_wait_that_was_disturbed() {
 #[test]
 fn a_timeout_takes_the_session_from_nobody() {
     explore("a_timeout_takes_the_session_from_nobody", AtMost(3), 20_000, || {
-        let slot = odd_slot();
+        let slot = spurious_slot();
         let provider = installs(&slot);
         let clock = thread::spawn(|| advance_to(1));
         let patient = thread::spawn({

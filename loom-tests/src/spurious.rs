@@ -48,11 +48,11 @@ fn wake(mut world: loom::sync::MutexGuard<'_, World>) {
     }
 }
 
-/// loom's platform with the oddities of a real one. All its condition variables are one.
+/// loom's platform with the spurious of a real one. All its condition variables are one.
 #[derive(Clone, Copy, Debug)]
-pub enum Odd {}
+pub enum Spurious {}
 
-impl Odd {
+impl Spurious {
     fn park<'a, T>(mutex: &'a Mutex<T>, guard: Guard<'a, T>, deadline: Option<u64>) -> Guard<'a, T> {
         let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
         if deadline.is_some_and(|deadline| world.now >= deadline) {
@@ -92,9 +92,9 @@ impl<T> std::ops::DerefMut for OddGuard<'_, T> {
     }
 }
 
-impl Sealed for Odd {}
+impl Sealed for Spurious {}
 
-impl Primitives for Odd {
+impl Primitives for Spurious {
     type Mutex<T> = Mutex<T>;
     type Guard<'a, T: 'a> = OddGuard<'a, T>;
     type Condvar = ();

@@ -15,7 +15,7 @@ const POLLING: u64 = 1;
 /// Woken since the last turn began: that poll goes on, or the task has been woken.
 const WOKEN: u64 = 2;
 
-/// Turns before the scheduler is let in.
+/// Repoll before the scheduler is let in.
 const MAX_TURNS: usize = 32;
 
 /// Polls by turns: a wake-up that comes while a poll is under way is another turn of that poll, and none of the
@@ -27,9 +27,9 @@ const MAX_TURNS: usize = 32;
 ///
 /// ```
 /// use std::task::{Context, Poll, Waker};
-/// use evermux::sync::Turns;
+/// use evermux::sync::Repoll;
 ///
-/// let (mut turns, mut count) = (Turns::new(), 0);
+/// let (mut turns, mut count) = (Repoll::new(), 0);
 /// let polled = turns.poll(&mut Context::from_waker(Waker::noop()), || true, |cx| {
 ///     count += 1;
 ///     if count < 3 {
@@ -40,7 +40,7 @@ const MAX_TURNS: usize = 32;
 /// assert!(polled.is_pending());
 /// assert_eq!(count, 3);
 /// ```
-pub struct Turns<P: Primitives = Std> {
+pub struct Repoll<P: Primitives = Std> {
     shared: Arc<Shared<P>>,
     /// Of `shared`.
     waker: Waker,
@@ -83,21 +83,21 @@ impl<P: Primitives> Wake for Shared<P> {
     }
 }
 
-impl Turns<Std> {
+impl Repoll<Std> {
     /// Makes what a task polls by.
     pub fn new() -> Self {
         Self::with_primitives()
     }
 }
 
-impl Default for Turns<Std> {
+impl Default for Repoll<Std> {
     fn default() -> Self {
         Self::new()
     }
 }
 
-impl<P: Primitives> Turns<P> {
-    /// As [`new`](Turns::new), on a platform of the caller's choice.
+impl<P: Primitives> Repoll<P> {
+    /// As [`new`](Repoll::new), on a platform of the caller's choice.
     pub fn with_primitives() -> Self
     where
         P::AtomicU64: Send + Sync,
@@ -138,8 +138,8 @@ impl<P: Primitives> Turns<P> {
     }
 }
 
-impl<P: Primitives> fmt::Debug for Turns<P> {
+impl<P: Primitives> fmt::Debug for Repoll<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Turns").finish_non_exhaustive()
+        f.debug_struct("Repoll").finish_non_exhaustive()
     }
 }

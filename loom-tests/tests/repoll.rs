@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use evermux::sync::Turns;
+use evermux::sync::Repoll;
 use loom::{
     future::block_on,
     sync::atomic::{AtomicBool, Ordering::Relaxed},
@@ -23,7 +23,7 @@ use loom_tests::{
 /// The task is done when it has seen all of it. A wake-up that is lost leaves it asleep, which loom calls a deadlock.
 fn no_wake_up_is_lost(name: &str, preemptions: Preemptions, least: usize, news: &'static [usize], may_go_on: bool) {
     explore(name, preemptions, least, move || {
-        let mut turns = Turns::<Loom>::with_primitives();
+        let mut turns = Repoll::<Loom>::with_primitives();
         // Another task has polled before: its waker wakes nobody who is left.
         let mut kept = None;
         let polled = turns.poll(
