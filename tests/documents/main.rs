@@ -1,0 +1,5 @@
+//! What the documents say is true.
+#![allow(missing_docs, reason = "test names say it")]
+
+mod guarantees;
+mod limits;

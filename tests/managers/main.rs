@@ -1,0 +1,24 @@
+//! Managers and their providers, over loopback TCP and networks in memory.
+#![allow(missing_docs, reason = "test names say it")]
+
+#[path = "../common/mod.rs"]
+mod common;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod accepting;
+mod broadcast;
+mod callers;
+mod crowd;
+mod gave_up;
+mod incoming;
+mod manager;
+mod places;
+mod provider;
+mod receiver;
+mod reconnect;
+mod round_trips;
+mod shutdown;
+mod takeover;
+mod tcp;
+mod told;
