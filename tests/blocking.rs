@@ -13,7 +13,7 @@ use std::{
 };
 
 use evermux::{Connected, MuxManager, OpenError, StartError, Stopped, WaitError, error::ConnectError};
-use support::{PATIENCE, echo, establisher, own_address, quick, receiver, soon, until};
+use support::{PATIENCE, echo, establisher, in_time, own_address, quick, receiver, until};
 use tokio::{
     io::DuplexStream,
     runtime::Runtime,
@@ -77,9 +77,9 @@ fn threads_get_a_session_and_a_stream_that_work() {
     let id = establisher.with_session_blocking(|session| session.id()).unwrap();
     assert_eq!(id, establisher.session_blocking_timeout(Duration::ZERO).unwrap().id());
     runtime.block_on(async {
-        soon(establisher.shutdown()).await;
-        soon(receiver.shutdown()).await;
-        soon(echo).await.unwrap();
+        in_time(establisher.shutdown()).await;
+        in_time(receiver.shutdown()).await;
+        in_time(echo).await.unwrap();
     });
     assert!(matches!(establisher.session_blocking(), Err(Stopped::ShutDown)));
 }
@@ -122,16 +122,16 @@ async fn a_wait_within_async_code_panics_and_an_answer_that_is_there_does_not() 
     assert!(panics(|| manager.session_blocking_timeout(PATIENCE)));
     assert!(panics(|| manager.with_session_blocking(|_| ())));
     assert!(matches!(manager.session_blocking_timeout(Duration::ZERO), Err(WaitError::TimedOut(_))), "it waits not");
-    soon(manager.shutdown()).await;
+    in_time(manager.shutdown()).await;
     assert!(matches!(manager.session_blocking(), Err(Stopped::ShutDown)));
 
     let (receiver, address) = receiver(quick()).await;
     let establisher = establisher(address, quick()).await;
-    let session = soon(establisher.session()).await.unwrap();
+    let session = in_time(establisher.session()).await.unwrap();
     assert_eq!(establisher.session_blocking().unwrap().id(), session.id());
     assert_eq!(establisher.session_blocking_timeout(PATIENCE).unwrap().id(), session.id());
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -144,7 +144,7 @@ async fn a_wait_is_fine_where_blocking_is() {
         move || manager.session_blocking_timeout(SHORT)
     });
     assert!(matches!(spawned.await.unwrap(), Err(WaitError::TimedOut(_))));
-    soon(manager.shutdown()).await;
+    in_time(manager.shutdown()).await;
 }
 
 /// Whether a thread of a manager runs, by its name.
@@ -224,7 +224,7 @@ fn connected(runtime: &Runtime, settings: evermux::ConfigBuilder) -> (MuxManager
     runtime.block_on(async {
         let (receiver, address) = receiver(quick()).await;
         let establisher = establisher(address, settings).await;
-        drop(soon(establisher.session()).await.unwrap());
+        drop(in_time(establisher.session()).await.unwrap());
         (receiver, establisher)
     })
 }
@@ -379,6 +379,6 @@ fn a_thread_waits_for_the_end_of_a_stream_and_gives_one_up() {
     assert_eq!(accepted.read(&mut [0; 8]).unwrap_err().kind(), io::ErrorKind::ConnectionReset);
     drop(accepted);
     establisher.shutdown_blocking();
-    runtime.block_on(async { soon(draining).await });
+    runtime.block_on(async { in_time(draining).await });
     receiver.shutdown_blocking();
 }

@@ -23,7 +23,7 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use support::{PATIENCE, own_address, quick, soon, until};
+use support::{PATIENCE, in_time, own_address, quick, until};
 use tokio::{
     sync::Mutex,
     task::JoinHandle,
@@ -165,7 +165,7 @@ impl Load {
     async fn end(self, what: &str, took: Duration) {
         self.end.cancel();
         for caller in self.callers {
-            soon(caller).await.unwrap();
+            in_time(caller).await.unwrap();
         }
         let count = |count: &AtomicUsize| count.load(Ordering::Relaxed);
         let Counts { done, retried, lost } = &*self.counts;
@@ -191,7 +191,7 @@ async fn a_restart_of_the_server_loses_no_call() {
     for _ in 0..5 {
         load.goes_on().await;
         longest = longest.max(shut_down(&manager).await);
-        soon(serving).await.unwrap();
+        in_time(serving).await.unwrap();
         (manager, serving) = server(&address).await;
     }
     load.goes_on().await;

@@ -6,7 +6,7 @@ mod support;
 use std::net::SocketAddr;
 
 use evermux::MuxManager;
-use support::{echo, establisher, own_address, quick, request, soon, until};
+use support::{echo, establisher, in_time, own_address, quick, request, until};
 use testkit::count::{open_files, resident_bytes, tasks};
 
 const ROUNDS: usize = 1000;
@@ -22,14 +22,14 @@ async fn round(number: usize, address: &str) -> SocketAddr {
     let address = receiver.local_addr().unwrap();
     let establisher = establisher(address, quick()).await;
     let echo = echo(&receiver);
-    soon(request(&soon(establisher.session()).await.unwrap())).await.unwrap();
+    in_time(request(&in_time(establisher.session()).await.unwrap())).await.unwrap();
     match number % 3 {
-        0 => soon(establisher.shutdown()).await,
-        1 => soon(receiver.shutdown()).await,
+        0 => in_time(establisher.shutdown()).await,
+        1 => in_time(receiver.shutdown()).await,
         _ => {}
     }
-    soon(async { tokio::join!(establisher.shutdown(), receiver.shutdown()) }).await;
-    soon(echo).await.unwrap();
+    in_time(async { tokio::join!(establisher.shutdown(), receiver.shutdown()) }).await;
+    in_time(echo).await.unwrap();
     address
 }
 

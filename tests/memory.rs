@@ -2,13 +2,13 @@
 //! allocates.
 #![allow(missing_docs, reason = "test names say it")]
 
-mod common;
+mod support;
 
 use std::time::Duration;
 
-use common::{in_time, read_all, server_against_peer};
 use evermux::{Config, MuxStream, Session, StreamError};
 use peak_alloc::PeakAlloc;
+use support::{in_time, read_all, server_against_peer};
 use testkit::frames::{Flags, Header, Peer};
 use tokio::{
     io::{AsyncReadExt, DuplexStream},

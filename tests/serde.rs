@@ -7,13 +7,13 @@ mod support;
 use std::time::Duration;
 
 use serde_json::json;
-use support::{establisher, quick, receiver, soon, until};
+use support::{establisher, in_time, quick, receiver, until};
 
 #[tokio::test]
 async fn a_status_reads_well_as_json() {
     let (receiver, address) = receiver(quick()).await;
     let establisher = establisher(address, quick()).await;
-    let session = soon(receiver.session()).await.unwrap();
+    let session = in_time(receiver.session()).await.unwrap();
     let status = serde_json::to_value(receiver.status()).unwrap();
     let live = &status["sessions"][0];
     assert_eq!(live["id"], json!(session.id().as_u64()));
@@ -23,7 +23,7 @@ async fn a_status_reads_well_as_json() {
     assert_eq!(status["activity"], json!("live"));
     assert_eq!((&status["sessions_so_far"], &status["crowded_out"]), (&json!(1), &json!(0)));
     assert_eq!((&status["stopped"], &status["last_error"]), (&json!(null), &json!(null)));
-    soon(receiver.shutdown()).await;
+    in_time(receiver.shutdown()).await;
     let status = serde_json::to_value(receiver.status()).unwrap();
     assert_eq!((&status["activity"], &status["stopped"]), (&json!("stopped"), &json!("the manager was shut down")));
 
@@ -31,5 +31,5 @@ async fn a_status_reads_well_as_json() {
     until(|| establisher.status().backoff_slept > Duration::ZERO).await;
     let status = serde_json::to_value(establisher.status()).unwrap();
     assert!(status["backoff_slept_seconds"].as_f64().unwrap() > 0.0, "{status}");
-    soon(establisher.shutdown()).await;
+    in_time(establisher.shutdown()).await;
 }

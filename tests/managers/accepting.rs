@@ -10,10 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{
-    in_time,
-    network::{PipeAcceptor, network},
-};
+use crate::support::{MemoryAcceptor, in_time, network};
 use evermux::{Accept, Config, Connect, Connected, MuxManager, Session, error::AcceptError};
 use testkit::frames::{Header, Peer};
 use tokio::{
@@ -40,7 +37,7 @@ async fn a_stranger_costs_nobody_a_session() {
 
 #[tokio::test]
 async fn a_panic_in_one_handshake_is_one_lost_connection() {
-    struct Touchy(Arc<AtomicU32>, PipeAcceptor);
+    struct Touchy(Arc<AtomicU32>, MemoryAcceptor);
     impl Accept for Touchy {
         type Io = DuplexStream;
         type Pending = DuplexStream;
@@ -89,7 +86,7 @@ async fn a_candidate_that_says_goodbye_holds_no_place() {
 
 /// Fails to accept as it is told, and counts how often it is asked.
 struct Failing {
-    inner: PipeAcceptor,
+    inner: MemoryAcceptor,
     asked: Arc<AtomicU32>,
     fails: fn(u32) -> Option<AcceptError>,
 }

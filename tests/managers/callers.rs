@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{PATIENCE, echo, establisher, network, quick, receiver, request, session_after, soon, until};
+use crate::support::{PATIENCE, echo, establisher, in_time, network, quick, receiver, request, session_after, until};
 use evermux::{Connect, Connected, MuxManager, OpenError, Session, Stopped, WaitError, error::ConnectError};
 use testkit::FaultProxy;
 use tokio::{io::DuplexStream, sync::Notify, task::JoinSet, time::sleep};
@@ -56,12 +56,12 @@ async fn everyone_gets<C: Connect>(
     until(|| waiting.load(Ordering::SeqCst) == TASKS + THREADS).await;
     change(&manager).await;
     let mut outcomes: Vec<_> =
-        soon(tasks.join_all()).await.into_iter().map(|outcome| outcome.map_err(WaitError::Stopped)).collect();
+        in_time(tasks.join_all()).await.into_iter().map(|outcome| outcome.map_err(WaitError::Stopped)).collect();
     let threads = tokio::task::spawn_blocking(move || {
         threads.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
     });
-    outcomes.extend(soon(threads).await.unwrap());
-    soon(manager.shutdown()).await;
+    outcomes.extend(in_time(threads).await.unwrap());
+    in_time(manager.shutdown()).await;
     outcomes
 }
 
@@ -84,13 +84,13 @@ async fn one_install_frees_all() {
     assert_eq!(outcomes.len(), TASKS + THREADS);
     let first = outcomes[0].as_ref().unwrap().id();
     assert!(outcomes.iter().all(|outcome| outcome.as_ref().is_ok_and(|session| session.id() == first)));
-    soon(receiver.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 #[tokio::test]
 async fn one_shutdown_frees_all() {
     let refused = || async { Err::<Connected<DuplexStream>, _>(ConnectError::transient("refused")) };
-    let outcomes = everyone_gets(refused, async |manager| soon(manager.shutdown()).await).await;
+    let outcomes = everyone_gets(refused, async |manager| in_time(manager.shutdown()).await).await;
     assert_eq!(outcomes.len(), TASKS + THREADS);
     assert!(outcomes.iter().all(|outcome| matches!(outcome, Err(WaitError::Stopped(Stopped::ShutDown)))));
 }
@@ -127,12 +127,12 @@ async fn callers_live_through_cuts() {
             session = session_after(&establisher, &session).await;
         }
     };
-    soon(cuts).await;
-    soon(callers.join_all()).await;
+    in_time(cuts).await;
+    in_time(callers.join_all()).await;
     assert!(establisher.status().sessions_so_far > 10);
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
-    soon(echo).await.unwrap();
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
+    in_time(echo).await.unwrap();
 }
 
 /// Whoever has seen the end of a session is never given it again (G3), whichever way they ask.
@@ -143,7 +143,7 @@ async fn a_session_that_is_known_to_be_dead_is_given_to_nobody() {
     let establisher = establisher(proxy.addr(), quick()).await;
     let mut reader = establisher.reader();
     for round in 0..20 {
-        let session = soon(establisher.session()).await.unwrap();
+        let session = in_time(establisher.session()).await.unwrap();
         match round % 4 {
             0 => proxy.cut_rst(),
             1 => proxy.cut_fin(),
@@ -157,13 +157,13 @@ async fn a_session_that_is_known_to_be_dead_is_given_to_nobody() {
             // Not even before its driver has ended.
             assert!(establisher.try_session().is_none_or(|next| next.id() != session.id()));
         }
-        soon(session.closed()).await;
+        in_time(session.closed()).await;
         assert!(establisher.try_session().is_none_or(|next| next.id() != session.id()));
         assert!(reader.session().is_none_or(|next| next.id() != session.id()));
-        assert_ne!(soon(establisher.session()).await.unwrap().id(), session.id());
+        assert_ne!(in_time(establisher.session()).await.unwrap().id(), session.id());
     }
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 #[tokio::test]
@@ -171,15 +171,15 @@ async fn with_session_gives_back_what_its_closure_returns() {
     let (receiver, address) = receiver(quick()).await;
     let manager = establisher(address, quick()).await;
     let text = String::from("borrowed");
-    let (id, length) = soon(manager.with_session(async |session| (session.id(), text.len()))).await.unwrap();
+    let (id, length) = in_time(manager.with_session(async |session| (session.id(), text.len()))).await.unwrap();
     assert_eq!((id, length), (manager.try_session().unwrap().id(), 8));
     assert_eq!(manager.reader().session().unwrap().id(), id);
     let status = manager.status();
     assert_eq!((status.sessions[0].id, status.sessions[0].peer), (id, Some(address)));
     assert_eq!(status.sessions[0].round_trip, manager.try_session().unwrap().round_trip());
-    soon(manager.shutdown()).await;
+    in_time(manager.shutdown()).await;
     assert!(matches!(manager.with_session(async |_| panic!("called")).await, Err(Stopped::ShutDown)));
-    soon(receiver.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// The session is lost while the call waits for a place for its stream: the stream comes from the next one.
@@ -188,7 +188,7 @@ async fn open_stream_goes_on_to_the_next_session() {
     let (receiver, address) = receiver(quick()).await;
     let proxy = FaultProxy::start(address).unwrap();
     let establisher = establisher(proxy.addr(), quick().max_concurrent_streams(1)).await;
-    let first = soon(establisher.open_stream()).await.unwrap();
+    let first = in_time(establisher.open_stream()).await.unwrap();
     let second = tokio::spawn({
         let establisher = establisher.clone();
         async move { establisher.open_stream().await }
@@ -196,11 +196,11 @@ async fn open_stream_goes_on_to_the_next_session() {
     until(|| establisher.status().sessions.first().is_some_and(|session| session.open_streams == 2)).await;
     assert!(!second.is_finished());
     proxy.cut_rst();
-    let second = soon(second).await.unwrap().unwrap();
+    let second = in_time(second).await.unwrap().unwrap();
     assert_ne!(first.session_id(), second.session_id());
     drop((first, second));
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -236,9 +236,9 @@ async fn a_caller_that_leaves_takes_nothing_with_it() {
         callers.abort_all();
     }
     let receiver = MuxManager::receive_with(acceptor).config(quick().build().unwrap()).start().await.unwrap();
-    soon(waiting).await.unwrap().unwrap();
+    in_time(waiting).await.unwrap().unwrap();
     sleep(Duration::from_millis(1)).await;
     assert!(manager.status().sessions.iter().all(|session| session.open_streams == 0));
-    soon(manager.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(manager.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }

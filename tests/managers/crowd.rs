@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{MemoryAcceptor, establisher, exact, log::Log, network, own_address, quick, receiver, soon};
+use crate::support::{MemoryAcceptor, establisher, exact, in_time, log::Log, network, own_address, quick, receiver};
 use evermux::{Accept, Connect, Connected, Event, Events, MuxManager, error::AcceptError};
 use testkit::frames::{Flags, Header, Kind, Peer};
 use tokio::{
@@ -83,7 +83,7 @@ async fn two_hundred_silent_clients_keep_an_honest_agent_out_for_seconds_only() 
     }
     let began = Instant::now();
     let agent = establisher(address, quick()).await;
-    soon(agent.session()).await.unwrap();
+    in_time(agent.session()).await.unwrap();
     // 64 make room for the next 64 in a second, and so on: the agent is the 201st.
     assert!(began.elapsed() < 15 * SECOND, "{:?}", began.elapsed());
     assert_eq!(agent.status().attempts, 0);
@@ -100,8 +100,8 @@ async fn two_hundred_silent_clients_keep_an_honest_agent_out_for_seconds_only() 
     let warnings = log.lines(&["WARN", "too many handshakes"]);
     assert_eq!(warnings.len(), 1, "an attacker does not fill the log: {warnings:#?}");
     assert!(warnings[0].contains("limit=64") && warnings[0].contains("max_handshakes_in_flight"), "{warnings:#?}");
-    soon(agent.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(agent.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 #[tokio::test]
@@ -115,11 +115,11 @@ async fn one_handshake_at_a_time_is_enough() {
         agents.push(establisher(address, quick()).await);
     }
     for agent in &agents {
-        soon(agent.session()).await.unwrap();
+        in_time(agent.session()).await.unwrap();
         assert_eq!(agent.status().attempts, 0);
     }
     assert_eq!(receiver.status().crowded_out, 1, "the silent one alone");
-    soon(receiver.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// Sends a ping again and again, a byte in so long, until the connection ends.
@@ -310,17 +310,17 @@ async fn a_process_that_stood_still_drops_nobody_for_it() {
     let address = receiver.local_addr().unwrap();
     for _ in 0..3 {
         let mut peer = Peer::new(TcpStream::connect(address).await.unwrap());
-        let (ping, _) = soon(peer.recv()).await.unwrap();
+        let (ping, _) = in_time(peer.recv()).await.unwrap();
         let waits = TcpStream::connect(address).await.unwrap();
         sleep(100 * MS).await;
         peer.send(Header::pong(ping.length), &[]).await.unwrap();
         #[expect(clippy::disallowed_methods, reason = "nothing of this runtime runs meanwhile")]
         std::thread::sleep(1500 * MS);
-        soon(peer.recv_until(|header| header.kind == Kind::Data || header.kind == Kind::Ping)).await.ok();
+        in_time(peer.recv_until(|header| header.kind == Kind::Data || header.kind == Kind::Ping)).await.ok();
         sleep(100 * MS).await;
         assert_eq!(receiver.status().crowded_out, 0);
         drop((peer, waits));
         sleep(100 * MS).await;
     }
-    soon(receiver.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }

@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{PATIENCE, establisher, exact, log::Log, network, quick, receiver, soon, until};
+use crate::support::{PATIENCE, establisher, exact, in_time, log::Log, network, quick, receiver, until};
 use evermux::{
     Accept, CloseReason, Connected, MuxManager, OpenError, StartError, Stopped, TcpAcceptor, WaitError,
     error::{AcceptError, ConnectError, GaveUp, GaveUpCause},
@@ -42,13 +42,13 @@ fn why(stopped: Stopped) -> Arc<GaveUp> {
 async fn a_fatal_error_ends_the_manager_with_its_cause() {
     let connector = || async { Dialled::Err(ConnectError::fatal("the certificate is not ours")) };
     let manager = MuxManager::establish_with(connector).start().await.unwrap();
-    let gave_up = why(soon(manager.session()).await.unwrap_err());
+    let gave_up = why(in_time(manager.session()).await.unwrap_err());
     assert_eq!((gave_up.cause, gave_up.attempts), (GaveUpCause::Fatal, 1));
     assert_eq!(gave_up.last_error.as_ref().unwrap().to_string(), "the certificate is not ours");
-    assert!(matches!(soon(manager.open_stream()).await, Err(OpenError::Stopped(Stopped::GaveUp(_)))));
+    assert!(matches!(in_time(manager.open_stream()).await, Err(OpenError::Stopped(Stopped::GaveUp(_)))));
     until(|| manager.status().activity == Activity::Stopped).await;
     assert!(!manager.is_shutting_down(), "nobody asked for it");
-    soon(manager.shutdown()).await;
+    in_time(manager.shutdown()).await;
     assert_eq!(why(manager.session().await.unwrap_err()).cause, GaveUpCause::Fatal, "the first reason stays");
 }
 
@@ -74,7 +74,7 @@ async fn reconnect_now_gives_no_attempts_back() {
         }
     };
     let stopped = tokio::select! {
-        outcome = soon(manager.session()) => outcome.unwrap_err(),
+        outcome = in_time(manager.session()) => outcome.unwrap_err(),
         () = calling => unreachable!(),
     };
     let gave_up = why(stopped);
@@ -121,10 +121,10 @@ async fn a_panic_in_the_connector_ends_the_manager_and_is_logged_once() {
     };
     let manager =
         MuxManager::establish_with(connector).name("unlucky").config(quick().build().unwrap()).start().await.unwrap();
-    let gave_up = why(soon(manager.session()).await.unwrap_err());
+    let gave_up = why(in_time(manager.session()).await.unwrap_err());
     assert_eq!((gave_up.cause, gave_up.attempts), (GaveUpCause::Panicked, 1));
     assert_eq!(gave_up.last_error.as_ref().unwrap().to_string(), "refused");
-    soon(manager.shutdown()).await;
+    in_time(manager.shutdown()).await;
     let errors = log.lines(&["ERROR"]);
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(errors[0].contains("a bug in the connector") && errors[0].contains("unlucky"), "{errors:?}");
@@ -183,10 +183,10 @@ async fn fatal_on_transient_accept() {
     let out_of_files = |accepts| (accepts < 2).then(|| std::io::Error::from_raw_os_error(EMFILE).into());
     let (receiver, address) = failing(out_of_files, false).await;
     let establisher = establisher(address, quick()).await;
-    soon(receiver.session()).await.unwrap();
+    in_time(receiver.session()).await.unwrap();
     assert!(receiver.status().last_error.is_some());
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 #[tokio::test]
@@ -196,23 +196,23 @@ async fn a_fatal_accept_ends_the_manager_and_its_session() {
     let establisher = establisher(address, quick()).await;
     // The session may be gone before it can be asked for.
     let gave_up = loop {
-        match soon(receiver.session()).await {
-            Ok(session) => assert!(matches!(soon(session.closed()).await, CloseReason::Aborted)),
+        match in_time(receiver.session()).await {
+            Ok(session) => assert!(matches!(in_time(session.closed()).await, CloseReason::Aborted)),
             Err(stopped) => break why(stopped),
         }
     };
     assert_eq!(gave_up.cause, GaveUpCause::Fatal);
     assert_eq!(gave_up.last_error.as_ref().unwrap().to_string(), "the listener is broken");
-    soon(receiver.shutdown()).await;
-    soon(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
+    in_time(establisher.shutdown()).await;
 }
 
 #[tokio::test]
 async fn a_fatal_handshake_ends_the_manager() {
     let (receiver, address) = failing(|_| None, true).await;
     let _client = TcpStream::connect(address).await.unwrap();
-    assert_eq!(why(soon(receiver.session()).await.unwrap_err()).cause, GaveUpCause::Fatal);
-    soon(receiver.shutdown()).await;
+    assert_eq!(why(in_time(receiver.session()).await.unwrap_err()).cause, GaveUpCause::Fatal);
+    in_time(receiver.shutdown()).await;
 }
 
 /// The second start of a manager cannot be written, since the first consumes the builder. A new one works.
@@ -221,12 +221,12 @@ async fn failed_start_forgotten() {
     let (taken, address) = receiver(quick()).await;
     let failed = MuxManager::receive(address.to_string()).start().await;
     assert!(matches!(failed, Err(StartError::Bind { .. })));
-    soon(taken.shutdown()).await;
+    in_time(taken.shutdown()).await;
     let manager = MuxManager::receive(address.to_string()).start().await.unwrap();
     let establisher = establisher(address, quick()).await;
-    soon(manager.session()).await.unwrap();
-    soon(establisher.shutdown()).await;
-    soon(manager.shutdown()).await;
+    in_time(manager.session()).await.unwrap();
+    in_time(establisher.shutdown()).await;
+    in_time(manager.shutdown()).await;
 }
 
 /// Those who wait when the provider ends, and those who come later, tasks and threads alike.
@@ -256,13 +256,13 @@ async fn provider_death_hangs_callers() {
     until(|| manager.status().attempts > 2).await;
     dies.store(true, Ordering::SeqCst);
     for task in tasks {
-        assert_eq!(why(soon(task).await.unwrap().unwrap_err()).cause, GaveUpCause::Fatal);
+        assert_eq!(why(in_time(task).await.unwrap().unwrap_err()).cause, GaveUpCause::Fatal);
     }
     for thread in threads {
         assert!(matches!(thread.join().unwrap(), Err(WaitError::Stopped(Stopped::GaveUp(_)))));
     }
     assert!(matches!(manager.session_blocking(), Err(Stopped::GaveUp(_))));
-    soon(manager.shutdown()).await;
+    in_time(manager.shutdown()).await;
 }
 
 /// Threads that wait at the manager when its runtime is dropped, after `run_for` of its life.
@@ -291,7 +291,7 @@ fn drop_the_runtime(runtime: runtime::Runtime, run_for: Duration) {
     assert_eq!(manager.status().activity, Activity::Stopped);
     // Nobody waits for a shutdown that no task carries out any more.
     let other = runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    other.block_on(soon(manager.shutdown()));
+    other.block_on(in_time(manager.shutdown()));
 }
 
 #[test]
@@ -312,7 +312,7 @@ fn a_session_ends_with_its_runtime() {
     let (receiver, session) = runtime.block_on(async {
         let (receiver, address) = receiver(quick()).await;
         let establisher = establisher(address, quick()).await;
-        let session = soon(establisher.session()).await.unwrap();
+        let session = in_time(establisher.session()).await.unwrap();
         drop(establisher.clone());
         std::mem::forget(establisher);
         (receiver, session)
@@ -345,9 +345,9 @@ async fn a_panic_in_a_handshake_costs_its_connection_alone() {
     let acceptor = TcpAcceptor::bind("127.0.0.1:0", &quick().build().unwrap()).await.unwrap();
     let receiver = MuxManager::receive_with(Panics(acceptor, AtomicU32::new(0))).start().await.unwrap();
     let establisher = establisher(receiver.local_addr().unwrap(), quick()).await;
-    soon(receiver.session()).await.unwrap();
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(receiver.session()).await.unwrap();
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
     let errors = log.lines(&["ERROR"]);
     assert_eq!(errors.len(), 1, "{errors:?}");
     assert!(errors[0].contains("a bug in the acceptor"), "{errors:?}");
@@ -361,13 +361,13 @@ async fn traces_name_what_they_are_about() {
     let config = quick().stable_after(Duration::from_secs(60)).build().unwrap();
     let establisher =
         MuxManager::establish(address.to_string()).name("to-us-west").config(config).start().await.unwrap();
-    let session = soon(establisher.session()).await.unwrap();
+    let session = in_time(establisher.session()).await.unwrap();
     let peer = session.peer_addr().unwrap().to_string();
     // Young, and no goodbye.
     session.abort();
-    soon(receiver.shutdown()).await;
+    in_time(receiver.shutdown()).await;
     until(|| establisher.status().attempts > 0).await;
-    soon(establisher.shutdown()).await;
+    in_time(establisher.shutdown()).await;
     let ours = "manager{ name=\"to-us-west\" } establisher{ }";
     for (level, texts) in [
         ("INFO", vec!["connecting", "attempt=1"]),

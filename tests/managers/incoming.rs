@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{PATIENCE, establisher, own_address, quick, receiver, session_after, soon, until};
+use crate::support::{PATIENCE, establisher, in_time, own_address, quick, receiver, session_after, until};
 use evermux::{CloseReason, Event, MuxManager, Stopped};
 use futures_util::{FutureExt, StreamExt};
 use tokio::{
@@ -19,10 +19,10 @@ use tokio::{
 };
 
 async fn say(manager: &MuxManager, text: &str) {
-    let mut stream = soon(manager.open_stream()).await.unwrap();
+    let mut stream = in_time(manager.open_stream()).await.unwrap();
     stream.write_all(text.as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
-    soon(stream.read_to_end(&mut Vec::new())).await.unwrap();
+    in_time(stream.read_to_end(&mut Vec::new())).await.unwrap();
 }
 
 #[tokio::test]
@@ -43,14 +43,14 @@ async fn streams_come_from_one_session_after_the_other() {
     let establisher = establisher(address, quick()).await;
     for text in ["one", "two"] {
         say(&establisher, text).await;
-        let old = soon(establisher.session()).await.unwrap();
+        let old = in_time(establisher.session()).await.unwrap();
         old.abort();
         session_after(&establisher, &old).await;
     }
     say(&establisher, "three").await;
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
-    let texts = soon(served).await.unwrap();
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
+    let texts = in_time(served).await.unwrap();
     assert_eq!(texts.iter().map(|(_, text)| text.as_str()).collect::<Vec<_>>(), ["one", "two", "three"]);
     assert_eq!(texts.iter().map(|(session, _)| session.as_u64()).collect::<BTreeSet<_>>().len(), 3);
 }
@@ -60,7 +60,7 @@ async fn streams_come_from_one_session_after_the_other() {
 async fn every_stream_goes_to_one_taker() {
     let (receiver, address) = receiver(quick()).await;
     let establisher = establisher(address, quick()).await;
-    let session = soon(receiver.session()).await.unwrap();
+    let session = in_time(receiver.session()).await.unwrap();
     let mut idle = receiver.incoming();
     let mut abandoned = Box::pin(session.accept_stream());
     assert!(idle.next().now_or_never().is_none());
@@ -69,17 +69,17 @@ async fn every_stream_goes_to_one_taker() {
     let mut streams = Vec::new();
     let mut ids = BTreeSet::new();
     for round in 0..20 {
-        streams.push(soon(establisher.open_stream()).await.unwrap());
+        streams.push(in_time(establisher.open_stream()).await.unwrap());
         let taken = match round % 2 {
-            0 => soon(session.accept_stream()).await.unwrap(),
-            _ => soon(incoming.next()).await.unwrap(),
+            0 => in_time(session.accept_stream()).await.unwrap(),
+            _ => in_time(incoming.next()).await.unwrap(),
         };
         assert!(ids.insert(taken.id()), "a stream was given out twice");
     }
     assert!(idle.next().now_or_never().is_none(), "nothing is left");
     drop(abandoned);
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// A busy session does not keep the streams of another one waiting.
@@ -92,19 +92,19 @@ async fn sessions_take_turns() {
     let quiet = establisher(address, quick()).await;
     let mut streams = Vec::new();
     for _ in 0..50 {
-        streams.push(soon(busy.open_stream()).await.unwrap());
+        streams.push(in_time(busy.open_stream()).await.unwrap());
     }
-    streams.push(soon(quiet.open_stream()).await.unwrap());
+    streams.push(in_time(quiet.open_stream()).await.unwrap());
     until(|| receiver.status().sessions.iter().map(|session| session.open_streams).sum::<usize>() == 51).await;
     let mut incoming = receiver.incoming();
-    let first: BTreeSet<_> = [soon(incoming.next()).await.unwrap(), soon(incoming.next()).await.unwrap()]
+    let first: BTreeSet<_> = [in_time(incoming.next()).await.unwrap(), in_time(incoming.next()).await.unwrap()]
         .map(|s| s.session_id().as_u64())
         .into();
     assert_eq!(first.len(), 2);
     drop(streams);
-    soon(busy.shutdown()).await;
-    soon(quiet.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(busy.shutdown()).await;
+    in_time(quiet.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// Streams that came before the stop are given out; then it is the end.
@@ -112,7 +112,7 @@ async fn sessions_take_turns() {
 async fn what_came_before_the_stop_is_given_out() {
     let (receiver, address) = receiver(quick().drain_timeout(Duration::from_millis(500))).await;
     let establisher = establisher(address, quick()).await;
-    let _outbound = soon(establisher.open_stream()).await.unwrap();
+    let _outbound = in_time(establisher.open_stream()).await.unwrap();
     until(|| receiver.try_session().is_some_and(|session| session.open_streams() == 1)).await;
     let mut incoming = receiver.incoming();
     let stopping = tokio::spawn({
@@ -120,11 +120,11 @@ async fn what_came_before_the_stop_is_given_out() {
         async move { receiver.shutdown().await }
     });
     until(|| receiver.is_shutting_down()).await;
-    assert!(soon(incoming.next()).await.is_some());
-    assert!(soon(incoming.next()).await.is_none());
-    assert!(soon(incoming.next()).await.is_none(), "and stays so");
-    soon(stopping).await.unwrap();
-    soon(establisher.shutdown()).await;
+    assert!(in_time(incoming.next()).await.is_some());
+    assert!(in_time(incoming.next()).await.is_none());
+    assert!(in_time(incoming.next()).await.is_none(), "and stays so");
+    in_time(stopping).await.unwrap();
+    in_time(establisher.shutdown()).await;
 }
 
 /// Streams that came whole wait for their taker, whatever becomes of their session meanwhile, and in order.
@@ -133,40 +133,40 @@ async fn what_came_whole_before_the_session_was_lost_is_given_out() {
     for closes in [false, true] {
         let (receiver, address) = receiver(quick()).await;
         let establisher = establisher(address, quick()).await;
-        let session = soon(establisher.session()).await.unwrap();
-        let held = soon(receiver.session()).await.unwrap();
+        let session = in_time(establisher.session()).await.unwrap();
+        let held = in_time(receiver.session()).await.unwrap();
         let mut streams = Vec::new();
         for number in 0..10_u8 {
-            let mut stream = soon(session.open_stream()).await.unwrap();
+            let mut stream = in_time(session.open_stream()).await.unwrap();
             stream.write_all(&[number]).await.unwrap();
             stream.shutdown().await.unwrap();
             streams.push(stream);
         }
         until(|| held.open_streams() == 10).await;
-        soon(held.ping()).await.unwrap();
+        in_time(held.ping()).await.unwrap();
         // It is lost, or its peer closes it and its time for that is over.
         if closes {
-            soon(establisher.shutdown_within(Duration::from_millis(200))).await;
+            in_time(establisher.shutdown_within(Duration::from_millis(200))).await;
         } else {
             session.abort();
         }
-        soon(held.closed()).await;
+        in_time(held.closed()).await;
         // Two takers, both late.
         let mut incoming = receiver.incoming();
         for number in 0..10_u8 {
             let mut stream = match number % 2 {
-                0 => soon(incoming.next()).await.unwrap(),
-                _ => soon(held.accept_stream()).await.unwrap(),
+                0 => in_time(incoming.next()).await.unwrap(),
+                _ => in_time(held.accept_stream()).await.unwrap(),
             };
             let mut bytes = Vec::new();
-            soon(stream.read_to_end(&mut bytes)).await.unwrap();
+            in_time(stream.read_to_end(&mut bytes)).await.unwrap();
             assert_eq!(bytes, [number]);
         }
-        assert!(soon(held.accept_stream()).await.is_err());
+        assert!(in_time(held.accept_stream()).await.is_err());
         assert!(incoming.next().now_or_never().is_none());
-        soon(establisher.shutdown()).await;
-        soon(receiver.shutdown()).await;
-        assert!(soon(incoming.next()).await.is_none());
+        in_time(establisher.shutdown()).await;
+        in_time(receiver.shutdown()).await;
+        assert!(in_time(incoming.next()).await.is_none());
     }
 }
 
@@ -176,30 +176,30 @@ async fn what_lost_sessions_leave_is_bounded() {
     let (receiver, address) = receiver(quick().accept_backlog(4)).await;
     let establisher = establisher(address, quick()).await;
     for round in 0..5_u8 {
-        let session = soon(establisher.session()).await.unwrap();
-        let held = soon(receiver.session()).await.unwrap();
+        let session = in_time(establisher.session()).await.unwrap();
+        let held = in_time(receiver.session()).await.unwrap();
         for number in 0..3 {
-            let mut stream = soon(session.open_stream()).await.unwrap();
+            let mut stream = in_time(session.open_stream()).await.unwrap();
             stream.write_all(&[3 * round + number]).await.unwrap();
             stream.shutdown().await.unwrap();
             drop(stream);
         }
         until(|| held.open_streams() == 3).await;
-        soon(held.ping()).await.unwrap();
+        in_time(held.ping()).await.unwrap();
         session.abort();
-        soon(held.closed()).await;
+        in_time(held.closed()).await;
         session_after(&establisher, &session).await;
     }
     let mut incoming = receiver.incoming();
     for number in 11..15 {
-        let mut stream = soon(incoming.next()).await.unwrap();
+        let mut stream = in_time(incoming.next()).await.unwrap();
         let mut bytes = Vec::new();
-        soon(stream.read_to_end(&mut bytes)).await.unwrap();
+        in_time(stream.read_to_end(&mut bytes)).await.unwrap();
         assert_eq!(bytes, [number]);
     }
     assert!(incoming.next().now_or_never().is_none());
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// Whoever is called with each session knows of it before anybody is given a stream of it.
@@ -223,21 +223,21 @@ async fn a_session_is_told_before_its_first_stream() {
     let establisher = establisher(receiver.local_addr().unwrap(), quick()).await;
     let mut incoming = receiver.incoming();
     for round in 0..20 {
-        let session = soon(establisher.session()).await.unwrap();
-        let mut stream = soon(session.open_stream()).await.unwrap();
+        let session = in_time(establisher.session()).await.unwrap();
+        let mut stream = in_time(session.open_stream()).await.unwrap();
         stream.write_all(b"hello").await.unwrap();
         let taken = match round % 2 {
-            0 => soon(incoming.next()).await.unwrap(),
-            _ => soon(soon(receiver.session()).await.unwrap().accept_stream()).await.unwrap(),
+            0 => in_time(incoming.next()).await.unwrap(),
+            _ => in_time(in_time(receiver.session()).await.unwrap().accept_stream()).await.unwrap(),
         };
         assert!(known.lock().unwrap().contains(&taken.session_id().as_u64()));
-        let held = soon(receiver.session()).await.unwrap();
+        let held = in_time(receiver.session()).await.unwrap();
         session.abort();
-        soon(held.closed()).await;
+        in_time(held.closed()).await;
         session_after(&establisher, &session).await;
     }
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// A stream that came before the stop, to a session that `on_session` has not been called for yet, is given out as
@@ -266,12 +266,12 @@ async fn what_came_before_the_stop_is_given_out_though_its_session_is_not_told_y
         taken
     });
     let establisher = establisher(receiver.local_addr().unwrap(), quick()).await;
-    let mut stream = soon(establisher.open_stream()).await.unwrap();
+    let mut stream = in_time(establisher.open_stream()).await.unwrap();
     stream.write_all(b"hello").await.unwrap();
     until(|| receiver.try_session().is_some_and(|session| session.open_streams() == 1)).await;
-    soon(receiver.shutdown()).await;
-    assert_eq!(soon(taking).await.unwrap(), 1);
-    soon(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
+    assert_eq!(in_time(taking).await.unwrap(), 1);
+    in_time(establisher.shutdown()).await;
 }
 
 #[tokio::test]
@@ -279,22 +279,22 @@ async fn neither_incoming_nor_events_keep_the_manager_running() {
     let (receiver, _) = receiver(quick()).await;
     let (mut incoming, mut events) = (receiver.incoming(), receiver.events());
     drop(receiver);
-    assert!(soon(incoming.next()).await.is_none());
-    assert!(matches!(soon(events.next()).await, Some(Event::Stopped(Stopped::ShutDown))));
-    assert!(soon(events.next()).await.is_none());
+    assert!(in_time(incoming.next()).await.is_none());
+    assert!(matches!(in_time(events.next()).await, Some(Event::Stopped(Stopped::ShutDown))));
+    assert!(in_time(events.next()).await.is_none());
 }
 
 #[tokio::test]
 async fn events_tell_what_happens_in_order() {
     let address = {
         let (gone, address) = receiver(quick()).await;
-        soon(gone.shutdown()).await;
+        in_time(gone.shutdown()).await;
         address
     };
     let establisher = establisher(address, quick()).await;
     let mut events = establisher.events();
     let error = loop {
-        match soon(StreamExt::next(&mut events)).await.unwrap() {
+        match in_time(StreamExt::next(&mut events)).await.unwrap() {
             Event::AttemptFailed { error, next_delay, attempt } => {
                 assert!(attempt >= 1 && next_delay.is_some());
                 break error;
@@ -306,7 +306,7 @@ async fn events_tell_what_happens_in_order() {
     assert!(error.to_string().contains("refused"), "{error}");
     let receiver = MuxManager::receive(address.to_string()).config(quick().build().unwrap()).start().await.unwrap();
     let live = loop {
-        match soon(events.next()).await.unwrap() {
+        match in_time(events.next()).await.unwrap() {
             Event::SessionLive { session, peer, round_trip } => {
                 assert!(peer == Some(address) && round_trip.is_some());
                 break session;
@@ -315,19 +315,19 @@ async fn events_tell_what_happens_in_order() {
             other => panic!("{other:?}"),
         }
     };
-    soon(establisher.shutdown()).await;
-    assert!(matches!(soon(events.next()).await, Some(Event::Stopped(Stopped::ShutDown))));
-    match soon(events.next()).await {
+    in_time(establisher.shutdown()).await;
+    assert!(matches!(in_time(events.next()).await, Some(Event::Stopped(Stopped::ShutDown))));
+    match in_time(events.next()).await {
         Some(Event::SessionDraining { session, reason: CloseReason::Closed, .. }) => assert_eq!(session, live),
         other => panic!("{other:?}"),
     }
-    match soon(events.next()).await {
+    match in_time(events.next()).await {
         Some(Event::SessionClosed { session, reason: CloseReason::Closed }) => assert_eq!(session, live),
         other => panic!("{other:?}"),
     }
-    assert!(soon(events.next()).await.is_none());
-    assert!(soon(establisher.events().next()).await.is_none(), "it has ended");
-    soon(receiver.shutdown()).await;
+    assert!(in_time(events.next()).await.is_none());
+    assert!(in_time(establisher.events().next()).await.is_none(), "it has ended");
+    in_time(receiver.shutdown()).await;
 }
 
 #[tokio::test]
@@ -336,11 +336,11 @@ async fn a_slow_reader_is_told_what_it_missed() {
     let establisher = establisher(address, quick().event_backlog(4)).await;
     let mut events = establisher.events();
     for _ in 0..4 {
-        let session = soon(establisher.session()).await.unwrap();
+        let session = in_time(establisher.session()).await.unwrap();
         session.abort();
         session_after(&establisher, &session).await;
     }
-    let missed = match soon(events.next()).await.unwrap() {
+    let missed = match in_time(events.next()).await.unwrap() {
         Event::Missed(missed) => missed,
         other => panic!("{other:?}"),
     };
@@ -351,8 +351,8 @@ async fn a_slow_reader_is_told_what_it_missed() {
     // Three for each session, Connecting to Closed, and those of the first and the last one.
     assert_eq!(kept, 4);
     assert!((8..=12).contains(&missed), "{missed}");
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// Asks the manager for everything in the moment in which it is woken.
@@ -390,12 +390,12 @@ async fn a_listener_that_asks() {
         match events.poll_next_unpin(&mut Context::from_waker(&waker)) {
             Poll::Ready(Some(Event::SessionLive { .. })) => {
                 live += 1;
-                soon(establisher.session()).await.unwrap().abort();
+                in_time(establisher.session()).await.unwrap().abort();
             }
             Poll::Ready(event) => assert!(event.is_some()),
             Poll::Pending => until(|| asks.1.load(Ordering::SeqCst) > before).await,
         }
     }
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }

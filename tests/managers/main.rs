@@ -1,8 +1,6 @@
 //! Managers and their providers, over loopback TCP and networks in memory.
 #![allow(missing_docs, reason = "test names say it")]
 
-#[path = "../common/mod.rs"]
-mod common;
 #[path = "../support/mod.rs"]
 mod support;
 

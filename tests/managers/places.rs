@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::support::{exact, log::Log, own_address, quick, request, soon, until};
+use crate::support::{exact, in_time, log::Log, own_address, quick, request, until};
 use evermux::{
     CloseReason, Config, MuxManager, Session, StartError, Stopped,
     error::{ConnectError, GaveUpCause},
@@ -34,15 +34,15 @@ async fn every_place_has_its_session_and_the_least_loaded_is_given() {
     // Each stream stays open, so the next goes to another session: two for each.
     let mut streams = Vec::new();
     for _ in 0..8 {
-        streams.push(soon(establisher.open_stream()).await.unwrap());
+        streams.push(in_time(establisher.open_stream()).await.unwrap());
     }
     let status = establisher.status();
     assert_eq!(status.sessions.iter().map(|session| session.open_streams).collect::<Vec<_>>(), [2; 4]);
     drop(streams);
     until(|| establisher.status().sessions.iter().all(|session| session.open_streams == 0)).await;
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
-    soon(served).await.unwrap();
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
+    in_time(served).await.unwrap();
 }
 
 #[tokio::test]
@@ -51,20 +51,20 @@ async fn one_lost_session_does_not_touch_the_others() {
     all_live(&establisher, 3).await;
     all_live(&receiver, 3).await;
     let before = sessions(&establisher);
-    let lost: Session = soon(establisher.session()).await.unwrap();
+    let lost: Session = in_time(establisher.session()).await.unwrap();
     lost.abort();
-    assert!(matches!(soon(lost.closed()).await, CloseReason::Aborted));
+    assert!(matches!(in_time(lost.closed()).await, CloseReason::Aborted));
     // Nobody waits while another place is live (scenario waits_beside_a_live_place).
     let other = establisher.try_session().expect("two are live");
     assert_ne!(other.id(), lost.id());
     let served = crate::support::echo(&receiver);
-    soon(request(&other)).await.ok();
+    in_time(request(&other)).await.ok();
     all_live(&establisher, 3).await;
     let after = sessions(&establisher);
     assert_eq!(before.intersection(&after).count(), 2, "{before:?} and {after:?}");
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
-    soon(served).await.unwrap();
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
+    in_time(served).await.unwrap();
 }
 
 /// What one reads in a log when there are several: which of them it is that dials.
@@ -73,8 +73,8 @@ async fn what_is_traced_of_an_attempt_names_its_place() {
     let (log, _guard) = Log::record();
     let (establisher, receiver) = pair(2).await;
     all_live(&establisher, 2).await;
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
     for place in ["place{ index=0 }", "place{ index=1 }"] {
         for said in ["connecting", "session live", "session closed"] {
             assert_eq!(log.lines(&["establisher{ }", place, said]).len(), 1, "{place} {said}: {:#?}", log.lines(&[]));
@@ -127,11 +127,11 @@ async fn a_fatal_error_ends_every_place() {
     };
     let establisher =
         MuxManager::establish_with(connector).config(quick().build().unwrap()).sessions(2).start().await.unwrap();
-    let session = soon(establisher.session()).await.unwrap();
-    assert!(matches!(soon(session.closed()).await, CloseReason::Aborted));
-    assert!(matches!(soon(establisher.session()).await, Err(Stopped::GaveUp(_))));
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    let session = in_time(establisher.session()).await.unwrap();
+    assert!(matches!(in_time(session.closed()).await, CloseReason::Aborted));
+    assert!(matches!(in_time(establisher.session()).await, Err(Stopped::GaveUp(_))));
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 #[tokio::test]

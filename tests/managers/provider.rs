@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{establisher, own_address, quick, request, soon, until};
+use crate::support::{establisher, in_time, own_address, quick, request, until};
 use evermux::{
     CloseReason, Config, Connected, MuxManager, Provide, Session, Stopped,
     error::GaveUpCause,
@@ -82,8 +82,8 @@ async fn a_provider_installs_and_replaces() {
     let (near, far) = duplex(4096);
     far_end(far);
     pipes.send(near).await.unwrap();
-    let first = soon(manager.session()).await.unwrap();
-    soon(request(&first)).await.unwrap();
+    let first = in_time(manager.session()).await.unwrap();
+    in_time(request(&first)).await.unwrap();
     for _ in 0..2 {
         let (near, far) = duplex(4096);
         tokio::spawn(async move {
@@ -93,7 +93,7 @@ async fn a_provider_installs_and_replaces() {
         pipes.send(near).await.unwrap();
     }
     until(|| manager.status().sessions_so_far == 3).await;
-    soon(manager.shutdown()).await;
+    in_time(manager.shutdown()).await;
     assert!(matches!(manager.session().await, Err(Stopped::ShutDown)));
 }
 
@@ -103,14 +103,14 @@ async fn the_end_of_a_provider_is_told() {
         [(Ok(()), GaveUpCause::Ended), (Err("broken".into()), GaveUpCause::Fatal)];
     for (outcome, cause) in cases {
         let manager = MuxManager::provide_with(With(|_| async { outcome })).start().await.unwrap();
-        match soon(manager.session()).await {
+        match in_time(manager.session()).await {
             Err(Stopped::GaveUp(gave_up)) => {
                 assert_eq!(gave_up.cause, cause);
                 assert_eq!(gave_up.last_error.is_some(), cause == GaveUpCause::Fatal);
             }
             other => panic!("{other:?}"),
         }
-        soon(manager.shutdown()).await;
+        in_time(manager.shutdown()).await;
     }
 }
 
@@ -129,7 +129,7 @@ async fn a_late_install_is_refused() {
     });
     let manager = MuxManager::provide_with(provider).start().await.unwrap();
     sleep(Duration::from_millis(50)).await;
-    soon(manager.shutdown()).await;
+    in_time(manager.shutdown()).await;
     assert!(matches!(asked.recv().await.unwrap(), Err(InstallError::Stopped | InstallError::NotProven(_))));
 }
 
@@ -166,17 +166,17 @@ async fn on_session_runs_with_each_session_and_is_joined() {
         .unwrap();
     let establisher = establisher(receiver.local_addr().unwrap(), quick()).await;
     for round in 1..=3 {
-        let session = soon(establisher.session()).await.unwrap();
+        let session = in_time(establisher.session()).await.unwrap();
         until(|| seen.load(Ordering::SeqCst) == round).await;
         session.abort();
         session.closed().await;
         until(|| running.load(Ordering::SeqCst) == 0 || seen.load(Ordering::SeqCst) > round).await;
     }
-    soon(establisher.session()).await.unwrap();
+    in_time(establisher.session()).await.unwrap();
     until(|| running.load(Ordering::SeqCst) == 1).await;
-    soon(receiver.shutdown()).await;
+    in_time(receiver.shutdown()).await;
     assert_eq!(running.load(Ordering::SeqCst), 0, "the shutdown joins it");
-    soon(establisher.shutdown()).await;
+    in_time(establisher.shutdown()).await;
 }
 
 #[tokio::test]
@@ -198,14 +198,14 @@ async fn admit_is_asked_before_the_handshake() {
     let address = receiver.local_addr().unwrap();
     for _ in 0..2 {
         let mut refused = TcpStream::connect(address).await.unwrap();
-        let end = soon(refused.read(&mut [0])).await;
+        let end = in_time(refused.read(&mut [0])).await;
         assert!(matches!(end, Ok(0)) || end.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionReset));
     }
     let establisher = establisher(address, quick()).await;
-    soon(establisher.session()).await.unwrap();
+    in_time(establisher.session()).await.unwrap();
     assert_eq!(asked.load(Ordering::SeqCst), 3);
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// How many bytes the transport may hold unsent, as it was told so far.
@@ -231,7 +231,7 @@ async fn a_transport_holds_as_much_as_its_path_carries() {
     // Nothing is known of the path at first, and then it is fast.
     until(|| UNSENT.lock().unwrap().last() == Some(&(128 << 10))).await;
     assert_eq!(UNSENT.lock().unwrap().first(), Some(&(16 << 10)));
-    soon(manager.shutdown_within(Duration::ZERO)).await;
+    in_time(manager.shutdown_within(Duration::ZERO)).await;
 }
 
 /// How often the transport was told how much it may hold.
@@ -255,12 +255,12 @@ async fn a_proof_that_is_repeated_costs_nothing() {
     for _ in 0..30 {
         peer.send(Header::ping(0xe576_6d73), &[]).await.unwrap();
     }
-    let (proof, _) = soon(peer.recv_until(|header| header.flags == Flags::SYN)).await.unwrap();
+    let (proof, _) = in_time(peer.recv_until(|header| header.flags == Flags::SYN)).await.unwrap();
     peer.send(Header::pong(proof.length), &[]).await.unwrap();
-    soon(manager.session()).await.unwrap();
+    in_time(manager.session()).await.unwrap();
     // At its begin, and when it is known who the peer is.
     assert_eq!(TOLD.load(Ordering::Relaxed), 2);
-    soon(manager.shutdown_within(Duration::ZERO)).await;
+    in_time(manager.shutdown_within(Duration::ZERO)).await;
 }
 
 /// A candidate that says goodbye before it replaces anyone takes nothing away.
@@ -298,7 +298,7 @@ async fn a_candidate_that_closes_replaces_nobody() {
     let manager = MuxManager::provide_with(provider).start().await.unwrap();
     until(|| manager.status().sessions_so_far == 2 || manager.status().stopped.is_some()).await;
     assert!(manager.status().stopped.is_none(), "{:?}", manager.status());
-    soon(manager.shutdown()).await;
+    in_time(manager.shutdown()).await;
 }
 
 /// Whoever waits aborts the session in the moment in which it is installed: its place is free for the next one.
@@ -331,14 +331,14 @@ async fn a_session_that_dies_in_its_install_leaves_its_place() {
             }
         }
     });
-    soon(async {
+    in_time(async {
         while manager.status().sessions_so_far < ROUNDS {
             sleep(Duration::from_millis(1)).await;
         }
     })
     .await;
     aborting.join().unwrap();
-    soon(manager.shutdown()).await;
+    in_time(manager.shutdown()).await;
 }
 
 fn far_end_once(io: DuplexStream) {

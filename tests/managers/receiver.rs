@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{establisher, exact, log::Log, network, quick, receiver, soon, until};
+use crate::support::{establisher, exact, in_time, log::Log, network, quick, receiver, until};
 use evermux::{
     Accept, Connected, MuxManager, TcpAcceptor,
     error::{AcceptError, CloseReason},
@@ -53,18 +53,18 @@ async fn silent_clients_keep_nobody_out() {
         silent.push(TcpStream::connect(address).await.unwrap());
     }
     let establisher = establisher(address, quick()).await;
-    soon(establisher.session()).await.unwrap();
-    soon(receiver.session()).await.unwrap();
+    in_time(establisher.session()).await.unwrap();
+    in_time(receiver.session()).await.unwrap();
     for client in &mut silent[..2] {
         // Its proof was sent to it; then comes the end.
-        let _ = soon(client.read_to_end(&mut Vec::new())).await;
+        let _ = in_time(client.read_to_end(&mut Vec::new())).await;
     }
     let mut peer = Peer::new(silent.pop().unwrap());
-    soon(half_prove(&mut peer)).await;
-    soon(establisher.shutdown()).await;
-    soon(pong(&mut peer)).await.expect("the youngest goes on");
+    in_time(half_prove(&mut peer)).await;
+    in_time(establisher.shutdown()).await;
+    in_time(pong(&mut peer)).await.expect("the youngest goes on");
     drop(peer);
-    soon(receiver.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// Hands TCP connections on, when they are told to be finished.
@@ -117,9 +117,9 @@ async fn slow_handshake_blocks_accept() {
     until(|| finishing.load(Ordering::SeqCst) == 1).await;
     handshakes.add_permits(1);
     let establisher = establisher(address, quick()).await;
-    soon(receiver.session()).await.unwrap();
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(receiver.session()).await.unwrap();
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// The receiver's half of the scenario: the handshake is in `finish`.
@@ -131,10 +131,10 @@ async fn lazy_tls_handshake() {
     assert!(receiver.try_session().is_none() && establisher.try_session().is_none());
     assert_eq!(receiver.status().activity, Activity::Listening);
     handshakes.add_permits(1);
-    soon(receiver.session()).await.unwrap();
-    soon(establisher.session()).await.unwrap();
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(receiver.session()).await.unwrap();
+    in_time(establisher.session()).await.unwrap();
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// A client that connects and says nothing, or hangs up, is no session, and costs the live one nothing.
@@ -322,5 +322,5 @@ async fn a_port_scan_writes_no_line_at_info() {
     }
     until(|| log.lines(&["DEBUG", "session closed"]).len() == 3).await;
     assert_eq!(log.lines(&["INFO", "session"]), [""; 0]);
-    soon(manager.shutdown()).await;
+    in_time(manager.shutdown()).await;
 }

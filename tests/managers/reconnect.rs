@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{echo, establisher, exact, network, quick, receiver, request, session_after, soon, until};
+use crate::support::{echo, establisher, exact, in_time, network, quick, receiver, request, session_after, until};
 use evermux::{CloseReason, Connected, MuxManager, Session, error::ConnectError, manager::Activity};
 use testkit::{
     FaultProxy,
@@ -41,21 +41,21 @@ async fn a_lost_session_is_followed_by_a_new_one_that_works() {
     let proxy = FaultProxy::start(address).unwrap();
     let establisher = establisher(proxy.addr(), quick().heartbeat_timeout(Duration::from_millis(300))).await;
     let echo = echo(&receiver);
-    let mut session = soon(establisher.session()).await.unwrap();
-    soon(request(&session)).await.unwrap();
+    let mut session = in_time(establisher.session()).await.unwrap();
+    in_time(request(&session)).await.unwrap();
     for fault in [FaultProxy::cut_fin, FaultProxy::cut_rst, FaultProxy::freeze_links] {
         fault(&proxy);
         let next = session_after(&establisher, &session).await;
-        soon(request(&next)).await.unwrap();
-        let reason = soon(session.closed()).await;
+        in_time(request(&next)).await.unwrap();
+        let reason = in_time(session.closed()).await;
         assert!(matches!(reason, CloseReason::Lost(_) | CloseReason::HeartbeatTimeout), "{reason}");
         session = next;
     }
     let status = establisher.status();
     assert_eq!((status.activity, status.sessions_so_far), (Activity::Live, 4));
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
-    soon(echo).await.unwrap();
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
+    in_time(echo).await.unwrap();
     proxy.shutdown().await;
 }
 
@@ -66,7 +66,7 @@ async fn abrupt_kill_mid_transfer() {
     let proxy = FaultProxy::start(address).unwrap();
     let establisher = establisher(proxy.addr(), quick()).await;
     let sender = tokio::spawn({
-        let session = soon(establisher.session()).await.unwrap();
+        let session = in_time(establisher.session()).await.unwrap();
         async move {
             let mut stream = session.open_stream().await.unwrap();
             // Never finishes: only the cut ends it.
@@ -77,11 +77,11 @@ async fn abrupt_kill_mid_transfer() {
             }
         }
     });
-    let session = soon(receiver.session()).await.unwrap();
-    let mut stream = soon(session.accept_stream()).await.unwrap();
+    let session = in_time(receiver.session()).await.unwrap();
+    let mut stream = in_time(session.accept_stream()).await.unwrap();
     let mut buffer = vec![0; 64 << 10];
     let mut count = 0;
-    let error = soon(async {
+    let error = in_time(async {
         loop {
             match stream.read(&mut buffer).await {
                 Ok(0) => panic!("a cut transfer looks complete"),
@@ -98,10 +98,10 @@ async fn abrupt_kill_mid_transfer() {
     })
     .await;
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
-    assert_eq!(soon(sender).await.unwrap(), std::io::ErrorKind::ConnectionReset);
+    assert_eq!(in_time(sender).await.unwrap(), std::io::ErrorKind::ConnectionReset);
     session_after(&receiver, &session).await;
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// A peer that closes in good order says so, and a cut does not pass for that.
@@ -110,14 +110,14 @@ async fn goaway_looks_like_a_cut() {
     let (receiver, address) = receiver(quick()).await;
     let proxy = FaultProxy::start(address).unwrap();
     let establisher = establisher(proxy.addr(), quick()).await;
-    let first = soon(establisher.session()).await.unwrap();
-    soon(soon(receiver.session()).await.unwrap().close()).await;
-    assert!(matches!(soon(first.closed()).await, CloseReason::PeerClosed));
+    let first = in_time(establisher.session()).await.unwrap();
+    in_time(in_time(receiver.session()).await.unwrap().close()).await;
+    assert!(matches!(in_time(first.closed()).await, CloseReason::PeerClosed));
     let second = session_after(&establisher, &first).await;
     proxy.cut_fin();
-    assert!(matches!(soon(second.closed()).await, CloseReason::Lost(_)));
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    assert!(matches!(in_time(second.closed()).await, CloseReason::Lost(_)));
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// A session that is told to end leaves its place at once; its streams go on while the next one is made.
@@ -125,17 +125,17 @@ async fn goaway_looks_like_a_cut() {
 async fn drain_blocks_redial() {
     let (receiver, address) = receiver(quick().drain_timeout(Duration::from_secs(60))).await;
     let establisher = establisher(address, quick().drain_timeout(Duration::from_secs(60))).await;
-    let old = soon(establisher.session()).await.unwrap();
-    let mut stream = soon(old.open_stream()).await.unwrap();
+    let old = in_time(establisher.session()).await.unwrap();
+    let mut stream = in_time(old.open_stream()).await.unwrap();
     stream.write_all(b"before").await.unwrap();
-    let far = soon(receiver.session()).await.unwrap();
-    let mut far_stream = soon(far.accept_stream()).await.unwrap();
+    let far = in_time(receiver.session()).await.unwrap();
+    let mut far_stream = in_time(far.accept_stream()).await.unwrap();
     let closing = tokio::spawn({
         let far = far.clone();
         async move { far.close().await }
     });
 
-    let next = soon(async {
+    let next = in_time(async {
         loop {
             let session = establisher.session().await.unwrap();
             if session.id() != old.id() {
@@ -147,19 +147,19 @@ async fn drain_blocks_redial() {
     .await;
     assert!(!old.is_closed() && !far.is_closed(), "the old session drains");
     let echo = echo(&receiver);
-    soon(request(&next)).await.unwrap();
+    in_time(request(&next)).await.unwrap();
     stream.write_all(b" and after").await.unwrap();
     stream.shutdown().await.unwrap();
     let mut text = String::new();
-    soon(far_stream.read_to_string(&mut text)).await.unwrap();
+    in_time(far_stream.read_to_string(&mut text)).await.unwrap();
     assert_eq!(text, "before and after");
     drop(far_stream);
     drop(stream);
-    assert!(matches!(soon(closing).await.unwrap(), CloseReason::Closed));
-    assert!(matches!(soon(old.closed()).await, CloseReason::PeerClosed));
-    soon(establisher.shutdown()).await;
-    soon(receiver.shutdown()).await;
-    soon(echo).await.unwrap();
+    assert!(matches!(in_time(closing).await.unwrap(), CloseReason::Closed));
+    assert!(matches!(in_time(old.closed()).await, CloseReason::PeerClosed));
+    in_time(establisher.shutdown()).await;
+    in_time(receiver.shutdown()).await;
+    in_time(echo).await.unwrap();
 }
 
 /// The peer proves the session and drops it at once: pauses grow all the same.
@@ -187,12 +187,12 @@ async fn a_peer_that_accepts_and_drops_at_once_meets_growing_pauses() {
     let began = Instant::now();
     let manager = establisher(listener.local_addr().unwrap(), config).await;
     for _ in 0..6 {
-        drop(soon(listener.accept()).await.unwrap());
+        drop(in_time(listener.accept()).await.unwrap());
     }
     // 10 + 20 + 40 + 80 + 160
     assert!(began.elapsed() >= Duration::from_millis(310), "{:?}", began.elapsed());
     assert_eq!(manager.status().sessions_so_far, 0);
-    soon(manager.shutdown()).await;
+    in_time(manager.shutdown()).await;
 }
 
 /// A peer that falls silent is lost by the heartbeat, and the loss of a young session is followed by a pause.
@@ -325,14 +325,14 @@ async fn phantom_session() {
     let manager = establisher(listener.local_addr().unwrap(), config).await;
     let mut phantoms = Vec::new();
     for _ in 0..3 {
-        phantoms.push(soon(listener.accept()).await.unwrap());
+        phantoms.push(in_time(listener.accept()).await.unwrap());
         assert!(manager.try_session().is_none());
     }
     let status = manager.status();
     assert_eq!((status.sessions_so_far, status.sessions.len()), (0, 0));
     assert!(status.attempts >= 2);
     assert_eq!(status.last_error.unwrap().to_string(), CloseReason::NotProven.to_string());
-    soon(manager.shutdown()).await;
+    in_time(manager.shutdown()).await;
 }
 
 /// The handshake of a transport belongs to the attempt: nothing is published before it has ended.
@@ -357,10 +357,10 @@ async fn lazy_tls_handshake() {
     assert!(manager.try_session().is_none() && receiver.try_session().is_none());
     assert_eq!(manager.status().activity, Activity::Connecting);
     handshake.add_permits(1);
-    let session = soon(manager.session()).await.unwrap();
+    let session = in_time(manager.session()).await.unwrap();
     assert!(session.round_trip().is_some());
-    soon(manager.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(manager.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// The peer moves to another address; each attempt asks anew where it is.
@@ -376,14 +376,14 @@ async fn stale_dns() {
         }
     };
     let manager = MuxManager::establish_with(connector).config(quick().build().unwrap()).start().await.unwrap();
-    let session = soon(manager.session()).await.unwrap();
-    soon(first.shutdown()).await;
+    let session = in_time(manager.session()).await.unwrap();
+    in_time(first.shutdown()).await;
     let (second, address) = receiver(quick()).await;
     *record.lock().unwrap() = address;
     session_after(&manager, &session).await;
-    assert!(soon(second.session()).await.is_ok());
-    soon(manager.shutdown()).await;
-    soon(second.shutdown()).await;
+    assert!(in_time(second.session()).await.is_ok());
+    in_time(manager.shutdown()).await;
+    in_time(second.shutdown()).await;
 }
 
 /// A raw peer that never opens or accepts anything is a peer like any other: only the round trip counts.

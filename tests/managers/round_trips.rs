@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{exact, network, soon};
+use crate::support::{exact, in_time, network};
 use evermux::{Config, Event, MuxManager, Session};
 use testkit::frames::{Header, Kind, Peer};
 use tokio::{
@@ -35,16 +35,16 @@ async fn the_wait_for_a_place_is_no_round_trip() {
     let (connector, acceptor) = network();
     let receiver = MuxManager::receive_with(acceptor).config(exact().build().unwrap()).start().await.unwrap();
     let holder = MuxManager::establish_with(connector.clone()).config(exact().build().unwrap()).start().await.unwrap();
-    soon(holder.session()).await.unwrap();
+    in_time(holder.session()).await.unwrap();
     let late = MuxManager::establish_with(connector).config(exact().build().unwrap()).start().await.unwrap();
     let mut events = late.events();
     sleep(5 * SECOND).await;
     assert!(late.try_session().is_none());
     holder.shutdown().await;
-    let session = soon(late.session()).await.unwrap();
+    let session = in_time(late.session()).await.unwrap();
     assert!(session.round_trip().unwrap() < 100 * MS, "{:?}", session.round_trip());
     let told = loop {
-        if let Event::SessionLive { round_trip, .. } = soon(events.next()).await.unwrap() {
+        if let Event::SessionLive { round_trip, .. } = in_time(events.next()).await.unwrap() {
             break round_trip.unwrap();
         }
     };

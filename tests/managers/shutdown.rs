@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{establisher, exact, log::Log, network, own_address, quick, receiver, soon, until};
+use crate::support::{establisher, exact, in_time, log::Log, network, own_address, quick, receiver, until};
 use evermux::{
     Accept, CloseReason, Connected, MuxManager, MuxStream, OpenError, Provide, Session, StartError, Stopped,
     StreamError,
@@ -56,12 +56,12 @@ async fn assert_is_gone(manager: &MuxManager) {
 async fn receiver_own_shutdown() {
     let (receiver, address) = receiver(quick()).await;
     let establisher = establisher(address, quick()).await;
-    let session = soon(receiver.session()).await.unwrap();
-    soon(receiver.shutdown()).await;
+    let session = in_time(receiver.session()).await.unwrap();
+    in_time(receiver.shutdown()).await;
     assert!(session.is_closed());
     assert!(can_be_bound(address));
     assert_is_gone(&receiver).await;
-    soon(establisher.shutdown()).await;
+    in_time(establisher.shutdown()).await;
 }
 
 /// At any moment of the life of a session, and by several callers at once, on several threads.
@@ -70,7 +70,7 @@ async fn when_a_shutdown_returns_to_whomever_it_is_complete() {
     for round in 0..200 {
         let (receiver, address) = receiver(quick()).await;
         let establisher = establisher(address, quick()).await;
-        let session = if round % 4 == 3 { soon(receiver.session()).await.ok() } else { None };
+        let session = if round % 4 == 3 { in_time(receiver.session()).await.ok() } else { None };
         for _ in 0..round {
             tokio::task::yield_now().await;
         }
@@ -87,17 +87,17 @@ async fn when_a_shutdown_returns_to_whomever_it_is_complete() {
             })
             .collect();
         for caller in callers {
-            assert!(soon(caller).await.unwrap());
+            assert!(in_time(caller).await.unwrap());
         }
         assert!(can_be_bound(address));
-        soon(establisher.shutdown()).await;
+        in_time(establisher.shutdown()).await;
     }
 }
 
 #[tokio::test]
 async fn accept_not_interrupted() {
     let (receiver, address) = receiver(quick()).await;
-    soon(receiver.shutdown()).await;
+    in_time(receiver.shutdown()).await;
     assert!(can_be_bound(address));
     assert_is_gone(&receiver).await;
 }
@@ -106,11 +106,11 @@ async fn accept_not_interrupted() {
 async fn live_provider_ignores_shutdown() {
     let (receiver, address) = receiver(quick()).await;
     let establisher = establisher(address, quick()).await;
-    let session = soon(establisher.session()).await.unwrap();
-    soon(establisher.shutdown()).await;
+    let session = in_time(establisher.session()).await.unwrap();
+    in_time(establisher.shutdown()).await;
     assert!(matches!(session.closed().await, CloseReason::Closed));
     assert_is_gone(&establisher).await;
-    soon(receiver.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// Paused time stands still during each shutdown: it waits for no clock.
@@ -196,7 +196,7 @@ async fn with_a_stuck_handshake() -> (MuxManager, TcpStream, CancellationToken, 
     let acceptor = Stuck { listener, panics: panics.clone(), dropped: Arc::clone(&dropped), handshakes: sender };
     let manager = MuxManager::receive_with(acceptor).config(quick().build().unwrap()).start().await.unwrap();
     let client = TcpStream::connect(manager.local_addr().unwrap()).await.unwrap();
-    soon(handshakes.recv()).await.unwrap();
+    in_time(handshakes.recv()).await.unwrap();
     (manager, client, panics, dropped)
 }
 
@@ -204,7 +204,7 @@ async fn with_a_stuck_handshake() -> (MuxManager, TcpStream, CancellationToken, 
 async fn a_shutdown_ends_handshakes() {
     let (manager, _client, _, dropped) = with_a_stuck_handshake().await;
     let address = manager.local_addr().unwrap();
-    soon(manager.shutdown()).await;
+    in_time(manager.shutdown()).await;
     assert!(dropped.load(Ordering::SeqCst));
     assert!(can_be_bound(address));
 }
@@ -215,8 +215,8 @@ async fn a_provider_that_panics_leaves_no_handshake_and_no_listener() {
     let (manager, _client, panics, dropped) = with_a_stuck_handshake().await;
     let address = manager.local_addr().unwrap();
     panics.cancel();
-    assert!(matches!(soon(manager.session()).await, Err(Stopped::GaveUp(_))));
-    soon(manager.shutdown()).await;
+    assert!(matches!(in_time(manager.session()).await, Err(Stopped::GaveUp(_))));
+    in_time(manager.shutdown()).await;
     assert!(dropped.load(Ordering::SeqCst));
     assert!(can_be_bound(address));
 }
@@ -350,8 +350,8 @@ async fn dropping_the_last_handle_closes_everything_in_the_background() {
     let (receiver, address) = receiver(quick()).await;
     let establisher = establisher(address, quick()).await;
     // This handle is dropped at once, and the manager keeps the session.
-    let id = soon(receiver.session()).await.unwrap().id();
-    let session = soon(receiver.session()).await.unwrap();
+    let id = in_time(receiver.session()).await.unwrap().id();
+    let session = in_time(receiver.session()).await.unwrap();
     assert_eq!(session.id(), id);
     let (mut reader, clone) = (receiver.reader(), receiver.clone());
     let (mut incoming, mut events) = (receiver.incoming(), receiver.events());
@@ -359,12 +359,12 @@ async fn dropping_the_last_handle_closes_everything_in_the_background() {
     drop(receiver);
     assert!(!session.is_closed() && reader.session().is_some());
     drop(clone);
-    assert!(matches!(soon(session.closed()).await, CloseReason::Closed));
+    assert!(matches!(in_time(session.closed()).await, CloseReason::Closed));
     assert!(reader.session().is_none());
-    assert!(soon(incoming.next()).await.is_none());
-    while soon(events.next()).await.is_some() {}
+    assert!(in_time(incoming.next()).await.is_none());
+    while in_time(events.next()).await.is_some() {}
     until(|| can_be_bound(address)).await;
-    soon(establisher.shutdown()).await;
+    in_time(establisher.shutdown()).await;
 }
 
 #[tokio::test]
@@ -378,9 +378,9 @@ async fn a_token_shuts_the_manager_down() {
     assert!(!manager.is_shutting_down());
     token.cancel();
     assert!(manager.is_shutting_down());
-    assert!(matches!(soon(waiting).await.unwrap(), Err(Stopped::ShutDown)));
+    assert!(matches!(in_time(waiting).await.unwrap(), Err(Stopped::ShutDown)));
     until(|| can_be_bound(manager.local_addr().unwrap())).await;
-    soon(manager.shutdown()).await;
+    in_time(manager.shutdown()).await;
     assert_is_gone(&manager).await;
 }
 
@@ -458,7 +458,7 @@ async fn a_waker_that_panics_does_not_hold_the_shutdown_up() {
         let waker = Waker::from(Arc::new(PanickingWaker));
         let mut waiting = pin!(session.open_stream());
         assert!(waiting.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
-        soon(establisher.shutdown()).await;
+        in_time(establisher.shutdown()).await;
     }
     assert!(session.is_closed());
     assert_is_gone(&establisher).await;
@@ -507,9 +507,9 @@ async fn an_address_that_is_in_use_is_an_error_of_the_start() {
     let error = MuxManager::receive(address.to_string()).start().await.unwrap_err();
     assert!(matches!(&error, StartError::Bind { error, .. } if error.kind() == io::ErrorKind::AddrInUse), "{error}");
     assert!(error.to_string().contains(&address.to_string()), "{error}");
-    soon(first.shutdown()).await;
+    in_time(first.shutdown()).await;
     let second = MuxManager::receive(address.to_string()).start().await.unwrap();
-    soon(second.shutdown()).await;
+    in_time(second.shutdown()).await;
 }
 
 #[test]
@@ -526,7 +526,7 @@ async fn a_shutdown_closes_no_session_of_others() {
     let config = quick().build().unwrap();
     let (alone, _far) = tokio::try_join!(Session::client(near, &config), Session::server(far, &config)).unwrap();
     let (manager, _) = receiver(quick()).await;
-    soon(manager.shutdown()).await;
+    in_time(manager.shutdown()).await;
     assert!(!alone.is_closed());
 }
 

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::support::{echo, establisher, exact, network, quick, receiver, request, session_after, soon, until};
+use crate::support::{echo, establisher, exact, in_time, network, quick, receiver, request, session_after, until};
 use evermux::{CloseReason, ConfigBuilder, Connect, Event, MuxManager, SessionId};
 use testkit::{
     FaultProxy,
@@ -50,8 +50,8 @@ async fn ghost_locks_out_peer() {
     let proxy = FaultProxy::start(address).unwrap();
     let served = echo(&receiver);
     let before = establisher(proxy.addr(), quick()).await;
-    let ghost = soon(receiver.session()).await.unwrap();
-    soon(request(&soon(before.session()).await.unwrap())).await.unwrap();
+    let ghost = in_time(receiver.session()).await.unwrap();
+    in_time(request(&in_time(before.session()).await.unwrap())).await.unwrap();
     // The link stays as it is and carries nothing: not even the end of who was there.
     proxy.freeze_links();
     drop(before);
@@ -61,12 +61,12 @@ async fn ghost_locks_out_peer() {
         silent.push(TcpStream::connect(address).await.unwrap());
     }
     let after = establisher(address, quick()).await;
-    soon(request(&soon(after.session()).await.unwrap())).await.unwrap();
-    let session = soon(receiver.session()).await.unwrap();
+    in_time(request(&in_time(after.session()).await.unwrap())).await.unwrap();
+    let session = in_time(receiver.session()).await.unwrap();
     assert_ne!(session.id(), ghost.id());
-    assert!(matches!(soon(ghost.closed()).await, CloseReason::Replaced));
-    soon(after.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    assert!(matches!(in_time(ghost.closed()).await, CloseReason::Replaced));
+    in_time(after.shutdown()).await;
+    in_time(receiver.shutdown()).await;
     served.await.unwrap();
     proxy.shutdown().await;
 }
@@ -76,22 +76,22 @@ async fn ghost_locks_out_peer() {
 async fn doomed_newcomer_published() {
     let (receiver, address) = receiver(patient()).await;
     let holder = quiet_client(address).await;
-    let held = soon(receiver.session()).await.unwrap();
+    let held = in_time(receiver.session()).await.unwrap();
     let driven = answers(holder);
     // Its handshake ends after a second, while the holder is alive: it must never have been live.
     let newcomer = establisher(address, quick().handshake_timeout(SECOND)).await;
     let mut events = newcomer.events();
     let mut failed = 0;
     while failed < 3 {
-        match soon(events.next()).await.unwrap() {
+        match in_time(events.next()).await.unwrap() {
             Event::AttemptFailed { .. } => failed += 1,
             Event::SessionLive { .. } => panic!("a session without a place was published"),
             _ => {}
         }
     }
     assert!(!held.is_closed() && live_id(&receiver) == Some(held.id()));
-    soon(newcomer.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(newcomer.shutdown()).await;
+    in_time(receiver.shutdown()).await;
     driven.await.unwrap();
 }
 
@@ -101,7 +101,7 @@ async fn health_check_evicts_stalled_session() {
     let (receiver, address) = receiver(patient().max_handshakes_in_flight(8)).await;
     // It would lose its place to a probe: it answers nothing.
     let stalled = quiet_client(address).await;
-    let held = soon(receiver.session()).await.unwrap();
+    let held = in_time(receiver.session()).await.unwrap();
     let begun = Instant::now();
     while begun.elapsed() < 2 * SECOND {
         let check = TcpStream::connect(address).await.unwrap();
@@ -110,7 +110,7 @@ async fn health_check_evicts_stalled_session() {
     }
     assert!(!held.is_closed() && live_id(&receiver) == Some(held.id()));
     drop(stalled);
-    soon(receiver.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// Two live clients and one place: for a minute, and many probes, the first keeps it, and the second tries.
@@ -119,19 +119,19 @@ async fn takeover_ping_pong() {
     let (receiver, address) = receiver(patient().takeover_probe_timeout(SECOND / 10)).await;
     let served = echo(&receiver);
     let first = establisher(address, quick()).await;
-    soon(first.session()).await.unwrap();
-    let held = soon(receiver.session()).await.unwrap();
+    in_time(first.session()).await.unwrap();
+    let held = in_time(receiver.session()).await.unwrap();
     let second = establisher(address, quick()).await;
     assert!(timeout(60 * SECOND, second.session()).await.is_err(), "there is one place");
     assert!(second.status().attempts > 1, "its candidates end with the time of their handshake");
     assert!(!held.is_closed() && live_id(&receiver) == Some(held.id()));
-    soon(request(&soon(first.session()).await.unwrap())).await.unwrap();
+    in_time(request(&in_time(first.session()).await.unwrap())).await.unwrap();
     // When the first goes, the second has the place.
-    soon(first.shutdown()).await;
-    soon(second.session()).await.unwrap();
+    in_time(first.shutdown()).await;
+    in_time(second.session()).await.unwrap();
     session_after(&receiver, &held).await;
-    soon(second.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(second.shutdown()).await;
+    in_time(receiver.shutdown()).await;
     served.await.unwrap();
 }
 
@@ -142,11 +142,11 @@ async fn probe_stuck_behind_a_slow_upload() {
     let (receiver, address) = receiver(patient()).await;
     let proxy = FaultProxy::start(address).unwrap();
     let holder = establisher(proxy.addr(), patient()).await;
-    soon(holder.session()).await.unwrap();
-    let held = soon(receiver.session()).await.unwrap();
+    in_time(holder.session()).await.unwrap();
+    let held = in_time(receiver.session()).await.unwrap();
     let mut streams = Vec::new();
     for _ in 0..8 {
-        streams.push(soon(held.open_stream()).await.unwrap());
+        streams.push(in_time(held.open_stream()).await.unwrap());
     }
     sleep(SECOND / 2).await;
     // More than the path carries in all this time, and nobody reads it: nothing comes back but answers to pings.
@@ -160,12 +160,12 @@ async fn probe_stuck_behind_a_slow_upload() {
     assert!(timeout(6 * SECOND, rival.session()).await.is_err(), "there is one place");
     assert!(!held.is_closed() && live_id(&receiver) == Some(held.id()));
     held.abort();
-    soon(rival.session()).await.unwrap();
+    in_time(rival.session()).await.unwrap();
     for writer in writers {
         drop(writer.await.unwrap());
     }
     for manager in [rival, holder, receiver] {
-        soon(manager.shutdown()).await;
+        in_time(manager.shutdown()).await;
     }
     proxy.shutdown().await;
 }
@@ -179,13 +179,13 @@ async fn a_probe_longer_than_a_handshake_finds_the_ghost_all_the_same() {
     let config = settings().build().unwrap();
     let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
     let ghost = prove(Peer::new(connector.connect().await.unwrap().io)).await;
-    let held = soon(receiver.session()).await.unwrap();
+    let held = in_time(receiver.session()).await.unwrap();
     let rival = MuxManager::establish_with(connector).config(config).start().await.unwrap();
-    soon(rival.session()).await.unwrap();
-    assert!(matches!(soon(held.closed()).await, CloseReason::Replaced));
+    in_time(rival.session()).await.unwrap();
+    assert!(matches!(in_time(held.closed()).await, CloseReason::Replaced));
     drop(ghost);
-    soon(rival.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(rival.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// Of several holders only the silent one is replaced, by the oldest candidate.
@@ -216,9 +216,9 @@ async fn only_the_silent_session_is_replaced() {
     assert_eq!((after[0].id, after[2].id), (before[0], before[2]), "who answers keeps its place");
     assert_eq!(after[1].peer, Some(older_address));
     drop(ghost);
-    soon(receiver.shutdown()).await;
+    in_time(receiver.shutdown()).await;
     for client in driven {
-        soon(client).await.unwrap();
+        in_time(client).await.unwrap();
     }
 }
 
@@ -228,15 +228,15 @@ async fn a_holder_that_falls_silent_later_is_found() {
     let (receiver, address) = receiver(patient()).await;
     let proxy = FaultProxy::start(address).unwrap();
     let first = establisher(proxy.addr(), quick()).await;
-    soon(first.session()).await.unwrap();
-    let held = soon(receiver.session()).await.unwrap();
+    in_time(first.session()).await.unwrap();
+    let held = in_time(receiver.session()).await.unwrap();
     let second = establisher(address, quick()).await;
     assert!(timeout(SECOND, second.session()).await.is_err());
     proxy.freeze_links();
-    soon(second.session()).await.unwrap();
-    assert!(matches!(soon(held.closed()).await, CloseReason::Replaced));
-    soon(second.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(second.session()).await.unwrap();
+    assert!(matches!(in_time(held.closed()).await, CloseReason::Replaced));
+    in_time(second.shutdown()).await;
+    in_time(receiver.shutdown()).await;
     drop(first);
     proxy.shutdown().await;
 }

@@ -3,7 +3,7 @@
 
 use std::{io::ErrorKind, net::SocketAddr, time::Duration};
 
-use crate::support::{establisher, log::Log, own_address, quick, receiver, soon};
+use crate::support::{establisher, in_time, log::Log, own_address, quick, receiver};
 use evermux::{CloseReason, Config, Event, Events, MuxManager, Session, StreamError};
 use testkit::frames::{Flags, Header, Kind, Peer};
 use tokio::{
@@ -26,7 +26,7 @@ const FLOODED: u32 = 0x6576_0005;
 /// The error of the next attempt that fails.
 async fn next_failure(events: &mut Events) -> String {
     loop {
-        if let Event::AttemptFailed { error, .. } = soon(events.next()).await.unwrap() {
+        if let Event::AttemptFailed { error, .. } = in_time(events.next()).await.unwrap() {
             return error.to_string();
         }
     }
@@ -36,10 +36,10 @@ async fn next_failure(events: &mut Events) -> String {
 async fn client_of(address: SocketAddr) -> Peer<TcpStream> {
     let mut peer = Peer::new(TcpStream::connect(address).await.unwrap());
     peer.send(Header::ping(PROOF_OF_CLIENT), &[]).await.unwrap();
-    let (proof, _) = soon(peer.recv_until(|header| header.flags == Flags::SYN)).await.unwrap();
+    let (proof, _) = in_time(peer.recv_until(|header| header.flags == Flags::SYN)).await.unwrap();
     assert_eq!(proof, Header::ping(PROOF_OF_SERVER));
     peer.send(Header::pong(proof.length), &[]).await.unwrap();
-    soon(peer.recv_until(|header| *header == Header::pong(PROOF_OF_CLIENT))).await.unwrap();
+    in_time(peer.recv_until(|header| *header == Header::pong(PROOF_OF_CLIENT))).await.unwrap();
     peer
 }
 
@@ -67,15 +67,15 @@ async fn two_agents_with_one_configuration_are_told_of_each_other() {
     let (receiver, address) = receiver(quick().handshake_timeout(2 * SECOND)).await;
     let mut at_receiver = receiver.events();
     let first = establisher(address, quick()).await;
-    soon(first.session()).await.unwrap();
-    let holder = soon(receiver.session()).await.unwrap().peer_addr().unwrap();
+    in_time(first.session()).await.unwrap();
+    let holder = in_time(receiver.session()).await.unwrap().peer_addr().unwrap();
     let second = establisher(address, quick()).await;
     let mut events = second.events();
     for _ in 0..2 {
         assert_eq!(next_failure(&mut events).await, "every place of the receiver is taken by a session that is alive");
     }
     let (peer, holders) = loop {
-        if let Event::HeldOut { peer, holders } = soon(at_receiver.next()).await.unwrap() {
+        if let Event::HeldOut { peer, holders } = in_time(at_receiver.next()).await.unwrap() {
             break (peer.unwrap(), holders);
         }
     };
@@ -86,7 +86,7 @@ async fn two_agents_with_one_configuration_are_told_of_each_other() {
     assert_eq!(warnings.len(), 1, "{warnings:#?}");
     assert!(warnings[0].contains(&peer.to_string()) && warnings[0].contains(&holder.to_string()), "{warnings:#?}");
     for manager in [first, second, receiver] {
-        soon(manager.shutdown()).await;
+        in_time(manager.shutdown()).await;
     }
 }
 
@@ -104,11 +104,11 @@ async fn whoever_is_not_admitted_is_told_if_it_is_evermux() {
     while told < 2 {
         told += usize::from(next_failure(&mut events).await == "the receiver does not admit the peer");
     }
-    assert!(matches!(soon(at_receiver.next()).await.unwrap(), Event::NotAdmitted { peer: Some(_) }));
+    assert!(matches!(in_time(at_receiver.next()).await.unwrap(), Event::NotAdmitted { peer: Some(_) }));
     assert!(receiver.status().not_admitted >= 2);
     let warnings = log.lines(&["WARN", "a peer is not admitted"]);
     assert_eq!(warnings.len(), 1, "{warnings:#?}");
-    soon(agent.shutdown()).await;
+    in_time(agent.shutdown()).await;
 
     // Somebody else learns nothing of what is here: neither whoever is silent, nor whoever speaks another yamux.
     for words in [&[][..], &Header::ping(0).encode()] {
@@ -116,12 +116,12 @@ async fn whoever_is_not_admitted_is_told_if_it_is_evermux() {
         sleep(Duration::from_millis(1_100)).await;
         let mut stranger = TcpStream::connect(address).await.unwrap();
         stranger.write_all(words).await.unwrap();
-        match soon(stranger.read(&mut [0])).await {
+        match in_time(stranger.read(&mut [0])).await {
             Ok(n) => assert_eq!(n, 0),
             Err(error) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
         }
     }
-    soon(receiver.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// It takes a handshake of the transport to tell it, so not everybody is told.
@@ -135,14 +135,14 @@ async fn a_crowd_that_is_not_admitted_costs_one_handshake_a_second() {
     }
     let began = Instant::now();
     let ends = crowd.into_iter().map(|mut stranger| async move {
-        let _ = soon(stranger.read(&mut [0])).await;
+        let _ = in_time(stranger.read(&mut [0])).await;
         began.elapsed()
     });
     let ends = futures_util::future::join_all(ends).await;
     assert_eq!(ends.iter().filter(|end| **end == Duration::ZERO).count(), 99);
     assert_eq!(ends.iter().filter(|end| **end == SECOND).count(), 1, "one is waited for, and says nothing");
     assert_eq!(receiver.status().not_admitted, 100);
-    soon(receiver.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 /// A peer that stood still while another took its place.
@@ -151,22 +151,22 @@ async fn the_ghost_that_lives_is_told_who_has_its_place() {
     let (receiver, address) = receiver(quick().heartbeat_idle(600 * SECOND).takeover_probe_timeout(SECOND / 5)).await;
     let mut ghost = client_of(address).await;
     let newcomer = establisher(address, quick()).await;
-    soon(newcomer.session()).await.unwrap();
-    let (go_away, _) = soon(ghost.recv_until(|header| header.kind == Kind::GoAway)).await.unwrap();
+    in_time(newcomer.session()).await.unwrap();
+    let (go_away, _) = in_time(ghost.recv_until(|header| header.kind == Kind::GoAway)).await.unwrap();
     assert_eq!(go_away, Header::go_away(DISPLACED));
-    soon(newcomer.shutdown()).await;
-    soon(receiver.shutdown()).await;
+    in_time(newcomer.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 #[tokio::test]
 async fn whoever_was_not_heard_of_is_told() {
     let (receiver, address) = receiver(quick().heartbeat_timeout(SECOND / 5)).await;
     let mut mute = client_of(address).await;
-    let session = soon(receiver.session()).await.unwrap();
-    assert!(matches!(soon(session.closed()).await, CloseReason::HeartbeatTimeout));
-    let (go_away, _) = soon(mute.recv_until(|header| header.kind == Kind::GoAway)).await.unwrap();
+    let session = in_time(receiver.session()).await.unwrap();
+    assert!(matches!(in_time(session.closed()).await, CloseReason::HeartbeatTimeout));
+    let (go_away, _) = in_time(mute.recv_until(|header| header.kind == Kind::GoAway)).await.unwrap();
     assert_eq!(go_away, Header::go_away(TIMED_OUT));
-    soon(receiver.shutdown()).await;
+    in_time(receiver.shutdown()).await;
 }
 
 #[tokio::test]
@@ -179,10 +179,10 @@ async fn what_an_evermux_peer_tells_is_understood() {
     ] {
         let (session, mut peer) = session_of(true).await;
         peer.send(Header::go_away(code), &[]).await.unwrap();
-        assert_eq!(soon(session.closed()).await.to_string(), text);
+        assert_eq!(in_time(session.closed()).await.to_string(), text);
         let (session, mut peer) = session_of(false).await;
         peer.send(Header::go_away(code), &[]).await.unwrap();
-        let reason = soon(session.closed()).await;
+        let reason = in_time(session.closed()).await;
         assert!(matches!(reason, CloseReason::PeerError(stranger) if stranger == code), "{reason:?}");
     }
 }
@@ -194,8 +194,8 @@ async fn whoever_floods_is_told() {
     let config = Config::default();
     let (client, server) = tokio::try_join!(Session::client(near, &config), Session::server(far, &config)).unwrap();
     let mut stream = client.open_stream().await.unwrap();
-    let mut slow = soon(server.accept_stream()).await.unwrap();
-    let error = soon(async {
+    let mut slow = in_time(server.accept_stream()).await.unwrap();
+    let error = in_time(async {
         loop {
             if let Err(error) = stream.write_all(b"x").await {
                 return error;
@@ -207,8 +207,8 @@ async fn whoever_floods_is_told() {
     .await;
     let of = |error: &std::io::Error| *error.get_ref().unwrap().downcast_ref::<StreamError>().unwrap();
     assert_eq!(of(&error), StreamError::Flooding);
-    assert_eq!(of(&soon(stream.closed()).await.unwrap_err()), StreamError::Flooding);
-    assert_eq!(of(&soon(slow.read(&mut [0])).await.unwrap_err()), StreamError::Flooded);
+    assert_eq!(of(&in_time(stream.closed()).await.unwrap_err()), StreamError::Flooding);
+    assert_eq!(of(&in_time(slow.read(&mut [0])).await.unwrap_err()), StreamError::Flooded);
     assert!(!client.is_closed() && !server.is_closed());
 
     // Somebody else's RST is an RST, whatever stands in it.
@@ -217,7 +217,7 @@ async fn whoever_floods_is_told() {
         let mut stream = session.open_stream().await.unwrap();
         peer.send(Header::window_update(1, Flags::ACK, 0), &[]).await.unwrap();
         peer.send(Header::window_update(1, Flags::RST, FLOODED), &[]).await.unwrap();
-        let error = soon(stream.read(&mut [0])).await.unwrap_err();
+        let error = in_time(stream.read(&mut [0])).await.unwrap_err();
         assert_eq!(of(&error), if evermux { StreamError::Flooding } else { StreamError::ResetByPeer });
     }
 }
@@ -228,7 +228,7 @@ async fn the_word_comes_before_the_deadline() {
     let (connector, acceptor) = crate::support::network();
     let receiver = MuxManager::receive_with(acceptor).start().await.unwrap();
     let first = MuxManager::establish_with(connector.clone()).start().await.unwrap();
-    soon(first.session()).await.unwrap();
+    in_time(first.session()).await.unwrap();
     let second = MuxManager::establish_with(connector).start().await.unwrap();
     let mut events = second.events();
     let began = Instant::now();
@@ -236,6 +236,6 @@ async fn the_word_comes_before_the_deadline() {
     assert_eq!(began.elapsed().as_secs(), 9);
     sleep(SECOND).await;
     for manager in [first, second, receiver] {
-        soon(manager.shutdown()).await;
+        in_time(manager.shutdown()).await;
     }
 }

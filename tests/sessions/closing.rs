@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{
+use crate::support::{
     against, client_against_peer, client_against_peer_over, in_time, next, pair, pair_with, read_all, send_all, strict,
 };
 use evermux::{CloseReason, Config, MuxManager, MuxStream, Session};

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use crate::common::{in_time, pair, pair_with, read_all, send_all};
+use crate::support::{in_time, pair, pair_with, read_all, send_all};
 use evermux::{CloseReason, Config, Event, Events, MuxManager};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

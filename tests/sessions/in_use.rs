@@ -13,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{in_time, payload, read_all, send_all};
+use crate::support::{in_time, payload, read_all, send_all};
 use evermux::{CloseReason, Config, ConfigBuilder, MuxManager, MuxStream, OpenError, Session, StreamError};
 use testkit::{
     frames::{Flags, Header, Kind, Peer},
@@ -96,7 +96,7 @@ async fn a_reader_that_is_always_behind_gets_200_000_small_frames() {
 /// One frame is always unread when the next ones come.
 #[tokio::test]
 async fn frames_that_were_read_count_no_more_though_there_are_always_others() {
-    let (session, mut peer) = crate::common::server_against_peer(Config::builder()).await;
+    let (session, mut peer) = crate::support::server_against_peer(Config::builder()).await;
     peer.send_data(1, Flags::SYN, b"x").await.unwrap();
     let mut stream = in_time(session.accept_stream()).await.unwrap();
     let frames = [&Header::data(1, Flags::NONE, 1).encode()[..], b"x"].concat().repeat(1000);
@@ -119,7 +119,7 @@ async fn a_burst_of_tiny_frames_is_read_as_it_comes() {
     let config = Config::default();
     let mut peer = Peer::new(far);
     peer.answer_pings(true);
-    let session = crate::common::against(Session::server(near, &config), &mut peer).await;
+    let session = crate::support::against(Session::server(near, &config), &mut peer).await;
     peer.send_data(1, Flags::SYN, b"").await.unwrap();
     let mut stream = in_time(session.accept_stream()).await.unwrap();
     let reading = tokio::spawn(async move { read_all(&mut stream).await.map(|bytes| bytes.len()) });
@@ -137,7 +137,7 @@ async fn a_flood_leaves_others_their_turn() {
     let config = Config::default();
     let mut peer = Peer::new(far);
     peer.answer_pings(true);
-    let session = crate::common::against(Session::server(near, &config), &mut peer).await;
+    let session = crate::support::against(Session::server(near, &config), &mut peer).await;
     // Of a stream that was never open.
     peer.send_raw(&Header::window_update(9, Flags::NONE, 0).encode().repeat(FRAMES)).await.unwrap();
     peer.send_data(1, Flags::SYN, b"").await.unwrap();
@@ -225,7 +225,7 @@ async fn a_frame_as_long_as_the_window_arrives_however_long_that_is() {
 /// A header makes nobody make room for what it only announces.
 #[tokio::test]
 async fn a_frame_beyond_its_credit_is_named() {
-    let (session, mut peer) = crate::common::server_against_peer(Config::builder()).await;
+    let (session, mut peer) = crate::support::server_against_peer(Config::builder()).await;
     peer.send_data(1, Flags::SYN, &[7; 1000]).await.unwrap();
     peer.send(Header::data(1, Flags::NONE, 300 << 20), &[]).await.unwrap();
     let reason = in_time(session.closed()).await.to_string();
@@ -235,7 +235,7 @@ async fn a_frame_beyond_its_credit_is_named() {
 /// A stream that ends in the middle of a long frame takes the rest of it along, and nothing else.
 #[tokio::test]
 async fn a_stream_that_is_dropped_in_the_middle_of_a_long_frame_leaves_the_session_alone() {
-    let (session, mut peer) = crate::common::server_against_peer(Config::builder()).await;
+    let (session, mut peer) = crate::support::server_against_peer(Config::builder()).await;
     let body = payload(256 << 10);
     let frame = [&Header::data(1, Flags::SYN, 256 << 10).encode()[..], &body].concat();
     let (first, rest) = frame.split_at(100_000);
@@ -530,7 +530,7 @@ async fn a_burst_to_hashicorps_never_overruns_its_backlog() {
 /// What nobody takes is reset before a peer of hashicorp's ends the session for it, and its opener may repeat it.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_nobody_takes_is_refused_after_its_time() {
-    let (near, far) = crate::common::pair(1 << 16).await;
+    let (near, far) = crate::support::pair(1 << 16).await;
     let mut stream = near.open_stream().await.unwrap();
     stream.write_all(b"hello").await.unwrap();
     let begun = tokio::time::Instant::now();
@@ -548,7 +548,7 @@ async fn a_stream_that_nobody_takes_is_refused_after_its_time() {
 async fn a_stream_that_nobody_takes_is_refused_though_nothing_else_happens() {
     let hour = Duration::from_secs(3600);
     let settings = Config::builder().heartbeat_idle(hour).accept_timeout(Duration::from_secs(7));
-    let (near, far) = crate::common::pair_with(1 << 16, settings).await;
+    let (near, far) = crate::support::pair_with(1 << 16, settings).await;
     let mut stream = near.open_stream().await.unwrap();
     let begun = tokio::time::Instant::now();
     let error = timeout(Duration::from_secs(75), stream.read(&mut [0])).await.unwrap().unwrap_err();
@@ -561,7 +561,7 @@ async fn a_stream_that_nobody_takes_is_refused_though_nothing_else_happens() {
 #[tokio::test(start_paused = true)]
 async fn a_taker_that_was_kept_busy_still_finds_the_next_stream() {
     let settings = Config::builder().heartbeat_idle(Duration::from_secs(3600));
-    let (session, mut peer) = crate::common::server_against_peer(settings).await;
+    let (session, mut peer) = crate::support::server_against_peer(settings).await;
     for id in [1, 3] {
         peer.send_data(id, Flags::SYN | Flags::FIN, b"hello").await.unwrap();
     }
@@ -578,7 +578,7 @@ async fn a_taker_that_was_kept_busy_still_finds_the_next_stream() {
 /// One that was taken is never called refused, though it is reset before the word that it was taken is out.
 #[tokio::test]
 async fn a_stream_that_was_taken_is_never_called_refused() {
-    let (near, far) = crate::common::pair(1 << 16).await;
+    let (near, far) = crate::support::pair(1 << 16).await;
     for _ in 0..100 {
         let mut stream = near.open_stream().await.unwrap();
         stream.write_all(b"hello").await.unwrap();
@@ -594,7 +594,7 @@ async fn a_stream_that_was_taken_is_never_called_refused() {
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_was_taken_is_never_called_refused_though_its_ack_never_went_out() {
     let settings = Config::builder().drain_timeout(Duration::from_secs(10));
-    let (session, mut peer) = crate::common::server_against_peer(settings).await;
+    let (session, mut peer) = crate::support::server_against_peer(settings).await;
     // More than the pipe and the output take, and the peer does not read.
     let mut writing = Vec::new();
     for id in (1..40).step_by(2) {
@@ -627,7 +627,7 @@ async fn a_stream_that_was_taken_is_never_called_refused_though_its_ack_never_we
 /// Where one may be in use at a time, the next can be taken when it has ended.
 #[tokio::test]
 async fn a_stream_that_has_ended_makes_room_for_the_next_to_be_taken() {
-    let (session, mut peer) = crate::common::server_against_peer(Config::builder().max_concurrent_streams(1)).await;
+    let (session, mut peer) = crate::support::server_against_peer(Config::builder().max_concurrent_streams(1)).await;
     for id in [1, 3] {
         peer.send_data(id, Flags::SYN | Flags::FIN, b"request").await.unwrap();
     }
@@ -642,7 +642,7 @@ async fn a_stream_that_has_ended_makes_room_for_the_next_to_be_taken() {
 /// What the opener has reset before anybody took it makes room for others.
 #[tokio::test]
 async fn streams_that_are_opened_and_cancelled_crowd_nobody_out() {
-    let (near, far) = crate::common::pair(1 << 16).await;
+    let (near, far) = crate::support::pair(1 << 16).await;
     for _ in 0..1000 {
         drop(near.open_stream().await.unwrap());
     }

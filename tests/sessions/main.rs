@@ -1,8 +1,8 @@
 //! One session: over pipes, sockets and slow links, against evermux, other libraries and peers that misbehave.
 #![allow(missing_docs, reason = "test names say it")]
 
-#[path = "../common/mod.rs"]
-mod common;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod closing;
 mod draining;

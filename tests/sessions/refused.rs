@@ -2,7 +2,7 @@
 
 use std::{io, time::Duration};
 
-use crate::common::{PATIENCE, in_time, read_all};
+use crate::support::{PATIENCE, in_time, read_all};
 use evermux::{
     Config, MuxManager, MuxStream, Stopped, StreamError,
     manager::{Builder, ReceiveTcp},

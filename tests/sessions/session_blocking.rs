@@ -6,7 +6,7 @@ use std::{
     thread,
 };
 
-use crate::common::{in_time, pair, pair_with, payload};
+use crate::support::{in_time, pair, pair_with, payload};
 use evermux::{CloseReason, Config, OpenError, Session};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

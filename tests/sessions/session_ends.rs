@@ -2,7 +2,7 @@
 
 use std::{io::ErrorKind, time::Duration};
 
-use crate::common::{
+use crate::support::{
     client_against_peer, in_time, next, pair, pair_with, payload, read_all, send_all, server_against_peer, shape,
 };
 use evermux::{CloseReason, Config, OpenError, Session};

@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{
+use crate::support::{
     client_against_peer, client_against_peer_over, in_time, pair, pair_with, payload, read_all, send_all,
 };
 use evermux::{CloseReason, Config, OpenError, Session};

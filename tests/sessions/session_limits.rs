@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{
+use crate::support::{
     client_against_peer, in_time, next, pair, pair_with, read_all, send_all, server_against_peer, shape,
 };
 use evermux::{CloseReason, Config, OpenError, Session, StreamError};
@@ -391,7 +391,7 @@ async fn slow_stream_stalls_others() {
     let mut more = Box::pin(unread.write_all(b"more"));
     assert!(futures_util::poll!(&mut more).is_pending());
     let mut other = near.open_stream().await.unwrap();
-    let bytes = crate::common::payload(1 << 20);
+    let bytes = crate::support::payload(1 << 20);
     let mut far_other = in_time(far.accept_stream()).await.unwrap();
     let (sent, received) = tokio::join!(send_all(&mut other, &bytes), read_all(&mut far_other));
     sent.unwrap();

@@ -2,7 +2,7 @@
 
 use std::future::poll_fn;
 
-use crate::common::{in_time, pair, payload, read_all, send_all};
+use crate::support::{in_time, pair, payload, read_all, send_all};
 use evermux::{CloseReason, Config, MuxStream, Session};
 use futures_util::StreamExt;
 use tokio::{

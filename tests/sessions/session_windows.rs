@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::common::{in_time, next};
+use crate::support::{in_time, next};
 use evermux::{Config, Session};
 use testkit::frames::{Flags, Header, Kind, Peer};
 use tokio::{

@@ -2,7 +2,7 @@
 
 use std::{error::Error as _, io, time::Duration};
 
-use crate::common::{client_against_peer, in_time, next, pair, pair_with, read_all, send_all};
+use crate::support::{client_against_peer, in_time, next, pair, pair_with, read_all, send_all};
 use evermux::{CloseReason, Config, MuxStream, Session, StreamError};
 use testkit::frames::{Flags, Header};
 use tokio::{

@@ -12,7 +12,7 @@ use std::{
     time::Duration,
 };
 
-use crate::common::{in_time, shape};
+use crate::support::{in_time, shape};
 use futures_util::{AsyncReadExt as _, AsyncWriteExt as _};
 use testkit::frames::{Flags, Header, Kind, Peer};
 use tokio::{
@@ -73,7 +73,7 @@ impl Crate {
 
     /// The next frame but for pings.
     async fn frame(&mut self) -> (Header, Vec<u8>) {
-        crate::common::next(&mut self.peer).await
+        crate::support::next(&mut self.peer).await
     }
 
     /// That nothing but pings comes for a while.

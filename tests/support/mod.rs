@@ -1,27 +1,25 @@
-//! What the tests of managers share.
-#![allow(dead_code, reason = "each test file uses what it needs")]
+//! What the tests share.
+#![allow(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod log;
+mod network;
+mod sessions;
 
 use std::{
-    future::{Future, pending},
+    future::Future,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicU32, Ordering},
-    },
+    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
-use evermux::{
-    Accept, Config, ConfigBuilder, Connect, Connected, MuxManager, MuxStream, Session,
-    error::{AcceptError, ConnectError},
-};
+use evermux::{Config, ConfigBuilder, MuxManager, MuxStream, Session};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    sync::mpsc,
+    io::{AsyncReadExt, AsyncWriteExt},
     time::{Instant, sleep, timeout},
 };
+
+#[allow(unused_imports, reason = "each test program uses its part")]
+pub(crate) use self::{network::*, sessions::*};
 
 /// How long a test waits for what must come. Nothing takes so long; a loaded machine may.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -51,14 +49,18 @@ pub(crate) fn exact() -> ConfigBuilder {
         .seed(Some(7))
 }
 
-/// Waits for what must come.
-pub(crate) async fn soon<F: Future>(future: F) -> F::Output {
-    timeout(PATIENCE, future).await.expect("it did not come in time")
+/// Nothing may hang.
+pub(crate) async fn in_time<T>(future: impl Future<Output = T>) -> T {
+    let begun = Instant::now();
+    let output = timeout(PATIENCE, future).await.expect("nothing happened in time");
+    // At its end the timeout asks once more, and would hide a wake-up that was lost.
+    assert!(begun.elapsed() < PATIENCE, "it was ready, and nobody was woken for it");
+    output
 }
 
 /// Waits until something is so.
 pub(crate) async fn until(mut is_so: impl FnMut() -> bool) {
-    soon(async {
+    in_time(async {
         while !is_so() {
             sleep(Duration::from_millis(1)).await;
         }
@@ -89,7 +91,7 @@ pub(crate) async fn establisher(address: SocketAddr, config: ConfigBuilder) -> M
 
 /// Waits for another session than this one.
 pub(crate) async fn session_after(manager: &MuxManager, old: &Session) -> Session {
-    soon(async {
+    in_time(async {
         loop {
             let session = manager.session().await.unwrap();
             if session.id() != old.id() {
@@ -129,65 +131,4 @@ pub(crate) async fn request(session: &Session) -> Result<(), Box<dyn std::error:
     stream.read_to_end(&mut reply).await?;
     assert_eq!(reply, b"hello");
     Ok(())
-}
-
-/// A network in memory: what is dialled comes out at the acceptor.
-pub(crate) fn network() -> (MemoryConnector, MemoryAcceptor) {
-    let (sender, receiver) = mpsc::unbounded_channel();
-    let connector = MemoryConnector { sender, dialled: Arc::default() };
-    (connector, MemoryAcceptor(tokio::sync::Mutex::new(receiver)))
-}
-
-#[derive(Clone)]
-pub(crate) struct MemoryConnector {
-    sender: mpsc::UnboundedSender<DuplexStream>,
-    dialled: Arc<Mutex<Vec<Instant>>>,
-}
-
-impl MemoryConnector {
-    /// When each attempt was made.
-    pub(crate) fn dialled(&self) -> Vec<Instant> {
-        self.dialled.lock().unwrap().clone()
-    }
-}
-
-impl Connect for MemoryConnector {
-    type Io = DuplexStream;
-
-    async fn connect(&self) -> Result<Connected<DuplexStream>, ConnectError> {
-        self.dialled.lock().unwrap().push(Instant::now());
-        let (near, far) = duplex(64 << 10);
-        self.sender.send(far).map_err(|_| ConnectError::transient("refused"))?;
-        Ok(Connected::anonymous(near))
-    }
-}
-
-pub(crate) struct MemoryAcceptor(tokio::sync::Mutex<mpsc::UnboundedReceiver<DuplexStream>>);
-
-impl MemoryAcceptor {
-    /// The next connection, for a test that plays the receiver itself.
-    pub(crate) async fn next(&self) -> DuplexStream {
-        self.0.lock().await.recv().await.expect("no one dials any more")
-    }
-}
-
-impl Accept for MemoryAcceptor {
-    type Io = DuplexStream;
-    type Pending = DuplexStream;
-
-    async fn accept(&self) -> Result<DuplexStream, AcceptError> {
-        match self.0.lock().await.recv().await {
-            Some(dialled) => Ok(dialled),
-            // No connector is left. A listener does not learn of that.
-            None => pending().await,
-        }
-    }
-
-    async fn finish(&self, pending: DuplexStream) -> Result<Connected<DuplexStream>, AcceptError> {
-        Ok(Connected::anonymous(pending))
-    }
-
-    fn local_addr(&self) -> Option<SocketAddr> {
-        None
-    }
 }

@@ -14,7 +14,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use socket2::SockRef;
-use support::{own_address, soon, until};
+use support::{in_time, own_address, until};
 use testkit::FaultProxy;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, Interest},
@@ -48,8 +48,8 @@ impl Tunnel {
 
     /// A connection through it: the client's end and the server's.
     async fn connect(&self) -> (TcpStream, TcpStream) {
-        let client = soon(TcpStream::connect(self.near.listen())).await.unwrap();
-        let (server, _) = soon(self.server.accept()).await.unwrap();
+        let client = in_time(TcpStream::connect(self.near.listen())).await.unwrap();
+        let (server, _) = in_time(self.server.accept()).await.unwrap();
         (client, server)
     }
 }
@@ -64,25 +64,25 @@ fn noise(seed: u64, length: usize) -> Vec<u8> {
 /// Reads until the end, which is that of the other side.
 async fn read_all(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
-    soon(stream.read_to_end(&mut bytes)).await.unwrap();
+    in_time(stream.read_to_end(&mut bytes)).await.unwrap();
     bytes
 }
 
 /// Reads until a reset. Gives the bytes before it.
 async fn read_reset(stream: &mut TcpStream) -> Vec<u8> {
     let mut bytes = Vec::new();
-    let end = soon(stream.read_to_end(&mut bytes)).await;
+    let end = in_time(stream.read_to_end(&mut bytes)).await;
     assert_eq!(end.map_err(|error| error.kind()), Err(io::ErrorKind::ConnectionReset), "after {} bytes", bytes.len());
     bytes
 }
 
 async fn exchange(client: &mut TcpStream, server: &mut TcpStream) {
-    soon(client.write_all(b"ping")).await.unwrap();
+    in_time(client.write_all(b"ping")).await.unwrap();
     let mut bytes = [0; 4];
-    soon(server.read_exact(&mut bytes)).await.unwrap();
+    in_time(server.read_exact(&mut bytes)).await.unwrap();
     assert_eq!(&bytes, b"ping");
-    soon(server.write_all(b"pong")).await.unwrap();
-    soon(client.read_exact(&mut bytes)).await.unwrap();
+    in_time(server.write_all(b"pong")).await.unwrap();
+    in_time(client.read_exact(&mut bytes)).await.unwrap();
     assert_eq!(&bytes, b"pong");
 }
 
@@ -93,7 +93,7 @@ fn reset(stream: TcpStream) {
 
 /// Writes this again and again until it fails.
 async fn write_until_reset(stream: &mut TcpStream, bytes: &[u8]) {
-    soon(async {
+    in_time(async {
         while stream.write_all(bytes).await.is_ok() {
             sleep(Duration::from_millis(2)).await;
         }
@@ -113,7 +113,7 @@ async fn bytes_arrive_as_they_were() {
             writer.write_all(&bytes).await?;
             writer.shutdown().await
         };
-        soon(async { tokio::try_join!(reader.read_to_end(&mut read), write) }).await.unwrap();
+        in_time(async { tokio::try_join!(reader.read_to_end(&mut read), write) }).await.unwrap();
         read
     };
     exchange(&mut client, &mut server).await;
@@ -141,8 +141,8 @@ async fn both_sides_listen_and_forward() {
     let mut held = Vec::new();
     for _ in 0..8 {
         for (listen, server) in [(near.listen(), &second), (far.listen(), &first)] {
-            let mut client = soon(TcpStream::connect(listen)).await.unwrap();
-            let (mut server, _) = soon(server.accept()).await.unwrap();
+            let mut client = in_time(TcpStream::connect(listen)).await.unwrap();
+            let (mut server, _) = in_time(server.accept()).await.unwrap();
             exchange(&mut client, &mut server).await;
             held.push((client, server));
         }
@@ -159,7 +159,7 @@ async fn after_the_fin_of_the_client_the_server_goes_on() {
     // Longer than anybody takes to pass on more than the FIN.
     sleep(Duration::from_millis(200)).await;
     let response = noise(3, MIB);
-    soon(server.write_all(&response)).await.unwrap();
+    in_time(server.write_all(&response)).await.unwrap();
     server.shutdown().await.unwrap();
     assert!(read_all(&mut client).await == response);
 }
@@ -173,7 +173,7 @@ async fn after_the_fin_of_the_server_the_client_goes_on() {
     assert_eq!(read_all(&mut client).await, b"greeting");
     sleep(Duration::from_millis(200)).await;
     let request = noise(4, MIB);
-    soon(client.write_all(&request)).await.unwrap();
+    in_time(client.write_all(&request)).await.unwrap();
     client.shutdown().await.unwrap();
     assert!(read_all(&mut server).await == request);
 }
@@ -223,7 +223,7 @@ async fn a_client_that_resets_after_its_fin_is_noticed() {
     assert!(read_all(&mut server).await.is_empty());
     reset(client);
     assert_eq!(tunnel.near.event("closed").await["ended"], "tcp");
-    soon(async {
+    in_time(async {
         while server.take_error().unwrap().is_none() {
             sleep(Duration::from_millis(2)).await;
         }
@@ -246,17 +246,17 @@ async fn a_cut_ends_in_a_reset(options: &str, cut: impl Fn(&FaultProxy), mend: i
         tokio::spawn(async move { write_until_reset(&mut upload, &[0; 2048]).await }),
     ];
     let mut begin = vec![0; 10 * 1024];
-    soon(downloader.read_exact(&mut begin)).await.unwrap();
-    soon(uploader.read_exact(&mut begin)).await.unwrap();
+    in_time(downloader.read_exact(&mut begin)).await.unwrap();
+    in_time(uploader.read_exact(&mut begin)).await.unwrap();
 
     cut(&tunnel.link);
     read_reset(&mut downloader).await;
     read_reset(&mut uploader).await;
     read_reset(&mut waiting).await;
     // It has read the client's FIN, so that a read would tell of nothing else.
-    soon(thinking.ready(Interest::ERROR)).await.unwrap();
+    in_time(thinking.ready(Interest::ERROR)).await.unwrap();
     for writer in writers {
-        soon(writer).await.unwrap();
+        in_time(writer).await.unwrap();
     }
 
     mend(&tunnel.link);
@@ -296,7 +296,7 @@ async fn a_side_that_is_killed_ends_transfers_in_a_reset() {
 async fn a_connection_accepted_without_a_session_waits_for_one() {
     let server = TcpListener::bind(own_address()).await.unwrap();
     let mut near = Side::start(&format!("receive --mux {} --listen {}", own_address(), own_address())).await;
-    let mut client = soon(TcpStream::connect(near.listen())).await.unwrap();
+    let mut client = in_time(TcpStream::connect(near.listen())).await.unwrap();
     client.write_all(b"early").await.unwrap();
     client.shutdown().await.unwrap();
     near.event("opened").await;
@@ -304,7 +304,7 @@ async fn a_connection_accepted_without_a_session_waits_for_one() {
 
     let forward = server.local_addr().unwrap();
     let _far = Side::start(&format!("establish --mux {} --forward {forward}", near.mux())).await;
-    let (mut accepted, _) = soon(server.accept()).await.unwrap();
+    let (mut accepted, _) = in_time(server.accept()).await.unwrap();
     assert_eq!(read_all(&mut accepted).await, b"early");
     accepted.write_all(b"late").await.unwrap();
     drop(accepted);
@@ -314,7 +314,7 @@ async fn a_connection_accepted_without_a_session_waits_for_one() {
 #[tokio::test]
 async fn a_client_that_resets_while_it_waits_for_a_session_is_let_go() {
     let mut near = Side::start(&format!("receive --mux {} --listen {}", own_address(), own_address())).await;
-    let client = soon(TcpStream::connect(near.listen())).await.unwrap();
+    let client = in_time(TcpStream::connect(near.listen())).await.unwrap();
     near.event("opened").await;
     reset(client);
     assert_eq!(near.event("closed").await["ended"], "tcp");
@@ -324,7 +324,7 @@ async fn a_client_that_resets_while_it_waits_for_a_session_is_let_go() {
 async fn a_forward_address_that_refuses_is_a_reset() {
     let mut tunnel = Tunnel::start("").await;
     drop(tunnel.server);
-    let mut client = soon(TcpStream::connect(tunnel.near.listen())).await.unwrap();
+    let mut client = in_time(TcpStream::connect(tunnel.near.listen())).await.unwrap();
     assert!(read_reset(&mut client).await.is_empty());
     assert_eq!(tunnel.far.event("closed").await["ended"], "connect");
 }
@@ -335,7 +335,7 @@ async fn a_side_that_forwards_nothing_refuses_at_once() {
     let far = format!("establish --mux {} --listen {}", near.mux(), own_address());
     let far = Side::start(&far).await;
     for side in [&near, &far] {
-        let mut client = soon(TcpStream::connect(side.listen())).await.unwrap();
+        let mut client = in_time(TcpStream::connect(side.listen())).await.unwrap();
         // Whichever comes first is told of the reset, and nothing after it.
         match client.write_all(b"request").await {
             Ok(()) => assert!(read_reset(&mut client).await.is_empty()),
@@ -352,15 +352,15 @@ async fn one_connection_too_many_waits_for_the_end_of_another() {
     let (mut second, mut at_second) = tunnel.connect().await;
     exchange(&mut first, &mut at_first).await;
     exchange(&mut second, &mut at_second).await;
-    let mut third = soon(TcpStream::connect(tunnel.near.listen())).await.unwrap();
+    let mut third = in_time(TcpStream::connect(tunnel.near.listen())).await.unwrap();
     third.write_all(b"third").await.unwrap();
     assert!(timeout(Duration::from_millis(300), tunnel.server.accept()).await.is_err(), "there are two places");
     exchange(&mut first, &mut at_first).await;
     drop((first, at_first));
     assert_eq!(tunnel.near.event("closed").await["ended"], "finished");
-    let (mut at_third, _) = soon(tunnel.server.accept()).await.unwrap();
+    let (mut at_third, _) = in_time(tunnel.server.accept()).await.unwrap();
     let mut bytes = [0; 5];
-    soon(at_third.read_exact(&mut bytes)).await.unwrap();
+    in_time(at_third.read_exact(&mut bytes)).await.unwrap();
     assert_eq!(&bytes, b"third");
     exchange(&mut second, &mut at_second).await;
 }
@@ -373,8 +373,8 @@ async fn a_drain_lets_a_transfer_finish() {
         // The kernel holds little for the client, so that the tunnel has to.
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(16 * 1024).unwrap();
-        let mut client = soon(socket.connect(tunnel.near.listen())).await.unwrap();
-        let (mut server, _) = soon(tunnel.server.accept()).await.unwrap();
+        let mut client = in_time(socket.connect(tunnel.near.listen())).await.unwrap();
+        let (mut server, _) = in_time(tunnel.server.accept()).await.unwrap();
         exchange(&mut client, &mut server).await;
         let (side, other) = if drain_near { (&mut tunnel.near, &tunnel.far) } else { (&mut tunnel.far, &tunnel.near) };
         side.signal(signal);
@@ -397,7 +397,7 @@ async fn a_drain_lets_a_transfer_finish() {
         // Slowly, so that the end of the response is on its way for a while.
         let (mut read, mut piece) = (Vec::new(), vec![0; 64 * 1024]);
         loop {
-            let count = soon(client.read(&mut piece)).await.unwrap();
+            let count = in_time(client.read(&mut piece)).await.unwrap();
             if count == 0 {
                 break;
             }
@@ -405,7 +405,7 @@ async fn a_drain_lets_a_transfer_finish() {
             sleep(Duration::from_millis(5)).await;
         }
         assert!(read == response, "{} of {} bytes", read.len(), response.len());
-        assert_eq!(soon(written).await.unwrap(), b"thanks");
+        assert_eq!(in_time(written).await.unwrap(), b"thanks");
         let closed = side.event("closed").await;
         assert_eq!(closed["ended"], "finished", "{closed}");
         assert_eq!(side.exit().await, Some(0));
@@ -441,7 +441,7 @@ async fn a_second_signal_ends_at_once() {
 #[tokio::test]
 async fn a_drain_resets_who_waits_for_a_session() {
     let mut near = Side::start(&format!("receive --mux {} --listen {}", own_address(), own_address())).await;
-    let mut client = soon(TcpStream::connect(near.listen())).await.unwrap();
+    let mut client = in_time(TcpStream::connect(near.listen())).await.unwrap();
     near.event("opened").await;
     near.signal("-TERM");
     assert!(read_reset(&mut client).await.is_empty());

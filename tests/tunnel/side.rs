@@ -11,7 +11,7 @@ use std::{
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use crate::support::{soon, until};
+use crate::support::{in_time, until};
 
 /// The command line that the process has, in words.
 const LINE: &str = "EVERMUX_TUNNEL_LINE";
@@ -70,7 +70,7 @@ impl Side {
 
     /// Waits for the next event of this kind; those before it are passed over.
     pub(crate) async fn event(&mut self, kind: &str) -> Value {
-        soon(async {
+        in_time(async {
             loop {
                 let event = self.events.recv().await.unwrap_or_else(|| panic!("it has ended without {kind:?}"));
                 if event["event"] == kind {

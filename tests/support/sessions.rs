@@ -1,13 +1,9 @@
-//! What the tests of sessions share.
-#![allow(dead_code, unreachable_pub, reason = "each test binary uses its part")]
-
-pub mod network;
+//! Sessions of their own, over pipes that are strict, and peers that do what a test says.
 
 use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
-    time::Duration,
 };
 
 use evermux::{Config, ConfigBuilder, Session};
@@ -15,16 +11,12 @@ use testkit::{
     frames::{Flags, Header, Kind, Peer},
     strict::{Report, Strict},
 };
-use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
-    time::{Instant, timeout},
-};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
-/// Longer than any test may take that does not hang.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+use super::in_time;
 
 /// Bytes in which a lost, doubled or moved piece shows.
-pub fn payload(len: usize) -> Vec<u8> {
+pub(crate) fn payload(len: usize) -> Vec<u8> {
     let mut state = 0x9e37_79b9_7f4a_7c15_u64 ^ len as u64;
     let next = || {
         state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -34,12 +26,12 @@ pub fn payload(len: usize) -> Vec<u8> {
 }
 
 /// Two sessions that speak to each other through a pipe of so many bytes each way.
-pub async fn pair(pipe: usize) -> (Session, Session) {
+pub(crate) async fn pair(pipe: usize) -> (Session, Session) {
     pair_with(pipe, Config::builder()).await
 }
 
 /// [`pair`], with settings.
-pub async fn pair_with(pipe: usize, settings: ConfigBuilder) -> (Session, Session) {
+pub(crate) async fn pair_with(pipe: usize, settings: ConfigBuilder) -> (Session, Session) {
     let (near, far) = duplex(pipe);
     let config = settings.build().unwrap();
     tokio::try_join!(Session::client(strict(near), &config), Session::server(strict(far), &config)).unwrap()
@@ -47,7 +39,7 @@ pub async fn pair_with(pipe: usize, settings: ConfigBuilder) -> (Session, Sessio
 
 /// A transport of its own kind: it must be flushed, takes less than it is given, writes vectors, and is called by its
 /// contract, or the test fails.
-pub fn strict<Io: AsyncRead + AsyncWrite + Unpin>(io: Io) -> Checked<Io> {
+pub(crate) fn strict<Io: AsyncRead + AsyncWrite + Unpin>(io: Io) -> Checked<Io> {
     let io = Strict::new(io).vectored(true).needs_flush();
     let report = io.report();
     Checked { io, report }
@@ -55,7 +47,7 @@ pub fn strict<Io: AsyncRead + AsyncWrite + Unpin>(io: Io) -> Checked<Io> {
 
 /// A [`Strict`] transport whose drop fails the test when it was called against its contract: a panic in a driver is a
 /// lost session to the test, and may be what it waits for.
-pub struct Checked<Io> {
+pub(crate) struct Checked<Io> {
     io: Strict<Io>,
     report: Report,
 }
@@ -103,12 +95,12 @@ impl<Io: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Checked<Io> {
 
 /// A session that dialled, and a peer that does what the test says. It has answered our proof, and answers pings
 /// whenever it receives.
-pub async fn client_against_peer(settings: ConfigBuilder) -> (Session, Peer<DuplexStream>) {
+pub(crate) async fn client_against_peer(settings: ConfigBuilder) -> (Session, Peer<DuplexStream>) {
     client_against_peer_over(1 << 20, settings).await
 }
 
 /// [`client_against_peer`], over a pipe that holds so many bytes in each direction.
-pub async fn client_against_peer_over(bytes: usize, settings: ConfigBuilder) -> (Session, Peer<DuplexStream>) {
+pub(crate) async fn client_against_peer_over(bytes: usize, settings: ConfigBuilder) -> (Session, Peer<DuplexStream>) {
     let (near, far) = duplex(bytes);
     let config = settings.build().unwrap();
     let mut peer = Peer::new(far);
@@ -118,7 +110,7 @@ pub async fn client_against_peer_over(bytes: usize, settings: ConfigBuilder) -> 
 }
 
 /// [`client_against_peer`], with a session that was dialled.
-pub async fn server_against_peer(settings: ConfigBuilder) -> (Session, Peer<DuplexStream>) {
+pub(crate) async fn server_against_peer(settings: ConfigBuilder) -> (Session, Peer<DuplexStream>) {
     let (near, far) = duplex(1 << 20);
     let config = settings.build().unwrap();
     let mut peer = Peer::new(far);
@@ -127,7 +119,7 @@ pub async fn server_against_peer(settings: ConfigBuilder) -> (Session, Peer<Dupl
     (session, peer)
 }
 
-pub async fn against<Io: AsyncRead + AsyncWrite + Unpin>(
+pub(crate) async fn against<Io: AsyncRead + AsyncWrite + Unpin>(
     session: impl Future<Output = Result<Session, evermux::CloseReason>>,
     peer: &mut Peer<Io>,
 ) -> Session {
@@ -138,33 +130,24 @@ pub async fn against<Io: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// The next frame but for pings of ours.
-pub async fn next<Io: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<Io>) -> (Header, Vec<u8>) {
+pub(crate) async fn next<Io: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<Io>) -> (Header, Vec<u8>) {
     in_time(peer.recv_until(|header| header.kind != Kind::Ping)).await.unwrap()
 }
 
 /// A frame's kind, flags and stream.
-pub fn shape(header: &Header) -> (Kind, Flags, u32) {
+pub(crate) fn shape(header: &Header) -> (Kind, Flags, u32) {
     (header.kind, header.flags, header.stream_id)
 }
 
-/// Nothing may hang.
-pub async fn in_time<T>(future: impl Future<Output = T>) -> T {
-    let begun = Instant::now();
-    let output = timeout(PATIENCE, future).await.expect("nothing happened in time");
-    // At its end the timeout asks once more, and would hide a wake-up that was lost.
-    assert!(begun.elapsed() < PATIENCE, "it was ready, and nobody was woken for it");
-    output
-}
-
 /// Reads to the end.
-pub async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
+pub(crate) async fn read_all(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     in_time(stream.read_to_end(&mut bytes)).await?;
     Ok(bytes)
 }
 
 /// Writes all and finishes.
-pub async fn send_all(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
+pub(crate) async fn send_all(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
     in_time(stream.write_all(bytes)).await?;
     in_time(stream.shutdown()).await
 }
