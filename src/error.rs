@@ -9,6 +9,24 @@ use std::{error::Error, io, sync::Arc, time::Duration};
 pub use self::transport::{AcceptError, ConnectError};
 
 /// Why a session ended.
+///
+/// ```
+/// use evermux::CloseReason;
+///
+/// /// What to do about it.
+/// fn advice(reason: &CloseReason) -> &'static str {
+///     match reason {
+///         CloseReason::Closed | CloseReason::PeerClosed => "nothing: it was closed cleanly",
+///         CloseReason::DrainTimedOut { .. } => "give streams longer to finish",
+///         CloseReason::HeldOut => "look for another program with this configuration",
+///         CloseReason::NotAdmitted => "look at what the receiver admits",
+///         CloseReason::Lost(_) | CloseReason::HeartbeatTimeout | CloseReason::WriteStalled => "look at the path",
+///         CloseReason::Protocol(_) => "look at what listens there",
+///         _ => "look at the text",
+///     }
+/// }
+/// assert_eq!(advice(&CloseReason::HeartbeatTimeout), "look at the path");
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CloseReason {
@@ -203,6 +221,26 @@ impl From<StreamError> for io::Error {
 }
 
 /// Why a stream could not be opened.
+///
+/// ```
+/// use std::time::Duration;
+/// use evermux::{MuxManager, OpenError};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let manager = MuxManager::receive("127.0.0.1:0").start().await?;
+/// match manager.open_stream_within(Duration::from_millis(10)).await {
+///     Ok(stream) => drop(stream),
+///     Err(OpenError::NoSession { last_attempt, .. }) => println!("there is no peer: {last_attempt:?}"),
+///     Err(OpenError::TimedOut) => println!("too many streams are open"),
+///     Err(OpenError::Stopped(why)) => println!("there will be no session: {why}"),
+///     // `Draining` and `Lost` come from a `Session` alone: a manager moves on to the next session.
+///     Err(error) => println!("{error}"),
+/// }
+/// # manager.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OpenError {
@@ -262,6 +300,28 @@ impl From<OpenError> for io::Error {
 }
 
 /// There is no session, and none will be made.
+///
+/// ```
+/// use evermux::{MuxManager, Stopped, error::{ConnectError, GaveUpCause}};
+/// use tokio::io::DuplexStream;
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let dial = || async { Err::<evermux::Connected<DuplexStream>, _>(ConnectError::fatal("the key has expired")) };
+/// let manager = MuxManager::establish_with(dial).start().await?;
+/// match manager.session().await {
+///     Ok(session) => println!("{session:?}"),
+///     Err(Stopped::ShutDown) => println!("we asked for it"),
+///     Err(Stopped::GaveUp(gave_up)) => {
+///         println!("{gave_up}: {:?}", gave_up.last_error);
+///         assert_eq!(gave_up.cause, GaveUpCause::Fatal);
+///     }
+///     Err(stopped) => println!("{stopped}"),
+/// }
+/// # assert!(manager.status().stopped.is_some());
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Stopped {

@@ -103,6 +103,8 @@ pub use provider::{Accept, Connect, Connected, Provide, TcpAcceptor, TcpConnecto
 pub use session::{Blocking, BlockingStream, MuxStream, ReadHalf, Session, WriteHalf};
 #[doc(inline)]
 pub use sync::SessionId;
+/// Of tokio-util: see [`Builder::shutdown_on`](manager::Builder::shutdown_on).
+pub use tokio_util::sync::CancellationToken;
 
 /// The programs of the README compile.
 #[cfg(doctest)]

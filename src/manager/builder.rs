@@ -80,6 +80,26 @@ impl<S> Builder<S> {
     ///
     /// Each has a place of its own: an establisher makes, loses and re-makes each by itself, with its own pauses, and a
     /// receiver accepts up to that many peers. Callers get the live session with the fewest open streams.
+    ///
+    /// ```
+    /// use evermux::MuxManager;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let receiver = MuxManager::receive("127.0.0.1:0").sessions(2).start().await?;
+    /// let address = receiver.local_addr().unwrap().to_string();
+    /// let establisher = MuxManager::establish(address).sessions(2).start().await?;
+    /// while receiver.status().sessions.len() < 2 {
+    ///     tokio::task::yield_now().await;
+    /// }
+    /// let (first, second) = (receiver.open_stream().await?, receiver.open_stream().await?);
+    /// assert_ne!(first.session_id(), second.session_id());
+    /// # drop((first, second));
+    /// # establisher.shutdown().await;
+    /// # receiver.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn sessions(mut self, sessions: usize) -> Self {
         self.sessions = sessions;
         self
@@ -125,6 +145,20 @@ impl<S> Builder<S> {
 
     /// Shuts the manager down when the token is cancelled, as [`MuxManager::shutdown`] does. The manager never cancels
     /// the token.
+    ///
+    /// ```
+    /// use evermux::{CancellationToken, MuxManager};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let token = CancellationToken::new();
+    /// let manager = MuxManager::receive("127.0.0.1:0").shutdown_on(token.clone()).start().await?;
+    /// token.cancel(); // at SIGTERM, perhaps
+    /// manager.shutdown().await; // waits for what the token began
+    /// assert!(manager.status().stopped.is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn shutdown_on(mut self, token: CancellationToken) -> Self {
         self.shutdown_on = Some(token);
         self

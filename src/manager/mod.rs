@@ -125,6 +125,28 @@ impl MuxManager {
     ///
     /// A session that is lost is never returned to whoever has learnt of its loss (G3).
     ///
+    /// ```
+    /// use std::time::Duration;
+    /// use evermux::{MuxManager, Stopped};
+    /// use tokio::time::timeout;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let manager = MuxManager::receive("127.0.0.1:0").start().await?;
+    /// let nobody = timeout(Duration::from_millis(10), manager.session()).await;
+    /// assert!(nobody.is_err(), "nobody has dialled yet");
+    ///
+    /// let peer = MuxManager::establish(manager.local_addr().unwrap().to_string()).start().await?;
+    /// let session = manager.session().await?;
+    /// println!("{:?} is here, {:?} away", session.peer_addr(), session.ping().await?);
+    ///
+    /// peer.shutdown().await;
+    /// manager.shutdown().await;
+    /// assert!(matches!(manager.session().await, Err(Stopped::ShutDown)));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`Stopped`]: no more sessions will be made.
@@ -189,6 +211,29 @@ impl MuxManager {
     /// Opens a stream on the live session; moves on to the next one if this one is lost or closing.
     ///
     /// Waits for a session, and for a place as [`Session::open_stream`] does.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use evermux::{Config, MuxManager};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let receiver = MuxManager::receive("127.0.0.1:0").start().await?;
+    /// let address = receiver.local_addr().unwrap().to_string();
+    /// let config = Config::builder().backoff_initial(Duration::from_millis(10)).build()?;
+    /// let manager = MuxManager::establish(address).config(config).start().await?;
+    ///
+    /// let stream = manager.open_stream().await?;
+    /// manager.session().await?.abort();
+    /// // The stream has gone with its session. This one waits for the next session.
+    /// let next = manager.open_stream().await?;
+    /// assert_ne!(stream.session_id(), next.session_id());
+    /// # drop((stream, next));
+    /// # manager.shutdown().await;
+    /// # receiver.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     ///
@@ -392,6 +437,33 @@ impl MuxManager {
     ///
     /// [`Config::event_backlog`](crate::Config::event_backlog) events are kept for a reader that is slow; then it is
     /// told how many it has missed. Nothing waits for a reader.
+    ///
+    /// ```
+    /// use evermux::{Event, MuxManager};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let receiver = MuxManager::receive("127.0.0.1:0").start().await?;
+    /// let mut events = receiver.events();
+    /// let establisher = MuxManager::establish(receiver.local_addr().unwrap().to_string()).start().await?;
+    /// while let Some(event) = events.next().await {
+    ///     match event {
+    ///         Event::SessionLive { session, peer, .. } => {
+    ///             println!("session {session} with {peer:?} is live");
+    ///             establisher.shutdown().await;
+    ///         }
+    ///         Event::SessionClosed { session, reason } => {
+    ///             println!("session {session} has ended: {reason}");
+    ///             break;
+    ///         }
+    ///         Event::Missed(events) => println!("too slow for {events} events"),
+    ///         other => println!("{other:?}"),
+    ///     }
+    /// }
+    /// # receiver.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn events(&self) -> Events {
         self.0.progress.events()
     }
@@ -415,6 +487,27 @@ impl MuxManager {
     }
 
     /// What it is doing now.
+    ///
+    /// ```
+    /// use evermux::{MuxManager, manager::Activity};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let receiver = MuxManager::receive("127.0.0.1:0").start().await?;
+    /// let status = receiver.status();
+    /// assert_eq!(status.activity, Activity::Listening);
+    /// assert!(status.sessions.is_empty() && status.stopped.is_none());
+    ///
+    /// let establisher = MuxManager::establish(receiver.local_addr().unwrap().to_string()).start().await?;
+    /// receiver.session().await?;
+    /// for session in receiver.status().sessions {
+    ///     println!("{} with {:?}: {} streams", session.id, session.peer, session.open_streams);
+    /// }
+    /// # establisher.shutdown().await;
+    /// # receiver.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn status(&self) -> Status {
         Status::collect(&self.0)
     }
@@ -428,6 +521,25 @@ impl MuxManager {
     ///
     /// Any number may call it, and it returns to all of them when everything is closed; at once if it already is. A
     /// connector or acceptor that calls it is dropped by the shutdown, and what follows the call does not run.
+    ///
+    /// ```
+    /// use evermux::{MuxManager, Stopped};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let manager = MuxManager::receive("127.0.0.1:0").start().await?;
+    /// let address = manager.local_addr().unwrap().to_string();
+    /// let waiting = tokio::spawn({
+    ///     let manager = manager.clone();
+    ///     async move { manager.session().await.map(drop) }
+    /// });
+    /// manager.shutdown().await;
+    /// assert!(matches!(waiting.await?, Err(Stopped::ShutDown)));
+    /// let next = MuxManager::receive(address).start().await?; // the port is free
+    /// # next.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancel safety
     ///

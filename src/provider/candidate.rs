@@ -190,6 +190,57 @@ impl Candidate {
     /// Puts the session into the place of another one, which ends with [`CloseReason::Replaced`]. Waits for its
     /// [proof](Self::proven).
     ///
+    /// ```
+    /// use std::error::Error;
+    /// use evermux::{Config, Connected, MuxManager, Provide, Session, provider::{InstallError, Installer}};
+    /// use tokio::{io::{DuplexStream, duplex}, sync::mpsc};
+    ///
+    /// /// The newest connection has the only place.
+    /// struct Newest(mpsc::Receiver<DuplexStream>);
+    ///
+    /// impl Provide for Newest {
+    ///     async fn provide(mut self, installer: Installer) -> Result<(), Box<dyn Error + Send + Sync>> {
+    ///         loop {
+    ///             let pipe = tokio::select! {
+    ///                 () = installer.stopped() => return Ok(()),
+    ///                 pipe = self.0.recv() => pipe.ok_or("nobody makes connections any more")?,
+    ///             };
+    ///             let mut candidate = installer.server(Connected::anonymous(pipe));
+    ///             loop {
+    ///                 let installed = match installer.sessions().first() {
+    ///                     Some(old) => candidate.replace(old.id()).await,
+    ///                     None => candidate.install().await,
+    ///                 };
+    ///                 match installed {
+    ///                     Ok(session) => println!("session {} has the place", session.id()),
+    ///                     // The old one has left it meanwhile, or is leaving it.
+    ///                     Err(InstallError::Full) => { candidate.place().await; continue }
+    ///                     Err(error) => println!("a connection came to nothing: {error}"),
+    ///                 }
+    ///                 break;
+    ///             }
+    ///         }
+    ///     }
+    /// }
+    ///
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let (sender, receiver) = mpsc::channel(1);
+    /// let manager = MuxManager::provide_with(Newest(receiver)).start().await?;
+    /// let mut peers = Vec::new();
+    /// for _ in 0..2 {
+    ///     let (near, far) = duplex(4096);
+    ///     sender.send(far).await?;
+    ///     peers.push(Session::client(near, &Config::default()).await?);
+    /// }
+    /// println!("the first peer lost its session: {}", peers[0].closed().await);
+    /// manager.session().await?.ping().await?;
+    /// # manager.shutdown().await;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// [`InstallError`]. [`InstallError::Full`] when `old` is in no place; it may be tried again.

@@ -140,6 +140,27 @@ impl<S: AsyncWrite + Unpin> io::Write for Blocking<S> {
 
 impl MuxStream {
     /// Makes it a [`std::io::Read`] and [`std::io::Write`], for threads without async.
+    ///
+    /// ```
+    /// use std::io::{Read, Write};
+    /// use evermux::MuxManager;
+    ///
+    /// let server = MuxManager::receive("127.0.0.1:0").start_blocking()?;
+    /// let client = MuxManager::establish(server.local_addr().unwrap().to_string()).start_blocking()?;
+    ///
+    /// let mut outbound = client.open_stream_blocking()?.into_blocking();
+    /// outbound.write_all(b"hello")?;
+    /// outbound.shutdown()?;
+    /// let mut inbound = server.session_blocking()?.accept_stream_blocking()?.into_blocking();
+    /// let mut text = String::new();
+    /// inbound.read_to_string(&mut text)?;
+    /// assert_eq!(text, "hello");
+    ///
+    /// drop((outbound, inbound));
+    /// client.shutdown_blocking();
+    /// server.shutdown_blocking();
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
     pub fn into_blocking(self) -> BlockingStream {
         Blocking::new(self)
     }

@@ -275,6 +275,40 @@ impl Session {
     /// Waits for one; and while [`Config::max_concurrent_streams`] that were taken are open. A stream that nobody takes
     /// within [`Config::accept_timeout`] is reset.
     ///
+    /// ```
+    /// # use evermux::{CloseReason, Config, Session};
+    /// use tokio::io::AsyncWriteExt;
+    ///
+    /// /// Answers each stream in a task of its own, until the session ends.
+    /// async fn serve(session: Session) -> CloseReason {
+    ///     loop {
+    ///         let mut stream = match session.accept_stream().await {
+    ///             Ok(stream) => stream,
+    ///             Err(reason) => return reason,
+    ///         };
+    ///         tokio::spawn(async move {
+    ///             stream.write_all(b"hello").await?;
+    ///             stream.shutdown().await
+    ///         });
+    ///     }
+    /// }
+    ///
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (near, far) = tokio::io::duplex(4096);
+    /// # let config = Config::default();
+    /// # let (client, server) = tokio::try_join!(Session::client(near, &config), Session::server(far, &config))?;
+    /// let serving = tokio::spawn(serve(server));
+    /// let mut text = String::new();
+    /// tokio::io::AsyncReadExt::read_to_string(&mut client.open_stream().await?, &mut text).await?;
+    /// assert_eq!(text, "hello");
+    /// client.close().await;
+    /// assert!(matches!(serving.await?, CloseReason::PeerClosed));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     ///
     /// Why the session ended, once the streams that came before are taken.
@@ -370,6 +404,36 @@ impl Session {
     /// [`CloseReason::Closed`] means that every stream had ended, that the transport has taken every byte, and that the
     /// peer has ended the connection cleanly. Whether an application has read the bytes, only that can say.
     /// [`CloseReason::DrainTimedOut`] counts what was cut; any other reason is what was met on the way.
+    ///
+    /// ```
+    /// use evermux::CloseReason;
+    /// # use evermux::{Config, Session};
+    /// # use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (near, far) = tokio::io::duplex(4096);
+    /// # let config = Config::default();
+    /// # let (client, server) = tokio::try_join!(Session::client(near, &config), Session::server(far, &config))?;
+    /// let mut stream = client.open_stream().await?;
+    /// stream.write_all(b"the last words").await?;
+    /// stream.shutdown().await?;
+    /// let reading = tokio::spawn(async move {
+    ///     let mut stream = server.accept_stream().await?;
+    ///     let mut text = String::new();
+    ///     stream.read_to_string(&mut text).await?;
+    ///     stream.shutdown().await?;
+    ///     Ok::<_, std::io::Error>(text)
+    /// });
+    /// match client.close().await {
+    ///     CloseReason::Closed => println!("nothing was cut"),
+    ///     CloseReason::DrainTimedOut { streams } => panic!("{streams} streams were cut"),
+    ///     reason => panic!("the session was lost as it closed: {reason}"),
+    /// }
+    /// assert_eq!(reading.await??, "the last words");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Cancel safety
     ///

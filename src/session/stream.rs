@@ -220,6 +220,33 @@ impl Drop for WriteHalf {
 ///
 /// A stream keeps its session running, but not in its manager: after the session has ended, the stream fails.
 ///
+/// ```
+/// use evermux::StreamError;
+/// # use evermux::{Config, Session};
+/// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let (near, far) = tokio::io::duplex(4096);
+/// # let config = Config::default();
+/// # let (client, server) = tokio::try_join!(Session::client(near, &config), Session::server(far, &config))?;
+/// let mut outbound = client.open_stream().await?;
+/// outbound.write_all(b"all of it").await?;
+/// outbound.shutdown().await?; // without this the peer would read an error
+/// let mut inbound = server.accept_stream().await?;
+/// let mut text = String::new();
+/// inbound.read_to_string(&mut text).await?;
+/// assert_eq!(text, "all of it");
+///
+/// inbound.write_all(b"half of").await?;
+/// drop(inbound); // a reset: what was cut never looks complete
+/// let error = outbound.read_to_string(&mut text).await.unwrap_err();
+/// let source = error.get_ref().and_then(|source| source.downcast_ref());
+/// assert_eq!(source, Some(&StreamError::ResetByPeer));
+/// # Ok(())
+/// # }
+/// ```
+///
 /// # Cancel safety
 ///
 /// As tokio's `TcpStream`: a read or write that was dropped before it was ready has taken nothing.
@@ -320,6 +347,31 @@ impl MuxStream {
     }
 
     /// Splits the stream into its halves, so that two tasks can each hold one.
+    ///
+    /// ```
+    /// # use evermux::{Config, Session};
+    /// use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    ///
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # let (near, far) = tokio::io::duplex(4096);
+    /// # let config = Config::default();
+    /// # let (client, server) = tokio::try_join!(Session::client(near, &config), Session::server(far, &config))?;
+    /// let (mut read, mut write) = client.open_stream().await?.into_split();
+    /// let writing = tokio::spawn(async move {
+    ///     write.write_all(b"a question").await?;
+    ///     write.shutdown().await
+    /// });
+    /// let mut inbound = server.accept_stream().await?;
+    /// inbound.write_all(b"an answer, before the question was read").await?;
+    /// inbound.shutdown().await?;
+    /// let mut answer = String::new();
+    /// read.read_to_string(&mut answer).await?;
+    /// writing.await??;
+    /// # assert_eq!(answer, "an answer, before the question was read");
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn into_split(self) -> (ReadHalf, WriteHalf) {
         (self.read, self.write)
     }
