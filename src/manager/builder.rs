@@ -116,20 +116,19 @@ impl<S> Builder<S> {
     /// Calls a closure with each session that becomes live. What it returns runs as a task of the manager: it is
     /// dropped when the session has ended, and the shutdown waits for it.
     ///
+    /// What is to be done at the end of the session belongs in a `Drop`: nothing after `session.closed().await` runs.
+    ///
     /// A panic in it ends this task and nothing else. It does not keep the manager running, as long as it holds no
     /// [`MuxManager`].
     ///
     /// ```
-    /// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+    /// use std::time::Duration;
     /// use evermux::MuxManager;
     ///
-    /// let sessions = Arc::new(AtomicU64::new(0));
-    /// let builder = MuxManager::receive("127.0.0.1:0").on_session(move |session| {
-    ///     let sessions = Arc::clone(&sessions);
-    ///     async move {
-    ///         sessions.fetch_add(1, Ordering::Relaxed);
-    ///         println!("{:?} is here", session.peer_addr());
-    ///         println!("and gone: {}", session.closed().await);
+    /// let builder = MuxManager::receive("127.0.0.1:0").on_session(|session| async move {
+    ///     while let Ok(round_trip) = session.ping().await {
+    ///         println!("{:?} is {round_trip:?} away", session.peer_addr());
+    ///         tokio::time::sleep(Duration::from_secs(60)).await;
     ///     }
     /// });
     /// # drop(builder);
