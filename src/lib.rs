@@ -70,6 +70,7 @@
 //! | one session without a manager | [`Session::client`] and [`Session::server`] |
 //! | settings | [`Config`] |
 //! | the synchronization core alone | [`sync`] |
+//! | a guide for a task: NAT, threads, graceful shutdown, TLS, testing | [`docs`] |
 //!
 //! Traces go to [`tracing`](https://docs.rs/tracing): a span for each manager, each place of an establisher that has
 //! several, and each session; changes of state at `info`, failed attempts with the next pause at `warn`, frames without
@@ -81,6 +82,8 @@
 mod blocking;
 pub mod config;
 mod deadline;
+#[cfg(doc)]
+pub mod docs;
 pub mod error;
 pub mod events;
 pub mod manager;
