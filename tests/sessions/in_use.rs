@@ -401,6 +401,9 @@ async fn echo_server(manager: MuxManager) {
     }
 }
 
+/// How long whoever serves a burst is busy with something else, before the first stream is taken: as many wait as may.
+const BUSY: Duration = Duration::from_millis(200);
+
 /// Sends a number on a stream of its own, and reads it back.
 async fn call(stream: Result<MuxStream, OpenError>, number: u32) -> std::io::Result<()> {
     let mut stream = stream?;
@@ -419,7 +422,13 @@ async fn none_is_lost<E: Display + 'static>(calls: JoinSet<Result<(), E>>) {
 async fn burst(requests: u32) {
     let server = MuxManager::receive("127.0.0.1:0").start().await.unwrap();
     let address = server.local_addr().unwrap();
-    let serving = tokio::spawn(echo_server(server.clone()));
+    let serving = tokio::spawn({
+        let server = server.clone();
+        async move {
+            sleep(BUSY).await;
+            echo_server(server).await;
+        }
+    });
     let client = MuxManager::establish(address.to_string()).start().await.unwrap();
     let mut calls = JoinSet::new();
     for number in 0..requests {
@@ -475,6 +484,7 @@ async fn a_burst_of_hashicorps_loses_none() {
     let serving = tokio::spawn({
         let server = server.clone();
         async move {
+            sleep(BUSY).await;
             while let Ok(stream) = server.accept_stream().await {
                 tokio::spawn(echo(stream));
             }
