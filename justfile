@@ -1,0 +1,45 @@
+# Short names for what CONTRIBUTING.md lists. What follows a name is handed on: `just test --test tcp`.
+
+# Name the recipes.
+default:
+    @just --list
+
+# Format the code.
+fmt:
+    cargo fmt --all
+
+# Look at the format, and run clippy as a change must pass it.
+lint:
+    .ci/run fmt clippy
+
+# Run the library's tests.
+test *arguments:
+    cargo test -p evermux {{ arguments }}
+
+# Build the documentation, with warnings as errors.
+doc:
+    .ci/run doc
+
+# Run the simulation: `just sim sweep --seeds 200`, `just sim replay 17`.
+sim *arguments:
+    cargo run --release -p sim -- {{ arguments }}
+
+# Put mistakes back and see whether the checkers find them: `just bugs NAME`.
+bugs *arguments:
+    cargo run --release -p bugs -- {{ arguments }}
+
+# Fuzz with coverage: `just fuzz wire 60`.
+fuzz target="wire" seconds="60":
+    fuzz/run {{ target }} {{ seconds }}
+
+# Measure beside others: `just bench --quick`.
+bench *arguments:
+    benches/run {{ arguments }}
+
+# Try libraries that others wrote: `just interop --quick`.
+interop *arguments:
+    interop/run {{ arguments }}
+
+# Run what a change must pass, or the steps named: `just ci fmt test`.
+ci *steps:
+    .ci/run {{ steps }}
