@@ -1,4 +1,4 @@
-# Short names for what CONTRIBUTING.md lists. What follows a name is handed on: `just test --test tcp`.
+# Short names for what CONTRIBUTING.md lists. What follows a name is handed on: `just test --test sessions`.
 
 # Name the recipes.
 default:
