@@ -12,10 +12,11 @@ use std::thread;
 use std::time::Duration;
 use std::{env, fs, hint, process};
 
+use crate::outcome::Outcome;
 use crate::plan::Plan;
-use crate::run::{Broken, Outcome};
 use crate::scenarios::Scenario;
 use crate::trace;
+use crate::verdict::Broken;
 use crate::watch::{LOOK, Patience};
 
 /// How much processor time the process of a run may take. A run that comes to no end says so long before.
@@ -85,7 +86,8 @@ impl<'a> Job<'a> {
             }
         };
         let status = child.wait().map_err(io)?;
-        Outcome::from_json(&line).ok_or_else(|| format!("its process ended with {status}, and without an outcome"))
+        Outcome::from_json(&line, self.scenario.name)
+            .ok_or_else(|| format!("its process ended with {status}, and without an outcome"))
     }
 
     fn hang(&self, stuck: &str) -> Outcome {

@@ -12,12 +12,11 @@ use evermux::{MuxManager, Stopped};
 use tokio::sync::{Notify, watch};
 
 use crate::bounds;
+use crate::counters::Counters;
 use crate::interpose::elapsed;
 use crate::lossy::{self, Weather};
 use crate::net::{Carrier, Condition, Conditions, Connector};
-use crate::node::Node;
 use crate::plan::{Caller, Plan, Side, Transport};
-use crate::run::Counters;
 
 /// The host that listens.
 pub const RECEIVER: &str = "receiver";
@@ -47,16 +46,16 @@ pub struct Board {
     pub(crate) served: RefCell<BTreeMap<usize, Duration>>,
     pub(crate) ended: RefCell<BTreeSet<&'static str>>,
     /// Pieces of work that are being done, by who does them, and since when.
-    pub(crate) doing: RefCell<BTreeMap<Place, Duration>>,
+    pub(crate) doing: RefCell<BTreeMap<CallerId, Duration>>,
     /// Callers who wait for a session.
-    pub(crate) waiting: RefCell<BTreeSet<Place>>,
+    pub(crate) waiting: RefCell<BTreeSet<CallerId>>,
     /// Told of each piece of work that was done: when it was begun.
     pub(crate) done: RefCell<Vec<Duration>>,
     pub(crate) shutting_down: RefCell<BTreeSet<&'static str>>,
 }
 
 /// A caller on a host: a receiver's callers are on both receivers.
-pub(crate) type Place = (&'static str, usize);
+pub(crate) type CallerId = (&'static str, usize);
 
 /// What is known of one host.
 pub(crate) struct HostBoard {
@@ -218,8 +217,8 @@ impl Board {
     }
 
     /// Whether a host is the one of its side that sessions are made with.
-    pub(crate) fn is_current(&self, node: Node) -> bool {
-        node.side == Side::Establisher || self.target() == node.host
+    pub(crate) fn is_current(&self, side: Side, host: &str) -> bool {
+        side == Side::Establisher || self.target() == host
     }
 }
 

@@ -11,13 +11,12 @@ use rand_chacha::ChaCha8Rng;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::board::{Board, Place};
+use crate::board::{Board, CallerId};
 use crate::bounds;
 use crate::history::{What, broken, note};
 use crate::interpose::elapsed;
-use crate::node::Node;
-use crate::plan::Caller;
-use crate::run::Broken;
+use crate::plan::{Caller, Side};
+use crate::verdict::Broken;
 use crate::work::{self, Failed, Piece};
 
 /// The longest pause when the last fault is over.
@@ -27,14 +26,15 @@ const PAUSE_MAX_AFTER_FAULTS: Duration = Duration::from_secs(5);
 pub(crate) struct Calling {
     pub(crate) index: usize,
     pub(crate) spec: Caller,
-    pub(crate) node: Node,
+    pub(crate) host: &'static str,
+    pub(crate) side: Side,
     pub(crate) board: Rc<Board>,
     pub(crate) managers: watch::Receiver<Option<MuxManager>>,
     pub(crate) rng: ChaCha8Rng,
 }
 
 /// Takes a caller off a list when it is dropped.
-struct Listed<'a, T>(&'a RefCell<T>, Place, fn(&mut T, Place));
+struct Listed<'a, T>(&'a RefCell<T>, CallerId, fn(&mut T, CallerId));
 
 impl<T> Drop for Listed<'_, T> {
     fn drop(&mut self) {
@@ -56,8 +56,8 @@ impl Calling {
             let piece_seed = self.rng.next_u64();
             let deadline = begun.max(faults_end) + bounds::service(&board.plan);
             let doing = async {
-                board.doing.borrow_mut().insert((self.node.host, self.index), begun);
-                let _doing = Listed(&board.doing, (self.node.host, self.index), |doing, place| {
+                board.doing.borrow_mut().insert((self.host, self.index), begun);
+                let _doing = Listed(&board.doing, (self.host, self.index), |doing, place| {
                     doing.remove(&place);
                 });
                 self.until_served(kind, piece_seed).await
@@ -68,34 +68,39 @@ impl Calling {
             let result = tokio::select! {
                 biased;
                 _ = cancel.changed() => {
-                    note(self.node.host, What::GivesUp(self.index));
+                    note(self.host, What::GivesUp(self.index));
                     continue;
                 }
                 result = in_time => result,
             };
             match result {
                 Ok(Ok(())) => {
-                    note(self.node.host, What::Served(self.index));
+                    note(self.host, What::Served(self.index));
                     board.counters.add("pieces of work", 1);
                     board.done.borrow_mut().push(begun);
                     if begun >= faults_end {
                         board.served.borrow_mut().entry(self.index).or_insert(elapsed().saturating_sub(faults_end));
                     }
                 }
-                Ok(Err(what)) => note(self.node.host, What::Broken(what)),
+                Ok(Err(what)) => note(self.host, What::Broken(what)),
                 // Nobody dials this host any more, or the session with the other one has outlived the change.
-                Err(_) if !board.is_current(self.node) || board.served.borrow().contains_key(&self.index) => {}
+                Err(_) if !self.is_current() || board.served.borrow().contains_key(&self.index) => {}
                 Err(_) => {
                     let bound = bounds::service(&board.plan);
                     let text = format!(
                         "caller {} ({}, on {}) was not served within {bound:?} after the last fault",
-                        self.index, self.spec.work, self.node.host
+                        self.index, self.spec.work, self.host
                     );
-                    broken(self.node.host, "liveness", text);
+                    broken(self.host, "liveness", text);
                     return;
                 }
             }
         }
+    }
+
+    /// Whether its host is the one of its side that sessions are made with.
+    fn is_current(&self) -> bool {
+        self.board.is_current(self.side, self.host)
     }
 
     /// Does a piece of work on one session after the other, until it is done.
@@ -109,7 +114,7 @@ impl Calling {
                 self.board.counters.add("a piece of work took three sessions", 1);
             }
             let id = session.id();
-            let starts = self.board.host(self.node.host).starts.get();
+            let starts = self.board.host(self.host).starts.get();
             if gone == Some((starts, id)) {
                 let text = format!("a caller was told that session {id} is gone, asked again, and was given it");
                 return Err(Broken::new("G3", text));
@@ -128,7 +133,7 @@ impl Calling {
                 Ok(()) => return Ok(()),
                 Err(Failed::Broken(what)) => return Err(what),
                 Err(Failed::Interrupted(error)) => {
-                    note(self.node.host, What::Interrupted(self.index, format!("session {id}: {error}")));
+                    note(self.host, What::Interrupted(self.index, format!("session {id}: {error}")));
                     self.board.counters.add("a piece of work was interrupted", 1);
                     if error.kind() == io::ErrorKind::UnexpectedEof {
                         return Err(Broken::new("G17", "a stream ended in good order before its end"));
@@ -151,7 +156,7 @@ impl Calling {
     /// Asks for a session, in one of the ways that there are, of the manager that runs now.
     async fn session(&mut self) -> Result<(MuxManager, Session), Broken> {
         let board = Rc::clone(&self.board);
-        let host = self.node.host;
+        let host = self.host;
         loop {
             let manager = self.managers.wait_for(Option::is_some).await;
             let Some(manager) = manager.map_err(|_| Broken::new("scenario", "the host has ended"))?.clone() else {

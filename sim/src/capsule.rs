@@ -13,11 +13,12 @@ use serde::{Deserialize, Serialize};
 use crate::board::{ESTABLISHER, OTHER, RECEIVER};
 use crate::faults::{self, Concerns};
 use crate::history::{Entry, What};
+use crate::outcome::Outcome;
 use crate::plan::{Plan, Side};
-use crate::run::{Ended, Options, Outcome, run};
+use crate::run::{Ended, Options, run};
 use crate::scenarios::{self, Scenario};
 use crate::timeline::{FaultSpan, Host, Kind, Mark, SessionBar, Span, Timeline, Violation, render};
-use crate::{bounds, checks};
+use crate::{bounds, checks, draw};
 
 /// The file that says what the capsule is about, and what a replay needs.
 const CAPSULE: &str = "capsule.json";
@@ -75,7 +76,7 @@ impl Capsule {
         let not = |why: String| NotACapsule { path: path.to_owned(), why };
         let text = fs::read(&file).map_err(|error| not(format!("{}: {error}", file.display())))?;
         let capsule: Self = serde_json::from_slice(&text).map_err(|error| not(error.to_string()))?;
-        capsule.plan.check().map_err(not)?;
+        draw::check(&capsule.plan).map_err(not)?;
         capsule.scenario().ok_or_else(|| not(format!("there is no scenario {:?}", capsule.scenario)))?;
         Ok(capsule)
     }
@@ -318,7 +319,7 @@ fn draw(entry: &Entry, plan: &Plan, open: &mut Open, timeline: &mut Timeline) {
         What::ShutsDown => mark(Kind::Shutdown, format!("{manager} is told to shut down")),
         What::HasShutDown => mark(Kind::Shutdown, format!("the shutdown of {manager} has returned")),
         What::Draining(session) => mark(Kind::Note, format!("session {session} of {manager} takes no new streams")),
-        What::Noted(text) if checks::rare::state(entry).is_some() => mark(Kind::Note, format!("{manager}: {text}")),
+        What::Noted(text) if checks::coverage::state(entry).is_some() => mark(Kind::Note, format!("{manager}: {text}")),
         What::ReconnectNow => mark(Kind::Note, format!("reconnect_now is called on {manager}")),
         What::Asks(caller) => mark(Kind::Waiting, format!("{} asks for a session", who(*caller))),
         What::Given(caller, session) => mark(Kind::Note, format!("{} is given session {session}", who(*caller))),

@@ -17,7 +17,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::interpose;
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 /// Something that happened.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use peak_alloc::PeakAlloc;
 
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 /// What threads and libraries keep for the rest of a process. A session that is never freed is more than this.
 const LEFT_MAX: usize = 48 << 10;

@@ -19,7 +19,8 @@ use crate::interpose::elapsed;
 use crate::lossy::Stack;
 use crate::net::{Carrier, Condition, Listener};
 use crate::plan::{Side, Transport};
-use crate::run::{Broken, rng};
+use crate::random::rng;
+use crate::verdict::Broken;
 use crate::work::{Failed, protocol};
 
 /// How soon a step follows the change that it shows: what was woken at the end of one step runs in the next.
@@ -53,7 +54,8 @@ impl Node {
             let caller = Calling {
                 index,
                 spec: spec.clone(),
-                node: self,
+                host: self.host,
+                side: self.side,
                 board: Rc::clone(&board),
                 managers: watched.clone(),
                 rng: rng(board.seed, &format!("caller {index} on {}", self.host)),

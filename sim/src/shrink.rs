@@ -7,9 +7,11 @@
 //! It is bounded by plans, and not by time: the same failure shrinks to the same plan on every machine.
 
 use crate::apart::Job;
+use crate::outcome::Outcome;
 use crate::plan::{Network, Plan, Settings};
-use crate::run::{Broken, Outcome, plan_of};
+use crate::run::plan_of;
 use crate::scenarios::Scenario;
+use crate::verdict::Broken;
 
 /// A plan that fails, as small as it was made.
 #[derive(Clone, Debug)]

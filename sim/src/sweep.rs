@@ -6,7 +6,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::apart::Job;
-use crate::run::Outcome;
+use crate::outcome::Outcome;
 use crate::scenarios::Scenario;
 
 /// How often something is told, if only that nothing has happened.

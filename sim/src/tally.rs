@@ -5,8 +5,9 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checks::rare::sometimes;
-use crate::run::{Outcome, Worst};
+use crate::checks::coverage::sometimes;
+use crate::counters::Worst;
+use crate::outcome::Outcome;
 
 /// What many runs add up to. Two of them can be [merged](Self::merge), when they come from different machines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

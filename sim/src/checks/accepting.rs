@@ -4,12 +4,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::Check;
+use super::check::Check;
 use crate::board::{ESTABLISHER, RECEIVER};
 use crate::faults::{self, Bars, Concerns};
 use crate::history::{Entry, What};
 use crate::plan::{Fault, Plan, Side};
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 /// The attempts of the establisher.
 pub(super) struct Accepting {

@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::Check;
+use super::check::Check;
 use crate::history::{Entry, What};
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 /// What managers that dial have made live, rivals among them. A receiver proves its half before there is a place: the
 /// heartbeat of its candidates does count.

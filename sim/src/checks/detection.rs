@@ -8,11 +8,11 @@ use std::time::Duration;
 
 use evermux::Config;
 
-use super::Check;
+use super::check::Check;
 use crate::board::ESTABLISHER;
 use crate::history::{Entry, Still, What};
 use crate::plan::{Plan, Side};
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 /// By what the sessions of each side find that they are dead.
 pub(super) struct Detection {

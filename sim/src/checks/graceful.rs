@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::Check;
+use super::check::Check;
 use crate::faults;
 use crate::history::{Entry, What};
 use crate::plan::Plan;
-use crate::run::Broken;
+use crate::verdict::Broken;
 use crate::work;
 
 /// Work that ends within the time of a drain.

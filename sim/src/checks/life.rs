@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use super::Check;
+use super::check::Check;
 use crate::history::{Entry, What};
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 /// The sessions of all managers that run.
 #[derive(Default)]

@@ -5,36 +5,25 @@
 //! [nodes](crate::node), and stands in the history as broken.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use crate::board::Board;
-use crate::history::Entry;
-use crate::run::Broken;
 
 mod accepting;
 mod candidates;
+mod check;
+pub mod coverage;
 mod detection;
 mod graceful;
 mod life;
-mod needless;
 mod pauses;
 mod proof;
-pub mod rare;
 mod slot;
+mod spurious_close;
 #[cfg(test)]
 mod tests;
 mod waiting;
 
-/// Something that must hold.
-pub trait Check {
-    /// Looks at what happened next.
-    fn on(&mut self, entry: &Entry) -> Result<(), Broken>;
-
-    /// Looks at the end of a step.
-    fn after_step(&mut self, _now: Duration) -> Result<(), Broken> {
-        Ok(())
-    }
-}
+pub use check::Check;
 
 /// Every check.
 pub fn all(board: &Rc<Board>) -> Vec<Box<dyn Check>> {
@@ -44,7 +33,7 @@ pub fn all(board: &Rc<Board>) -> Vec<Box<dyn Check>> {
         Box::new(waiting::Waiting::new(board)),
         Box::new(pauses::Pauses::new(&board.plan)),
         Box::new(graceful::Graceful::new(&board.plan)),
-        Box::new(needless::Needless::new(&board.plan)),
+        Box::new(spurious_close::SpuriousClose::new(&board.plan)),
         Box::new(proof::Proof::default()),
         Box::new(detection::Detection::new(&board.plan)),
         Box::new(accepting::Accepting::new(&board.plan)),

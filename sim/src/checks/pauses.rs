@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use evermux::Config;
 
-use super::Check;
+use super::check::Check;
 use crate::history::{Entry, What};
 use crate::plan::{Plan, Side};
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 /// The attempts of every establisher, for each of its places.
 pub(super) struct Pauses {

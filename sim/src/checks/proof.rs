@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::Check;
+use super::check::Check;
 use crate::history::{Entry, What};
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 /// The connections that were accepted by somebody silent.
 #[derive(Default)]

@@ -6,10 +6,10 @@ use std::time::Duration;
 use evermux::sync::Refused;
 use proptests::Model;
 
-use super::Check;
+use super::check::Check;
 use crate::history::{Entry, What};
 use crate::plan::Plan;
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 /// The slots of all managers, each beside its model.
 pub(super) struct Slots {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::all;
 use crate::board::{Board, ESTABLISHER, RECEIVER};
+use crate::counters::Counters;
 use crate::history::{Entry, Still, What};
 use crate::plan::{Caller, Fault, Network, Plan, Settings, Side};
-use crate::run::{Broken, Counters};
+use crate::verdict::Broken;
 
 fn plan(faults: &[(&str, u64)]) -> Plan {
     let fault = |(kind, lasts_ms): &(&str, u64)| Fault {

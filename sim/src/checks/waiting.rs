@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::Check;
+use super::check::Check;
 use crate::board::Board;
 use crate::history::{Entry, What};
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 /// Callers who wait, and since when there is something that ends their wait.
 pub(super) struct Waiting {

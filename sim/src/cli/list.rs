@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use sim::checks::rare::sometimes;
+use sim::checks::coverage::sometimes;
 use sim::scenarios::{self, Group};
 use sim::{faults, work};
 

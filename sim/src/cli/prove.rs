@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use sim::apart::{Job, with_every_core_busy};
-use sim::run::Outcome;
+use sim::outcome::Outcome;
 use sim::scenarios::{self, Scenario};
 
 use super::again;

@@ -6,8 +6,10 @@ use std::process::{self, ExitCode};
 use std::{env, fs};
 
 use sim::capsule::{self, Capsule};
+use sim::draw;
+use sim::outcome::Outcome;
 use sim::plan::Plan;
-use sim::run::{Options, Outcome, plan_of, run};
+use sim::run::{Options, plan_of, run};
 use sim::scenarios::Scenario;
 
 use crate::{BROKEN, NOT_DETERMINISTIC, ReplayArgs, USAGE, chosen};
@@ -61,7 +63,7 @@ fn plan(args: &ReplayArgs, scenario: &'static Scenario, seed: u64) -> Result<Pla
     let text = fs::read(file).map_err(|error| format!("cannot read {}: {error}", file.display()))?;
     let plan: Plan =
         serde_json::from_slice(&text).map_err(|error| format!("{} is not a plan: {error}", file.display()))?;
-    plan.check().map_err(|why| format!("{} is not a plan: {why}", file.display()))?;
+    draw::check(&plan).map_err(|why| format!("{} is not a plan: {why}", file.display()))?;
     Ok(plan)
 }
 

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 use serde_json::{Value, json};
 use sim::capsule;
 use sim::checks;
-use sim::run::{Outcome, plan_of};
+use sim::outcome::Outcome;
+use sim::run::plan_of;
 use sim::scenarios;
 use sim::shrink::{PLANS, shrink};
 use sim::sweep::{Event, Then};
@@ -77,7 +78,7 @@ impl Report<'_> {
         };
         let (runs, failed, states) = (self.tally.runs, self.tally.failed, self.tally.states.len());
         let (rate, never) = (self.progress.rate(runs), self.tally.never().len());
-        let all = checks::rare::sometimes().len();
+        let all = checks::coverage::sometimes().len();
         self.progress.at(runs, || {
             format!("{rate:.0} a minute, {failed} failed; {} of {all} counters raised, {states} states", all - never)
         });

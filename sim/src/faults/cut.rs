@@ -1,9 +1,9 @@
 //! Connections that are cut.
 
-use super::{Bars, Concerns, Harm, Kind, nothing};
+use super::kind::{Bars, Concerns, Harm, Kept, Kind, nothing};
 use crate::board::{ESTABLISHER, OTHER, RECEIVER};
 use crate::net::Cut;
-use crate::world::{Kept, World};
+use crate::world::World;
 
 pub(super) const FIN: Kind = Kind {
     name: "cut",

@@ -1,8 +1,7 @@
 //! Hosts that go away.
 
-use super::{Bars, Concerns, Harm, Kind};
+use super::kind::{Bars, Concerns, Harm, Kept, Kind};
 use crate::board::{ESTABLISHER, OTHER, RECEIVER};
-use crate::world::Kept;
 
 pub(super) const CRASH: Kind = Kind {
     name: "crash",

@@ -1,6 +1,6 @@
 //! Listeners that do not do their work.
 
-use super::{Bars, Concerns, Harm, Kind, begin_on, end_on};
+use super::kind::{Bars, Concerns, Harm, Kind, begin_on, end_on};
 use crate::net::Condition;
 use crate::plan::Side;
 

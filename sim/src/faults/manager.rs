@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Bars, Concerns, Harm, Kind, begin_on, end_on, nothing};
+use super::kind::{Bars, Concerns, Harm, Kept, Kind, begin_on, end_on, nothing};
 use crate::board::ESTABLISHER;
 use crate::history::{What, note};
 use crate::interpose::elapsed;
 use crate::net::Condition;
 use crate::plan::Side;
-use crate::world::Kept;
 
 pub(super) const FATAL: Kind = Kind {
     name: "fatal error",

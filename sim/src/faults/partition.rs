@@ -5,12 +5,11 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::{Bars, Concerns, Harm, Kind, nothing};
+use super::kind::{Bars, Concerns, Harm, Kept, Kind, nothing};
 use crate::board::ESTABLISHER;
 use crate::interpose::elapsed;
 use crate::net::Cut;
 use crate::plan::Side;
-use crate::world::Kept;
 
 pub(super) const BOTH_WAYS: Kind = Kind {
     name: "partition",

@@ -1,6 +1,6 @@
 //! Peers, and paths to them, that are there and of no use.
 
-use super::{Bars, Concerns, Harm, Kind, begin_on, end_on};
+use super::kind::{Bars, Concerns, Harm, Kind, begin_on, end_on};
 use crate::net::Condition;
 
 pub(super) const BLACK_HOLE: Kind = Kind {

@@ -1,8 +1,7 @@
 //! Links that carry everything, slowly.
 
-use super::{Bars, Concerns, Harm, Kind};
+use super::kind::{Bars, Concerns, Harm, Kept, Kind};
 use crate::board::ESTABLISHER;
-use crate::world::Kept;
 
 pub(super) const LATENCY: Kind = Kind {
     name: "latency spike",

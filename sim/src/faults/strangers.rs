@@ -8,13 +8,12 @@ use evermux::MuxManager;
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
-use super::{Bars, Concerns, Harm, Kind, nothing};
+use super::kind::{Bars, Concerns, Harm, Kept, Kind, nothing};
 use crate::board::{OTHER, PORT, RECEIVER};
 use crate::history::{What, note};
 use crate::interpose::elapsed;
 use crate::net::{Conditions, Socket};
 use crate::plan::Side;
-use crate::world::Kept;
 
 pub(super) const RIVAL: Kind = Kind {
     name: "rival",

@@ -15,7 +15,7 @@ use super::Settings;
 use super::receiver::{Arrival, Receiver};
 use super::segment::{Flags, Segment};
 use super::sender::{Acked, Expired, Piece, Sender};
-use crate::run::Counters;
+use crate::counters::Counters;
 
 mod owner;
 

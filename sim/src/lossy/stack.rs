@@ -20,7 +20,7 @@ use super::connection::{Connection, Owner, Phase};
 use super::segment::{Flags, HEADER, PAYLOAD_MAX, Segment};
 use super::stream::Stream;
 use super::weather::{Line, Weather};
-use crate::run::Counters;
+use crate::counters::Counters;
 
 /// The port of the datagrams that carry segments, on every host.
 pub const UDP_PORT: u16 = 6;

@@ -4,9 +4,10 @@ use proptest::collection::vec;
 use proptest::prelude::Strategy;
 use proptest::sample::select;
 
-use super::{Group, Scenario, world};
+use super::scenario::{Group, Scenario, world};
+use crate::draw::{any_caller, any_fault, any_network, any_plan, any_settings};
 use crate::faults::{self, Harm};
-use crate::plan::{Caller, Network, Plan, Settings, Side, any_caller, any_fault, any_network, any_plan, any_settings};
+use crate::plan::{Caller, Network, Plan, Settings, Side};
 
 pub(super) static CALM: Scenario = Scenario {
     name: "calm",

@@ -19,10 +19,11 @@ use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompat
 use tracing::info;
 use yamux::{Config, Connection, Mode};
 
-use super::{Group, Scenario};
+use super::scenario::{Group, Scenario};
 use crate::net::{Carrier, Conditions, Listener, Socket};
 use crate::plan::{Network, Plan, Settings};
-use crate::run::{Broken, Run};
+use crate::stage::Run;
+use crate::verdict::Broken;
 
 pub(super) static SCENARIO: Scenario = Scenario {
     name: "echo",

@@ -10,9 +10,10 @@ use proptest::prelude::{Just, Strategy};
 use tokio::io::DuplexStream;
 use tokio::time::{sleep, timeout};
 
-use super::{Group, Scenario};
+use super::scenario::{Group, Scenario};
 use crate::plan::{Network, Plan, Settings, Side};
-use crate::run::{Broken, Run};
+use crate::stage::Run;
+use crate::verdict::Broken;
 
 pub(super) static SCENARIO: Scenario = Scenario {
     name: "shutdown_from_within",

@@ -2,8 +2,9 @@
 
 use proptest::prelude::Strategy;
 
-use super::{Group, Scenario, world};
-use crate::plan::{Caller, Fault, Network, Plan, Settings, Side, any_plan};
+use super::scenario::{Group, Scenario, world};
+use crate::draw::any_plan;
+use crate::plan::{Caller, Fault, Network, Plan, Settings, Side};
 
 pub(super) static RANDOM: Scenario = Scenario {
     name: "random",

@@ -6,10 +6,11 @@ use tokio::task::yield_now;
 use tokio::time::sleep;
 use tracing::trace;
 
-use super::{Group, Scenario, world};
+use super::scenario::{Group, Scenario, world};
+use crate::draw::any_plan;
 use crate::history::{self, What};
-use crate::plan::any_plan;
-use crate::run::{Broken, Run};
+use crate::stage::Run;
+use crate::verdict::Broken;
 
 pub(super) static RED: Scenario = Scenario {
     name: "red",

@@ -4,8 +4,9 @@
 
 use proptest::prelude::{Strategy, any};
 
-use super::{Group, Scenario, world};
-use crate::plan::{Caller, Fault, Network, Plan, Plans, Settings, Side, Transport};
+use super::scenario::{Group, Scenario, world};
+use crate::draw::Plans;
+use crate::plan::{Caller, Fault, Network, Plan, Settings, Side, Transport};
 
 /// The scenarios of this file, one line each: its name, what happens, and the plan.
 macro_rules! scripted {

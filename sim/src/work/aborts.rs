@@ -2,9 +2,9 @@
 
 use rand::Rng;
 
-use super::Work;
+use super::piece::Work;
 use super::request::exchange;
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 pub(super) const WORK: Work = Work {
     name: "aborts",

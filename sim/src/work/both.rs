@@ -7,9 +7,9 @@ use rand::Rng;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
+use super::piece::{Failed, Piece, Work};
 use super::protocol::{Bytes, Header, Wish, expect_end, expect_greeting};
-use super::{Failed, Piece, Work};
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 pub(super) const WORK: Work = Work {
     name: "both",

@@ -5,8 +5,8 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 use tokio::time::timeout;
 
+use super::piece::{Failed, Piece, Work};
 use super::request::exchange;
-use super::{Piece, Work};
 
 pub(super) const WORK: Work = Work {
     name: "cancelled",
@@ -17,7 +17,7 @@ pub(super) const WORK: Work = Work {
 
 const TIMES_MAX: usize = 5;
 
-async fn cancelled(piece: &mut Piece) -> Result<(), super::Failed> {
+async fn cancelled(piece: &mut Piece) -> Result<(), Failed> {
     for _ in 0..piece.rng.random_range(1..=TIMES_MAX) {
         let seed = piece.rng.next_u64();
         let patience = Duration::from_millis(piece.rng.random_range(0..150));

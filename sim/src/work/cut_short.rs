@@ -3,9 +3,9 @@
 use rand::Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::piece::{Failed, Piece, Work};
 use super::protocol::{Header, Wish, expect_greeting};
-use super::{Piece, Work};
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 pub(super) const WORK: Work = Work {
     name: "cut short",
@@ -14,7 +14,7 @@ pub(super) const WORK: Work = Work {
     run: |piece| Box::pin(cut_short(piece)),
 };
 
-async fn cut_short(piece: &mut Piece) -> Result<(), super::Failed> {
+async fn cut_short(piece: &mut Piece) -> Result<(), Failed> {
     let seed = piece.rng.next_u64();
     let (mut reader, mut writer) = piece.open().await?.into_split();
     let header = Header { wish: Wish::CutShort, amount: u32::try_from(piece.bytes).unwrap_or(u32::MAX), seed };

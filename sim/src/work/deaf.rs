@@ -7,9 +7,9 @@ use rand::{Rng, RngExt};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{sleep, timeout};
 
+use super::piece::{Failed, Piece, Work};
 use super::protocol::{Bytes, Header, Wish};
-use super::{Piece, Work};
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 pub(super) const WORK: Work = Work {
     name: "deaf",
@@ -26,7 +26,7 @@ const MUCH: usize = 64 << 10;
 const LITTLE: usize = 1 << 10;
 const PAUSE: Duration = Duration::from_millis(500);
 
-async fn deaf(piece: &mut Piece) -> Result<(), super::Failed> {
+async fn deaf(piece: &mut Piece) -> Result<(), Failed> {
     let (seed, hurries) = (piece.rng.next_u64(), piece.rng.random_ratio(1, 4));
     let (_reader, mut writer) = piece.open().await?.into_split();
     let header = Header { wish: Wish::Deaf, amount: 0, seed };

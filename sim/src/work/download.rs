@@ -3,8 +3,8 @@
 use rand::Rng;
 use tokio::io::AsyncWriteExt;
 
+use super::piece::{Failed, Piece, Work};
 use super::protocol::{Bytes, Header, Wish, expect_end, expect_greeting};
-use super::{Piece, Work};
 
 pub(super) const WORK: Work = Work {
     name: "download",
@@ -13,7 +13,7 @@ pub(super) const WORK: Work = Work {
     run: |piece| Box::pin(download(piece)),
 };
 
-async fn download(piece: &mut Piece) -> Result<(), super::Failed> {
+async fn download(piece: &mut Piece) -> Result<(), Failed> {
     let seed = piece.rng.next_u64();
     let (mut reader, mut writer) = piece.open().await?.into_split();
     let header = Header { wish: Wish::Source, amount: u32::try_from(piece.bytes).unwrap_or(u32::MAX), seed };

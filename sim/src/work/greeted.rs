@@ -3,8 +3,8 @@
 use rand::Rng;
 use tokio::io::AsyncWriteExt;
 
+use super::piece::{Failed, Piece, Work};
 use super::protocol::{Bytes, Header, Wish, expect_end, expect_greeting};
-use super::{Piece, Work};
 
 pub(super) const WORK: Work = Work {
     name: "greeted",
@@ -13,7 +13,7 @@ pub(super) const WORK: Work = Work {
     run: |piece| Box::pin(greeted(piece)),
 };
 
-async fn greeted(piece: &mut Piece) -> Result<(), super::Failed> {
+async fn greeted(piece: &mut Piece) -> Result<(), Failed> {
     let seed = piece.rng.next_u64();
     let (mut reader, mut writer) = piece.open().await?.into_split();
     expect_greeting(&mut reader).await?;

@@ -6,10 +6,10 @@ use rand::{Rng, RngExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
+use super::piece::{Failed, Piece, Work};
 use super::protocol::{Bytes, Header, Wish, expect_greeting};
 use super::request::exchange;
-use super::{Failed, Piece, Work};
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 pub(super) const WORK: Work = Work {
     name: "hog",

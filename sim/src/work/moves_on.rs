@@ -6,7 +6,7 @@ use std::time::Duration;
 use rand::{Rng, RngExt};
 use tokio::time::sleep;
 
-use super::Work;
+use super::piece::Work;
 use super::request::exchange;
 
 pub(super) const WORK: Work = Work {

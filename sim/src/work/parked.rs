@@ -11,9 +11,9 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
+use super::piece::{Failed, Piece, Work};
 use super::protocol::{Header, Wish, expect_greeting};
-use super::{Failed, Piece, Work};
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 pub(super) const WORK: Work = Work {
     name: "parked",

@@ -10,9 +10,10 @@ use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
-use super::Failed;
+use super::piece::Failed;
+use crate::counters::Counters;
 use crate::net::{Condition, Conditions};
-use crate::run::{Broken, Counters};
+use crate::verdict::Broken;
 
 /// What who accepts says first, before it has read anything.
 pub const GREETING: u8 = b'!';

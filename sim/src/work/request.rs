@@ -5,8 +5,8 @@ use tokio::io::AsyncWriteExt;
 use evermux::MuxStream;
 use rand::Rng;
 
+use super::piece::{Failed, Work};
 use super::protocol::{Bytes, Header, Wish, expect_end, expect_greeting};
-use super::{Failed, Work};
 
 pub(super) const WORK: Work = Work {
     name: "request",

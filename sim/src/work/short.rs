@@ -3,8 +3,8 @@
 use futures_util::future::try_join_all;
 use rand::{Rng, RngExt};
 
+use super::piece::{Failed, Piece, Work};
 use super::request::exchange;
-use super::{Failed, Piece, Work};
 
 pub(super) const WORK: Work = Work {
     name: "short",

@@ -6,8 +6,8 @@ use rand::{Rng, RngExt};
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
+use super::piece::{Failed, Piece, Work};
 use super::protocol::{Bytes, Header, Wish, expect_end, expect_greeting};
-use super::{Piece, Work};
 
 pub(super) const WORK: Work = Work {
     name: "trickle",
@@ -18,7 +18,7 @@ pub(super) const WORK: Work = Work {
 
 const PARTS_MAX: usize = 4;
 
-async fn trickle(piece: &mut Piece) -> Result<(), super::Failed> {
+async fn trickle(piece: &mut Piece) -> Result<(), Failed> {
     let seed = piece.rng.next_u64();
     let parts = piece.rng.random_range(1..=PARTS_MAX);
     let (mut reader, mut writer) = piece.open().await?.into_split();

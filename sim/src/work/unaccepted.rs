@@ -8,10 +8,10 @@ use rand::{Rng, RngExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
+use super::piece::{Failed, Piece, Work};
 use super::protocol::{Header, Wish, expect_end, expect_greeting};
 use super::request::exchange;
-use super::{Failed, Piece, Work};
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 pub(super) const WORK: Work = Work {
     name: "unaccepted",

@@ -3,9 +3,9 @@
 use rand::Rng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+use super::piece::{Failed, Piece, Work};
 use super::protocol::{Bytes, Header, Wish, expect_end, expect_greeting};
-use super::{Piece, Work};
-use crate::run::Broken;
+use crate::verdict::Broken;
 
 pub(super) const WORK: Work = Work {
     name: "upload",
@@ -14,7 +14,7 @@ pub(super) const WORK: Work = Work {
     run: |piece| Box::pin(upload(piece)),
 };
 
-async fn upload(piece: &mut Piece) -> Result<(), super::Failed> {
+async fn upload(piece: &mut Piece) -> Result<(), Failed> {
     let seed = piece.rng.next_u64();
     let (mut reader, mut writer) = piece.open().await?.into_split();
     let header = Header { wish: Wish::Sink, amount: u32::try_from(piece.bytes).unwrap_or(u32::MAX), seed };

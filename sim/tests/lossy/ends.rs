@@ -70,7 +70,7 @@ fn a_reset_behind_a_lost_segment_is_challenged_and_proves_itself() {
         let mut stream = stack.connect(server()).await?;
         sleep(SECOND).await;
         stream.write_all(b"lost").await?;
-        sleep(sim::run::TICK).await;
+        sleep(sim::plan::TICK).await;
         Ok(())
     });
     network.finish(SECOND * 3);

@@ -9,8 +9,8 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use sim::counters::Counters;
 use sim::lossy::{Conditions, Fate, Segment, Settings, Stack, Stream, Weather};
-use sim::run::Counters;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub(crate) const CLIENT: &str = "client";
@@ -38,7 +38,7 @@ impl Network {
         let sim = turmoil::Builder::new()
             .epoch(UNIX_EPOCH)
             .rng_seed(seed)
-            .tick_duration(sim::run::TICK)
+            .tick_duration(sim::plan::TICK)
             .simulation_duration(Duration::from_secs(10_000))
             .min_message_latency(LATENCY)
             .max_message_latency(LATENCY)
@@ -93,7 +93,7 @@ impl Network {
             // A host that has ended does not acknowledge the last words of the others.
             busy.fetch_sub(1, Ordering::Relaxed);
             while busy.load(Ordering::Relaxed) > 0 {
-                tokio::time::sleep(sim::run::TICK).await;
+                tokio::time::sleep(sim::plan::TICK).await;
             }
             Ok(())
         });

@@ -11,9 +11,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
+use sim::counters::Counters;
 use sim::lossy::{self, Stack, Weather};
 use sim::net::{Carrier, Conditions};
-use sim::run::Counters;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -225,7 +225,7 @@ fn simulate<P: Program, N: Net>(start: impl AsyncFn(u64) -> N + Copy + 'static) 
     let mut sim = turmoil::Builder::new()
         .epoch(UNIX_EPOCH)
         .rng_seed(1)
-        .tick_duration(sim::run::TICK)
+        .tick_duration(sim::plan::TICK)
         .simulation_duration(Duration::from_secs(600))
         .min_message_latency(Duration::from_millis(10))
         .max_message_latency(Duration::from_millis(10))
@@ -252,7 +252,7 @@ fn simulate<P: Program, N: Net>(start: impl AsyncFn(u64) -> N + Copy + 'static) 
 async fn end(busy: &AtomicUsize) -> turmoil::Result {
     busy.fetch_sub(1, Ordering::Relaxed);
     while busy.load(Ordering::Relaxed) > 0 {
-        tokio::time::sleep(sim::run::TICK).await;
+        tokio::time::sleep(sim::plan::TICK).await;
     }
     Ok(())
 }

@@ -4,18 +4,18 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::Check;
+use super::check::Check;
 use crate::faults::{self, Harm};
 use crate::history::{Entry, What};
 use crate::plan::{Plan, Side};
-use crate::run::Broken;
+use crate::verdict::Broken;
 use crate::work;
 
 /// Within so long a session ends whose connection was cut.
 const AFTER_A_CUT: Duration = Duration::from_secs(1);
 
 /// The sessions of who dials, rivals among them, in a run in which none of them should end but those that are cut.
-pub(super) struct Needless {
+pub(super) struct SpuriousClose {
     applies: bool,
     dials: BTreeSet<String>,
     live: BTreeSet<(String, String)>,
@@ -27,7 +27,7 @@ pub(super) struct Needless {
     stops: bool,
 }
 
-impl Needless {
+impl SpuriousClose {
     pub(super) fn new(plan: &Plan) -> Self {
         let timeout = [Side::Establisher, Side::Receiver]
             .map(|side| plan.config(side, 0))
@@ -58,7 +58,7 @@ impl Needless {
     }
 }
 
-impl Check for Needless {
+impl Check for SpuriousClose {
     fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
         match &entry.what {
             What::ShutsDown => {

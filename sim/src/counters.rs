@@ -1,0 +1,64 @@
+//! What a run counts, and how long what has a bound took.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// Counts, by name, how often something happened in a run, and keeps how long it took at the most. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct Counters(Arc<Mutex<Counted>>);
+
+#[derive(Debug, Default)]
+struct Counted {
+    counts: BTreeMap<Cow<'static, str>, u64>,
+    worst: BTreeMap<Cow<'static, str>, Worst>,
+}
+
+impl Counters {
+    /// Adds to a counter.
+    pub fn add(&self, name: impl Into<Cow<'static, str>>, count: u64) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.entry(name.into()).or_default() += count;
+    }
+
+    /// How often something happened so far.
+    pub fn get(&self, name: &str) -> u64 {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).counts.get(name).copied().unwrap_or_default()
+    }
+
+    /// Keeps how long something took, if it came nearer to its bound than before.
+    pub fn worst(&self, name: &'static str, took: Duration, bound: Duration) {
+        let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
+        let new = Worst { ms: ms(took), bound_ms: ms(bound) };
+        let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        counted.worst.entry(name.into()).and_modify(|worst| *worst = worst.or(new)).or_insert(new);
+    }
+
+    /// The counters, and how long each thing took that has a bound.
+    pub(crate) fn all(&self) -> (BTreeMap<Cow<'static, str>, u64>, BTreeMap<Cow<'static, str>, Worst>) {
+        let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        (counted.counts.clone(), counted.worst.clone())
+    }
+}
+
+/// How long something took at the most, beside its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Worst {
+    /// How long it took, in milliseconds.
+    pub ms: u64,
+    /// How long it may take.
+    pub bound_ms: u64,
+}
+
+impl Worst {
+    /// The one that came nearer to its bound.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        // Both sides of the comparison of two fractions, without dividing.
+        let (this, that) =
+            (u128::from(self.ms) * u128::from(other.bound_ms), u128::from(other.ms) * u128::from(self.bound_ms));
+        if this >= that { self } else { other }
+    }
+}

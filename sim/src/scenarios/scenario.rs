@@ -1,0 +1,36 @@
+//! What a scenario is.
+
+use crate::draw::Plans;
+use crate::play::Play;
+use crate::stage::Run;
+use crate::verdict::Broken;
+
+/// A workload, what goes wrong under it, and what must hold all the same.
+pub struct Scenario {
+    /// What it is called on the command line.
+    pub name: &'static str,
+    /// What it does and checks, in one sentence.
+    pub about: &'static str,
+    /// With which others it is run.
+    pub group: Group,
+    /// From what its plans are drawn.
+    pub plans: fn() -> Plans,
+    /// Runs the plan to its end.
+    pub run: fn(&mut Run) -> Result<(), Broken>,
+}
+
+/// With which others a scenario is run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Group {
+    /// In every sweep.
+    Swept,
+    /// A bug that really happened: with the others of its kind.
+    Scripted,
+    /// By its name alone.
+    Alone,
+}
+
+/// Runs a plan on three hosts, under every check.
+pub(super) fn world(run: &mut Run) -> Result<(), Broken> {
+    Play::new(run).run()
+}

@@ -1,0 +1,87 @@
+//! What a kind of work is, and one piece of it.
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+
+use evermux::{MuxManager, MuxStream, OpenError, Session};
+use rand_chacha::ChaCha8Rng;
+
+use crate::counters::Counters;
+use crate::verdict::Broken;
+
+/// A kind of work.
+pub struct Work {
+    /// What it is called in a plan.
+    pub name: &'static str,
+    /// What a caller does, in one sentence.
+    pub about: &'static str,
+    /// Whether random plans have it.
+    pub drawn: bool,
+    /// Does one piece of it.
+    pub run: for<'a> fn(&'a mut Piece) -> Doing<'a>,
+}
+
+/// A piece of work that is being done.
+pub type Doing<'a> = Pin<Box<dyn Future<Output = Result<(), Failed>> + 'a>>;
+
+/// One piece of work.
+pub struct Piece {
+    /// The session that the caller was given.
+    pub session: Session,
+    /// The manager that gave it.
+    pub manager: MuxManager,
+    /// What is random in it.
+    pub rng: ChaCha8Rng,
+    /// How many bytes it moves.
+    pub bytes: usize,
+    /// How many streams the other side lets wait until it accepts them.
+    pub backlog: usize,
+    /// Whether nothing goes wrong in this run, so that nothing has an excuse.
+    pub calm: bool,
+    /// Whether the caller has learnt that the session is gone.
+    pub is_gone: Cell<bool>,
+    /// Counts what is rare.
+    pub counters: Counters,
+}
+
+impl Piece {
+    /// Opens a stream, which the other side greets.
+    ///
+    /// # Errors
+    ///
+    /// As `Session::open_stream`. When it says that the session takes no more streams, the caller knows that it is gone.
+    pub async fn open(&self) -> io::Result<MuxStream> {
+        match self.session.open_stream().await {
+            Ok(stream) => Ok(stream),
+            Err(error) => {
+                if matches!(error, OpenError::Draining | OpenError::Lost(_)) {
+                    self.is_gone.set(true);
+                }
+                Err(error.into())
+            }
+        }
+    }
+}
+
+/// Why a piece of work is not done.
+#[derive(Debug)]
+pub enum Failed {
+    /// It was interrupted: it may be done again, on the next session.
+    Interrupted(io::Error),
+    /// A guarantee was broken.
+    Broken(Broken),
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Self::Interrupted(error)
+    }
+}
+
+impl From<Broken> for Failed {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
+}
