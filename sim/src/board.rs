@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use evermux::{MuxManager, Stopped};
+use lossy::Impairments;
 use tokio::sync::{Notify, watch};
 
 use crate::bounds;
 use crate::counters::Counters;
 use crate::interpose::elapsed;
-use crate::lossy::{self, Weather};
 use crate::net::{Carrier, Condition, Conditions, Connector};
 use crate::plan::{Caller, Plan, Side, Transport};
 
@@ -64,7 +64,7 @@ pub(crate) struct HostBoard {
     pub(crate) manager: RefCell<Option<MuxManager>>,
     pub(crate) errands: RefCell<Vec<Errand>>,
     pub(crate) errand: Notify,
-    pub(crate) weather: Weather,
+    pub(crate) impairments: Impairments,
     pub(crate) carrier: RefCell<Carrier>,
     pub(crate) starts: Cell<u64>,
     /// When a session was in the slot last.
@@ -81,7 +81,7 @@ impl Board {
                 manager: RefCell::default(),
                 errands: RefCell::default(),
                 errand: Notify::new(),
-                weather: weather(plan.network.transport),
+                impairments: impairments(plan.network.transport),
                 carrier: RefCell::new(Carrier::Turmoil),
                 starts: Cell::new(0),
                 live_at: Cell::new(None),
@@ -223,10 +223,10 @@ impl Board {
 }
 
 /// What the network does to the segments of each host.
-fn weather(transport: Transport) -> Weather {
-    let Transport::Lossy { loss, duplication, reordering } = transport else { return Weather::default() };
+fn impairments(transport: Transport) -> Impairments {
+    let Transport::Lossy { loss, duplication, reordering } = transport else { return Impairments::default() };
     let share = |percent: u32| f64::from(percent.min(100)) / 100.0;
-    Weather::new(lossy::Conditions {
+    Impairments::new(lossy::Conditions {
         loss: share(loss),
         duplication: share(duplication),
         reordering: share(reordering),

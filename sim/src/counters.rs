@@ -43,6 +43,13 @@ impl Counters {
     }
 }
 
+/// What a lossy TCP finds rare.
+impl lossy::Count for Counters {
+    fn count(&self, what: &'static str) {
+        self.add(what, 1);
+    }
+}
+
 /// How long something took at the most, beside its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Worst {

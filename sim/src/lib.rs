@@ -21,7 +21,6 @@ pub mod draw;
 pub mod faults;
 pub mod history;
 pub mod interpose;
-pub mod lossy;
 pub mod memory;
 pub mod net;
 pub mod node;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use evermux::{MuxManager, Stopped};
+use lossy::Stack;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
@@ -16,7 +17,6 @@ use crate::bounds;
 use crate::caller::Calling;
 use crate::history::{What, broken, note};
 use crate::interpose::elapsed;
-use crate::lossy::Stack;
 use crate::net::{Carrier, Condition, Listener};
 use crate::plan::{Side, Transport};
 use crate::random::rng;
@@ -108,7 +108,7 @@ impl Node {
         let host = board.host(self.host);
         let Transport::Lossy { .. } = board.plan.network.transport else { return Ok(()) };
         let rng = rng(board.seed, &format!("TCP of {} at {:?}", self.host, elapsed()));
-        let stack = Stack::start(host.weather.clone(), rng, board.counters.clone()).await?;
+        let stack = Stack::start(host.impairments.clone(), rng, Arc::new(board.counters.clone())).await?;
         host.carrier.replace(Carrier::Lossy(stack));
         Ok(())
     }

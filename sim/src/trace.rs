@@ -1,6 +1,6 @@
 //! The trace of a run: one line for each event, with its simulated time, hashed as it is written.
 //!
-//! The events are evermux's, this crate's and turmoil's. yamux's are left out: they show a connection id that is drawn from
+//! The events are evermux's, this crate's, the lossy TCP's and turmoil's. yamux's are left out: they show a connection id that is drawn from
 //! a counter of the whole process, so that the same seed would differ from run to run. Of turmoil's, the count of steps is
 //! left out: each line has its time.
 //!
@@ -95,6 +95,7 @@ fn install() {
     let wanted = Targets::new()
         .with_target("evermux", LevelFilter::TRACE)
         .with_target("sim", LevelFilter::TRACE)
+        .with_target("lossy", LevelFilter::TRACE)
         .with_target("turmoil", LevelFilter::TRACE);
     let no_steps = filter_fn(|metadata| metadata.is_span() || metadata.module_path() != Some("turmoil::sim"));
     let lines = tracing_subscriber::fmt::layer()

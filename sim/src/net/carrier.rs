@@ -8,8 +8,6 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use turmoil::net::{TcpListener, TcpStream};
 
-use crate::lossy;
-
 /// The TCP of one host.
 #[derive(Clone, Debug)]
 pub enum Carrier {

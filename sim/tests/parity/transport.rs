@@ -9,10 +9,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU16, AtomicUsize, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use lossy::{Impairments, Stack};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use sim::counters::Counters;
-use sim::lossy::{self, Stack, Weather};
 use sim::net::{Carrier, Conditions};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -217,7 +216,7 @@ impl Net for Lossy {
 pub(crate) fn on_lossy<P: Program>() -> Seen {
     simulate::<P, _>(async |seed| {
         let rng = ChaCha8Rng::seed_from_u64(seed);
-        Lossy(Stack::start(Weather::default(), rng, Counters::default()).await.unwrap())
+        Lossy(Stack::start(Impairments::default(), rng, Arc::new(())).await.unwrap())
     })
 }
 

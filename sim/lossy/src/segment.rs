@@ -54,7 +54,7 @@ impl fmt::Display for Flags {
     }
 }
 
-/// A segment of TCP, as a [judge](super::Weather::judge) sees it.
+/// A segment of TCP, as a [filter](crate::Impairments::filter) sees it.
 ///
 /// Its numbers have 64 bits, so that nothing wraps around. It carries the address that it is sent to, from which a host
 /// learns its own.

@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sim::lossy::{Flags, Segment, Settings};
+use lossy::{Flags, Segment, Settings};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, interval, sleep, timeout};
 
@@ -41,12 +41,12 @@ fn a_slow_reader_stops_the_writer_and_a_lost_window_update_does_not_stop_it_for_
     let mut network = Network::new(1);
     network.settings.receive_buffer = 20_000;
     network.settings.send_buffer = 10_000;
-    let weather = network.from_server.clone();
+    let impairments = network.from_server.clone();
     network.client(SERVER, move |stack| async move {
         let mut stream = stack.bind(PORT)?.accept().await?;
         sleep(SECOND * 10).await;
         // The window opens with the first read, of which the writer is not told.
-        let updates = lose(&weather, 0..1, |segment| segment.is_pure_ack() && segment.window > 0);
+        let updates = lose(&impairments, 0..1, |segment| segment.is_pure_ack() && segment.window > 0);
         assert!(read(&mut stream, COUNT).await? == bytes(1, COUNT));
         assert!(updates.load(Ordering::Relaxed) > 1);
         expect_end(&mut stream).await
@@ -252,12 +252,12 @@ fn a_half_close_survives_the_loss_of_fin_and_of_its_ack() {
         let fins = if loses_fin {
             lose(&network.from_client, 0..1, |segment| segment.flags.has(Flags::FIN))
         } else {
-            let weather = network.from_server.clone();
+            let impairments = network.from_server.clone();
             lose(&network.from_client, 0..0, move |segment| {
                 let is_fin = segment.flags.has(Flags::FIN);
                 if is_fin && !std::mem::replace(&mut is_sent, true) {
                     let end = segment.end();
-                    lose(&weather, 0..1, move |segment| segment.ack == end);
+                    lose(&impairments, 0..1, move |segment| segment.ack == end);
                 }
                 is_fin
             })

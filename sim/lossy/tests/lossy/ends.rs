@@ -4,12 +4,12 @@ use std::io::ErrorKind;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sim::lossy::{Fate, Flags, Segment, UDP_PORT};
+use lossy::{Flags, Segment, UDP_PORT, Verdict};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 use turmoil::net::UdpSocket;
 
-use crate::network::{CLIENT, Network, PORT, SERVER, bytes, expect_end, lose, read, server};
+use crate::network::{CLIENT, Network, PORT, SERVER, TICK, bytes, expect_end, lose, read, server};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -70,7 +70,7 @@ fn a_reset_behind_a_lost_segment_is_challenged_and_proves_itself() {
         let mut stream = stack.connect(server()).await?;
         sleep(SECOND).await;
         stream.write_all(b"lost").await?;
-        sleep(sim::plan::TICK).await;
+        sleep(TICK).await;
         Ok(())
     });
     network.finish(SECOND * 3);
@@ -83,9 +83,9 @@ fn forge(forged: impl Fn(Segment) -> Segment + 'static) -> (Network, Result<u8, 
     let mut network = Network::new(1);
     let last = Arc::new(Mutex::new(None));
     let note = Arc::clone(&last);
-    network.from_client.judge(move |segment| {
+    network.from_client.filter(move |segment| {
         *note.lock().unwrap() = Some(segment.clone());
-        Fate::Sent
+        Verdict::Sent
     });
     let seen = Arc::new(Mutex::new(None));
     let see = Arc::clone(&seen);
@@ -169,8 +169,8 @@ fn a_connection_that_nobody_has_waits_for_a_minute_for_the_fin_of_the_peer() {
 #[test]
 fn both_close_at_once_while_both_first_fins_are_lost() {
     let mut network = Network::new(1);
-    for weather in [&network.from_client, &network.from_server] {
-        lose(weather, 0..1, |segment| segment.flags.has(Flags::FIN));
+    for impairments in [&network.from_client, &network.from_server] {
+        lose(impairments, 0..1, |segment| segment.flags.has(Flags::FIN));
     }
     for host in [SERVER, CLIENT] {
         network.client(host, move |stack| async move {

@@ -1,33 +1,51 @@
 //! Two hosts, `client` and `server`, and the network between them.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, UNIX_EPOCH};
 
+use lossy::{Conditions, Count, Impairments, Segment, Settings, Stack, Stream, Verdict};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sim::counters::Counters;
-use sim::lossy::{Conditions, Fate, Segment, Settings, Stack, Stream, Weather};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 pub(crate) const CLIENT: &str = "client";
 pub(crate) const SERVER: &str = "server";
 pub(crate) const PORT: u16 = 7000;
+/// By how much time moves in one step.
+pub(crate) const TICK: Duration = Duration::from_millis(5);
 /// How long a segment travels, in turmoil.
 pub(crate) const LATENCY: Duration = Duration::from_millis(10);
 /// What each client does after its work is done must end in this time, without faults.
 const SETTLE: Duration = Duration::from_secs(120);
+
+/// What happened, by its name. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Counters(Arc<Mutex<BTreeMap<&'static str, u64>>>);
+
+impl Counters {
+    pub(crate) fn get(&self, name: &str) -> u64 {
+        self.0.lock().unwrap().get(name).copied().unwrap_or_default()
+    }
+}
+
+impl Count for Counters {
+    fn count(&self, what: &'static str) {
+        *self.0.lock().unwrap().entry(what).or_default() += 1;
+    }
+}
 
 pub(crate) struct Network {
     pub(crate) sim: turmoil::Sim<'static>,
     pub(crate) counters: Counters,
     pub(crate) settings: Settings,
     /// On the way from the client, and from the server.
-    pub(crate) from_client: Weather,
-    pub(crate) from_server: Weather,
+    pub(crate) from_client: Impairments,
+    pub(crate) from_server: Impairments,
     seed: u64,
     /// How many clients have work to do, or connections.
     busy: Arc<AtomicUsize>,
@@ -38,7 +56,7 @@ impl Network {
         let sim = turmoil::Builder::new()
             .epoch(UNIX_EPOCH)
             .rng_seed(seed)
-            .tick_duration(sim::plan::TICK)
+            .tick_duration(TICK)
             .simulation_duration(Duration::from_secs(10_000))
             .min_message_latency(LATENCY)
             .max_message_latency(LATENCY)
@@ -48,8 +66,8 @@ impl Network {
             sim,
             counters: Counters::default(),
             settings: Settings::default(),
-            from_client: Weather::default(),
-            from_server: Weather::default(),
+            from_client: Impairments::default(),
+            from_server: Impairments::default(),
             seed,
             busy: Arc::default(),
         }
@@ -63,16 +81,17 @@ impl Network {
         network
     }
 
-    pub(crate) fn weather(&self, host: &str) -> Weather {
+    pub(crate) fn impairments(&self, host: &str) -> Impairments {
         if host == CLIENT { self.from_client.clone() } else { self.from_server.clone() }
     }
 
     /// How to start the stack of a host.
     pub(crate) fn stack(&self, host: &'static str) -> impl Fn() -> StackFuture + 'static {
-        let (settings, weather, counters) = (self.settings.clone(), self.weather(host), self.counters.clone());
+        let (settings, impairments, counters) = (self.settings.clone(), self.impairments(host), self.counters.clone());
         let rng = ChaCha8Rng::seed_from_u64(self.seed ^ host.len() as u64 ^ u64::from(host.as_bytes()[0]));
         move || {
-            let start = Stack::start_with(settings.clone(), weather.clone(), rng.clone(), counters.clone());
+            let start =
+                Stack::start_with(settings.clone(), impairments.clone(), rng.clone(), Arc::new(counters.clone()));
             Box::pin(start)
         }
     }
@@ -93,7 +112,7 @@ impl Network {
             // A host that has ended does not acknowledge the last words of the others.
             busy.fetch_sub(1, Ordering::Relaxed);
             while busy.load(Ordering::Relaxed) > 0 {
-                tokio::time::sleep(sim::plan::TICK).await;
+                tokio::time::sleep(TICK).await;
             }
             Ok(())
         });
@@ -177,15 +196,15 @@ pub(crate) async fn echo(stream: Stream) -> io::Result<()> {
 /// Loses the segments whose turn, counted among those that `is_meant`, is in `turns`. The count of those that were meant
 /// is given back.
 pub(crate) fn lose(
-    weather: &Weather,
+    impairments: &Impairments,
     turns: std::ops::Range<usize>,
     mut is_meant: impl FnMut(&Segment) -> bool + Send + 'static,
 ) -> Arc<AtomicUsize> {
     let seen = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&seen);
-    weather.judge(move |segment| {
+    impairments.filter(move |segment| {
         let is_lost = is_meant(segment) && turns.contains(&count.fetch_add(1, Ordering::Relaxed));
-        if is_lost { Fate::Lost } else { Fate::Sent }
+        if is_lost { Verdict::Lost } else { Verdict::Sent }
     });
     seen
 }

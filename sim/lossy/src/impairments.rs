@@ -15,19 +15,19 @@ use super::segment::Segment;
 
 /// What the network does to each segment that a host sends. Clones speak of the same thing, which may change at any time.
 #[derive(Clone, Default)]
-pub struct Weather(Arc<Mutex<Sky>>);
+pub struct Impairments(Arc<Mutex<State>>);
 
 #[derive(Default)]
-struct Sky {
+struct State {
     conditions: Conditions,
-    judge: Option<Judge>,
+    filter: Option<Filter>,
 }
 
-type Judge = Box<dyn FnMut(&Segment) -> Fate + Send>;
+type Filter = Box<dyn FnMut(&Segment) -> Verdict + Send>;
 
 /// What becomes of one segment, on top of the conditions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fate {
+pub enum Verdict {
     /// What the conditions say.
     Sent,
     /// It is lost.
@@ -71,42 +71,42 @@ impl Default for Conditions {
     }
 }
 
-impl Weather {
+impl Impairments {
     /// These conditions.
     pub fn new(conditions: Conditions) -> Self {
-        Self(Arc::new(Mutex::new(Sky { conditions, judge: None })))
+        Self(Arc::new(Mutex::new(State { conditions, filter: None })))
     }
 
     /// The conditions now.
     pub fn conditions(&self) -> Conditions {
-        self.sky().conditions.clone()
+        self.state().conditions.clone()
     }
 
     /// Changes the conditions for what is sent from now on.
     pub fn change(&self, change: impl FnOnce(&mut Conditions)) {
-        change(&mut self.sky().conditions);
+        change(&mut self.state().conditions);
     }
 
-    /// Lets `judge` decide about each segment from now on, in the place of the one before. It is called with the stack
+    /// Lets `filter` decide about each segment from now on, in the place of the one before. It is called with the stack
     /// locked.
-    pub fn judge(&self, judge: impl FnMut(&Segment) -> Fate + Send + 'static) {
-        self.sky().judge = Some(Box::new(judge));
+    pub fn filter(&self, filter: impl FnMut(&Segment) -> Verdict + Send + 'static) {
+        self.state().filter = Some(Box::new(filter));
     }
 
-    fn sky(&self) -> MutexGuard<'_, Sky> {
+    fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl fmt::Debug for Weather {
+impl fmt::Debug for Impairments {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Weather").field(&self.conditions()).finish()
+        f.debug_tuple("Impairments").field(&self.conditions()).finish()
     }
 }
 
-/// The way out of one host, under its weather. What is on this way dies with the host.
-pub(super) struct Line {
-    weather: Weather,
+/// The way out of one host, under its impairments. What is on this way dies with the host.
+pub(super) struct Egress {
+    impairments: Impairments,
     rng: ChaCha8Rng,
     /// When all that has been sent has left.
     free_at: Instant,
@@ -117,18 +117,18 @@ pub(super) struct Line {
 
 pub(super) type Datagram = (SocketAddr, Vec<u8>);
 
-impl Line {
-    pub(super) fn new(weather: Weather, rng: ChaCha8Rng) -> Self {
-        Self { weather, rng, free_at: Instant::now(), leaving: BTreeMap::new(), sent: 0 }
+impl Egress {
+    pub(super) fn new(impairments: Impairments, rng: ChaCha8Rng) -> Self {
+        Self { impairments, rng, free_at: Instant::now(), leaving: BTreeMap::new(), sent: 0 }
     }
 
     /// Sends a segment to a port of the host that it is for.
     pub(super) fn send(&mut self, now: Instant, segment: &Segment, port: u16) {
-        let mut sky = self.weather.sky();
-        let fate = sky.judge.as_mut().map_or(Fate::Sent, |judge| judge(segment));
-        let conditions = sky.conditions.clone();
-        drop(sky);
-        if fate == Fate::Lost || self.rng.random_bool(conditions.loss) {
+        let mut state = self.impairments.state();
+        let verdict = state.filter.as_mut().map_or(Verdict::Sent, |filter| filter(segment));
+        let conditions = state.conditions.clone();
+        drop(state);
+        if verdict == Verdict::Lost || self.rng.random_bool(conditions.loss) {
             trace!(?segment, "lost");
             return;
         }
@@ -145,10 +145,10 @@ impl Line {
             self.free_at = now;
         }
         let base = self.free_at + conditions.latency;
-        let again = match fate {
-            Fate::Sent | Fate::Lost => None,
-            Fate::Late(delay) => return self.leave(base + delay, segment, port, bytes),
-            Fate::Again(delay) => Some(base + delay),
+        let again = match verdict {
+            Verdict::Sent | Verdict::Lost => None,
+            Verdict::Late(delay) => return self.leave(base + delay, segment, port, bytes),
+            Verdict::Again(delay) => Some(base + delay),
         };
         for _ in 0..=u32::from(self.rng.random_bool(conditions.duplication)) {
             let is_late = self.rng.random_bool(conditions.reordering);

@@ -9,7 +9,7 @@ use super::{Connection, Owner, Phase};
 
 impl Connection {
     /// Reads what has arrived, then the end or the error.
-    pub(in crate::lossy) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_read(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if self.receiver.has_unread() {
             self.receiver.read(buf);
             self.ack_due |= self.phase == Phase::Open && self.receiver.should_update();
@@ -29,7 +29,7 @@ impl Connection {
     }
 
     /// Waits for room, and takes what fits.
-    pub(in crate::lossy) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         if let Some(error) = self.error.take() {
             return Poll::Ready(Err(io::Error::from_raw_os_error(error)));
         }
@@ -44,7 +44,7 @@ impl Connection {
     }
 
     /// Waits for the end of the handshake.
-    pub(in crate::lossy) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    pub(crate) fn poll_connected(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if let Some(error) = self.error.take() {
             return Poll::Ready(Err(io::Error::from_raw_os_error(error)));
         }
@@ -56,12 +56,12 @@ impl Connection {
     }
 
     /// Closes the direction to the peer. Doing it twice, or after the end of the connection, is nothing.
-    pub(in crate::lossy) fn shut_down(&mut self) {
+    pub(crate) fn shut_down(&mut self) {
         self.sender.close();
     }
 
     /// The owner is gone. What it did not read, it will never read, and the peer is told by a reset.
-    pub(in crate::lossy) fn abandon(&mut self) {
+    pub(crate) fn abandon(&mut self) {
         let owner = std::mem::replace(&mut self.owner, Owner::Nobody);
         match self.phase {
             Phase::SynSent | Phase::SynReceived => self.phase = Phase::Closed,

@@ -15,12 +15,12 @@ use tokio::time::{Instant, sleep_until};
 use tracing::trace;
 use turmoil::net::UdpSocket;
 
-use super::Settings;
 use super::connection::{Connection, Owner, Phase};
+use super::count::{Count, Counter};
+use super::impairments::{Egress, Impairments};
 use super::segment::{Flags, HEADER, PAYLOAD_MAX, Segment};
+use super::settings::Settings;
 use super::stream::Stream;
-use super::weather::{Line, Weather};
-use crate::counters::Counters;
 
 /// The port of the datagrams that carry segments, on every host.
 pub const UDP_PORT: u16 = 6;
@@ -43,7 +43,7 @@ pub(super) struct Shared {
 /// All that a stack knows. Whoever changes a connection names it in `touched`.
 pub(super) struct Hub {
     settings: Arc<Settings>,
-    counters: Counters,
+    counter: Counter,
     rng: ChaCha8Rng,
     next_id: u64,
     next_port: u16,
@@ -69,8 +69,8 @@ impl Stack {
     /// # Errors
     ///
     /// When the host has started one already.
-    pub async fn start(weather: Weather, rng: ChaCha8Rng, counters: Counters) -> io::Result<Self> {
-        Self::start_with(Settings::default(), weather, rng, counters).await
+    pub async fn start(impairments: Impairments, rng: ChaCha8Rng, counter: Arc<dyn Count>) -> io::Result<Self> {
+        Self::start_with(Settings::default(), impairments, rng, counter).await
     }
 
     /// Starts the TCP of the host that is running.
@@ -80,15 +80,15 @@ impl Stack {
     /// When the host has started one already.
     pub async fn start_with(
         settings: Settings,
-        weather: Weather,
+        impairments: Impairments,
         mut rng: ChaCha8Rng,
-        counters: Counters,
+        counter: Arc<dyn Count>,
     ) -> io::Result<Self> {
         let socket = UdpSocket::bind((IpAddr::V4(Ipv4Addr::UNSPECIFIED), UDP_PORT)).await?;
-        let line = Line::new(weather, ChaCha8Rng::seed_from_u64(rng.random()));
+        let egress = Egress::new(impairments, ChaCha8Rng::seed_from_u64(rng.random()));
         let hub = Hub {
             settings: Arc::new(settings),
-            counters,
+            counter,
             next_id: 0,
             next_port: rng.random_range(EPHEMERAL..=u16::MAX),
             rng,
@@ -99,7 +99,7 @@ impl Stack {
             out: Vec::new(),
         };
         let shared = Arc::new(Shared { hub: Mutex::new(hub), wake: Notify::new(), over: Notify::new() });
-        tokio::spawn(drive(Arc::clone(&shared), socket, line));
+        tokio::spawn(drive(Arc::clone(&shared), socket, egress));
         Ok(Self(shared))
     }
 
@@ -277,7 +277,7 @@ impl Hub {
         // Which of its addresses the host has towards the peer it learns from the answer.
         let local = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port);
         let first = self.first_number();
-        let connection = Connection::connect(Arc::clone(&self.settings), self.counters.clone(), local, peer, first);
+        let connection = Connection::connect(Arc::clone(&self.settings), Arc::clone(&self.counter), local, peer, first);
         Ok((self.insert(connection), local))
     }
 
@@ -314,14 +314,14 @@ impl Hub {
             let held = self.connections.values().filter(|it| it.owner == Owner::Listener(listener)).count();
             if held >= limit {
                 trace!(port = place.1, "the backlog is full");
-                self.counters.add("backlog overflows", 1);
+                self.counter.count("backlog overflows");
                 return;
             }
             let first = self.first_number();
-            let (settings, counters) = (Arc::clone(&self.settings), self.counters.clone());
-            self.insert(Connection::accept(settings, counters, from, segment, first, listener));
+            let (settings, counter) = (Arc::clone(&self.settings), Arc::clone(&self.counter));
+            self.insert(Connection::accept(settings, counter, from, segment, first, listener));
         } else if !segment.flags.has(Flags::RST) {
-            self.counters.add("resets sent", 1);
+            self.counter.count("resets sent");
             self.out.push(segment.reset(from));
         }
     }
@@ -385,22 +385,22 @@ impl Hub {
 }
 
 /// Moves segments between the socket and the connections until the host ends.
-async fn drive(shared: Arc<Shared>, socket: UdpSocket, mut line: Line) {
+async fn drive(shared: Arc<Shared>, socket: UdpSocket, mut egress: Egress) {
     let mut buffer = [0; HEADER + PAYLOAD_MAX];
     loop {
         let now = Instant::now();
         let is_over = shared.lock().work(now, |local, segment| {
             trace!(%local, ?segment, "segment sent");
-            line.send(now, segment, UDP_PORT);
+            egress.send(now, segment, UDP_PORT);
         });
         if is_over {
             shared.over.notify_waiters();
         }
-        while let Some((to, bytes)) = line.take(now) {
+        while let Some((to, bytes)) = egress.take(now) {
             // A host that is not there is one that does not answer.
             let _ = socket.try_send_to(&bytes, to);
         }
-        let next = [shared.lock().deadline(), line.next_at()].into_iter().flatten().min();
+        let next = [shared.lock().deadline(), egress.next_at()].into_iter().flatten().min();
         let due = async {
             match next {
                 Some(at) => sleep_until(at).await,

@@ -322,7 +322,7 @@ fn index(count: u64) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lossy::Flags;
+    use crate::Flags;
 
     const MS: Duration = Duration::from_millis(1);
     const SECOND: Duration = Duration::from_secs(1);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use sim::lossy::{Fate, Flags, Segment};
+use lossy::{Flags, Segment, Verdict};
 use tokio::io::AsyncWriteExt;
 use tokio::time::{Instant, sleep, timeout};
 
@@ -164,7 +164,7 @@ fn a_port_is_free_as_soon_as_its_listener_is_dropped() {
 fn a_syn_that_comes_once_more_much_later_makes_no_connection() {
     for (late, what) in [(SECOND, "challenge ACKs"), (SECOND * 5, "resets sent"), (SECOND * 100, "resets sent")] {
         let mut network = Network::new(1);
-        network.from_client.judge(move |segment| if is_syn(segment) { Fate::Again(late) } else { Fate::Sent });
+        network.from_client.filter(move |segment| if is_syn(segment) { Verdict::Again(late) } else { Verdict::Sent });
         network.client(SERVER, move |stack| async move {
             let listener = stack.bind(PORT)?;
             let mut stream = listener.accept().await?;
@@ -238,7 +238,7 @@ fn two_that_wait_for_connections_are_both_served_when_two_arrive_together() {
 #[test]
 fn a_late_syn_does_not_take_a_place_in_time_wait() {
     let mut network = Network::new(1);
-    network.from_client.judge(|segment| if is_syn(segment) { Fate::Again(SECOND * 5) } else { Fate::Sent });
+    network.from_client.filter(|segment| if is_syn(segment) { Verdict::Again(SECOND * 5) } else { Verdict::Sent });
     let answers = lose(&network.from_server, 0..0, |segment| segment.flags.has(Flags::SYN));
     network.client(SERVER, |stack| async move {
         let listener = stack.bind(PORT)?;

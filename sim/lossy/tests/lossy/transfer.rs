@@ -3,9 +3,9 @@
 use std::io;
 use std::time::Duration;
 
+use lossy::{Conditions, Stack, Stream, Verdict};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use sim::lossy::{Conditions, Fate, Stack, Stream};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::network::{CLIENT, Network, PORT, SERVER, bytes, echo, expect_end, lose, read, server};
@@ -101,9 +101,9 @@ fn a_good_network_is_used_by_whole_windows() {
 fn a_segment_that_two_others_overtake_is_not_sent_again() {
     let mut network = Network::new(1);
     let mut sent = 0;
-    network.from_client.judge(move |segment| {
+    network.from_client.filter(move |segment| {
         sent += u32::from(!segment.payload.is_empty());
-        if sent == 1 && !segment.payload.is_empty() { Fate::Late(SECOND / 10) } else { Fate::Sent }
+        if sent == 1 && !segment.payload.is_empty() { Verdict::Late(SECOND / 10) } else { Verdict::Sent }
     });
     network.client(SERVER, |stack| async move {
         let mut stream = stack.bind(PORT)?.accept().await?;
@@ -233,13 +233,13 @@ async fn work_of_client(stack: Stack, seed: u64) -> io::Result<()> {
 
 #[test]
 fn in_1600_runs_at_10_percent_of_loss_and_duplication_and_20_of_reordering_none_hangs() {
-    let weather = Conditions { loss: 0.1, duplication: 0.1, reordering: 0.2, ..Conditions::default() };
+    let impairments = Conditions { loss: 0.1, duplication: 0.1, reordering: 0.2, ..Conditions::default() };
     std::thread::scope(|scope| {
         for thread in 0..2 {
-            let weather = &weather;
+            let impairments = &impairments;
             scope.spawn(move || {
                 for seed in (thread..1_600).step_by(2) {
-                    let mut network = Network::with(seed, weather);
+                    let mut network = Network::with(seed, impairments);
                     network.client(SERVER, |stack| async move { echo(stack.bind(PORT)?.accept().await?).await });
                     network.client(CLIENT, move |stack| work_of_client(stack, seed));
                     network.finish(SECOND * 300);

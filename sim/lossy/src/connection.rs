@@ -11,11 +11,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Settings;
+use super::count::Counter;
 use super::receiver::{Arrival, Receiver};
 use super::segment::{Flags, Segment};
 use super::sender::{Acked, Expired, Piece, Sender};
-use crate::counters::Counters;
+use super::settings::Settings;
 
 mod owner;
 
@@ -53,7 +53,7 @@ pub(super) enum Owner {
 /// A connection and its two halves.
 pub(super) struct Connection {
     settings: Arc<Settings>,
-    counters: Counters,
+    counter: Counter,
     pub(super) local: SocketAddr,
     pub(super) peer: SocketAddr,
     pub(super) phase: Phase,
@@ -82,7 +82,7 @@ impl Connection {
     /// Connects to `peer`. The address of this end is known when it answers.
     pub(super) fn connect(
         settings: Arc<Settings>,
-        counters: Counters,
+        counter: Counter,
         local: SocketAddr,
         peer: SocketAddr,
         first: u64,
@@ -91,7 +91,7 @@ impl Connection {
         let receiver = Receiver::new(0, settings.receive_buffer);
         Self {
             settings,
-            counters,
+            counter,
             local,
             peer,
             phase: Phase::SynSent,
@@ -114,7 +114,7 @@ impl Connection {
     /// Answers the SYN that came to a listener.
     pub(super) fn accept(
         settings: Arc<Settings>,
-        counters: Counters,
+        counter: Counter,
         peer: SocketAddr,
         syn: &Segment,
         first: u64,
@@ -125,7 +125,7 @@ impl Connection {
             phase: Phase::SynReceived,
             owner: Owner::Listener(listener),
             receiver,
-            ..Self::connect(settings, counters, syn.destination, peer, first)
+            ..Self::connect(settings, counter, syn.destination, peer, first)
         }
     }
 
@@ -412,7 +412,7 @@ impl Connection {
 
     fn count_if(&self, holds: bool, what: &'static str) {
         if holds {
-            self.counters.add(what, 1);
+            self.counter.count(what);
         }
     }
 }
