@@ -6,6 +6,28 @@
 //! One process does one run, because tokio's numbers of tasks are those of the process ([`apart`]). A run can be drawn as a
 //! page for people to read ([`timeline`]).
 //!
+//! # Layers
+//!
+//! Lowest first. A module imports from lower layers alone, and nothing from its own: `tests/layers.rs` holds that. The files
+//! of a folder are such a tree too; its `mod.rs` lists them, and what they share is a file of its own.
+//!
+//! | layer | modules | |
+//! | --- | --- | --- |
+//! | 1 | [`verdict`], [`counters`], [`random`], [`interpose`], `watch`, [`timeline`] | what a run says, counts and draws; its clock; whether it comes to an end; a page for people |
+//! | 2 | [`plan`], [`history`], [`memory`], `panics` | what a run does; what happened; what it took, and how it may fail beside |
+//! | 3 | [`trace`], [`net`], [`bounds`] | the hash of what was said; sockets under conditions; how long things may take |
+//! | 4 | [`stage`], [`outcome`], [`board`], [`work`] | turmoil; what came of a run; what hosts share; what callers do |
+//! | 5 | [`world`], `caller` | links and hosts, as faults change them; who works |
+//! | 6 | [`faults`], [`node`] | what goes wrong; the software of a host |
+//! | 7 | [`checks`], [`draw`] | what must hold; from what plans are drawn |
+//! | 8 | [`play`], [`tally`] | a plan that is played under the checks; what many runs add up to |
+//! | 9 | [`scenarios`] | what can be run |
+//! | 10 | [`run`], [`apart`] | one run on a thread; one run in a process |
+//! | 11 | [`sweep`], [`shrink`], [`capsule`] | many runs; the smallest that fails; a failure to hand on |
+//! | 12 | `cli` | the program |
+//!
+//! # What is absent
+//!
 //! What would break that, and is therefore absent here: a `select!` that is not `biased` (tokio draws its order from a
 //! counter of the whole process), an order taken from a randomly hashed map, addresses in memory, and time or randomness
 //! from anywhere but the functions that [`interpose`] replaces.

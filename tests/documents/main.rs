@@ -2,4 +2,5 @@
 #![allow(missing_docs, reason = "test names say it")]
 
 mod guarantees;
+mod layers;
 mod limits;
