@@ -302,10 +302,10 @@ fn draw(entry: &Entry, plan: &Plan, open: &mut Open, timeline: &mut Timeline) {
                 end: None,
             });
         }
-        What::Closed(session, reason) => {
+        What::Closed(session, end) => {
             if let Some(index) = open.sessions.remove(&(manager.to_owned(), session.clone())) {
                 timeline.sessions[index].to_ms = Some(at_ms);
-                timeline.sessions[index].end = Some(reason.clone());
+                timeline.sessions[index].end = Some(end.text.clone());
             }
         }
         What::Connecting => mark(Kind::Attempt, format!("{manager} begins an attempt")),

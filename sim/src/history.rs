@@ -60,7 +60,7 @@ pub enum What {
     /// A session takes no new streams any more.
     Draining(String),
     /// A session has ended, with this reason.
-    Closed(String, String),
+    Closed(String, End),
     /// A manager traced something else. The text names a rare state.
     Noted(String),
     /// A caller asks for a session.
@@ -93,6 +93,15 @@ pub enum What {
     Still(String, Still),
     /// Somebody saw a guarantee broken.
     Broken(Broken),
+}
+
+/// Why a session ended: `CloseReason::name`, and its text.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct End {
+    /// The name, which stays the same from version to version.
+    pub name: String,
+    /// For people.
+    pub text: String,
 }
 
 /// Since when nothing moves on a connection, as its socket has it.
@@ -170,7 +179,7 @@ pub(crate) fn heap_bytes() -> usize {
                 | What::Given(_, text)
                 | What::Still(text, _)
                 | What::Interrupted(_, text) => text.capacity(),
-                What::Closed(session, reason) => session.capacity() + reason.capacity(),
+                What::Closed(session, end) => session.capacity() + end.name.capacity() + end.text.capacity(),
                 What::Holds(sessions, local) => {
                     let vector = sessions.capacity() * size_of::<String>();
                     let texts = sessions.iter().chain(local).map(String::capacity).sum::<usize>();
@@ -229,16 +238,17 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Listener {
         }
         let Some(manager) = manager else { return };
         let session = said.session.unwrap_or_default();
-        let what = match said.message.as_str() {
+        let what = match said.event.as_str() {
             "connecting" => What::Connecting,
-            "attempt failed" => What::AttemptFailed,
-            "the pause is cut short" => What::PauseCut,
-            "shutting down" => What::Stops,
-            "session live" => What::Live(session),
-            "session replaced" => What::Replaced(session),
-            "session draining" => What::Draining(session),
-            "session closed" => What::Closed(session, said.reason),
-            _ => What::Noted(said.message),
+            "attempt_failed" => What::AttemptFailed,
+            "pause_cut" => What::PauseCut,
+            "shutting_down" => What::Stops,
+            "session_live" => What::Live(session),
+            "session_replaced" => What::Replaced(session),
+            "session_draining" => What::Draining(session),
+            "session_closed" => What::Closed(session, said.end),
+            "" => What::Noted(said.message),
+            _ => What::Noted(said.event),
         };
         note_in(&manager, place, what);
     }
@@ -261,9 +271,11 @@ impl Visit for One {
 /// Takes the fields of an event that matter.
 #[derive(Default)]
 struct Said {
+    /// The name of the event, where it has one.
+    event: String,
     message: String,
     session: Option<String>,
-    reason: String,
+    end: End,
 }
 
 impl Visit for Said {
@@ -271,8 +283,16 @@ impl Visit for Said {
         match field.name() {
             "message" => self.message = format!("{value:?}"),
             "session" => self.session = Some(format!("{value:?}")),
-            "reason" => self.reason = format!("{value:?}"),
+            "reason" => self.end.text = format!("{value:?}"),
             _ => {}
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "event" => value.clone_into(&mut self.event),
+            "kind" => value.clone_into(&mut self.end.name),
+            _ => self.record_debug(field, &value),
         }
     }
 }

@@ -77,7 +77,9 @@ impl Check for Accepting {
             }
             // Past the limit of handshakes others wait, and one that was silent for a second makes room: that may be the
             // establisher's.
-            What::Noted(text) if entry.who == RECEIVER && text.starts_with("too many") => self.must_succeed = None,
+            What::Noted(text) if entry.who == RECEIVER && ["accept_paused", "crowded_out"].contains(&text.as_str()) => {
+                self.must_succeed = None;
+            }
             What::Connecting if entry.who == ESTABLISHER => {
                 self.ends.retain(|end| *end + self.ghost_waits > entry.at);
                 // With several, ghosts may wait for the place as well, each before it.

@@ -29,8 +29,8 @@ impl Check for Candidates {
                     live.insert(session.clone());
                 }
             }
-            What::Closed(session, reason)
-                if reason.starts_with("the peer stayed silent after a ping")
+            What::Closed(session, end)
+                if end.name == "heartbeat_timeout"
                     && self.live.get(who).is_some_and(|live| !live.contains(session)) =>
             {
                 let text = format!("the heartbeat of {who} gave up session {session}, which was not proven yet");

@@ -4,33 +4,33 @@ use crate::faults;
 use crate::history::{Entry, Still, What};
 use crate::plan::{Plan, Transport};
 
-/// How an ending of a session begins, as it is traced, and its counter.
+/// How a session has ended, by the name of the reason, and its counter.
 const ENDINGS: [(&str, &str); 13] = [
-    ("the session was closed by the peer", "a session ended: closed by the peer"),
-    ("the session was closed on this side", "a session ended: closed on this side"),
-    ("the session was closed, and", "a session ended: not closed in time"),
-    ("every place of the receiver", "a session ended: no place for it"),
-    ("the peer heard nothing", "a session ended: the peer heard nothing"),
-    ("the connection was lost", "a session ended: connection lost"),
-    ("the peer stayed silent after a ping", "a session ended: silent after a ping"),
-    ("a write to the socket stayed pending", "a session ended: write stalled"),
-    ("the peer did not answer in time", "a session ended: not proven"),
-    ("more handshakes were in flight", "a session ended: crowded out of its handshake"),
-    ("the peer broke the yamux protocol", "a session ended: not yamux"),
-    ("the session was replaced by another one", "a session ended: replaced"),
-    ("the runtime that drives", "a session ended: its runtime ended"),
+    ("peer_closed", "a session ended: closed by the peer"),
+    ("closed", "a session ended: closed on this side"),
+    ("drain_timed_out", "a session ended: not closed in time"),
+    ("held_out", "a session ended: no place for it"),
+    ("peer_timed_out", "a session ended: the peer heard nothing"),
+    ("lost", "a session ended: connection lost"),
+    ("heartbeat_timeout", "a session ended: silent after a ping"),
+    ("write_stalled", "a session ended: write stalled"),
+    ("not_proven", "a session ended: not proven"),
+    ("crowded_out", "a session ended: crowded out of its handshake"),
+    ("protocol", "a session ended: not yamux"),
+    ("replaced", "a session ended: replaced"),
+    ("runtime_ended", "a session ended: its runtime ended"),
 ];
 
-/// What evermux traces in a rare state, and its counter.
+/// The event that evermux traces in a rare state, and its counter.
 const NOTES: [(&str, &str); 8] = [
-    ("accept failed", "accept failed"),
-    ("too many handshakes: accepting pauses", "accepting paused"),
-    ("too many handshakes: one makes room", "a handshake made room for another"),
-    ("handshake timed out", "a handshake timed out"),
-    ("candidate not proven", "a candidate was not proven"),
-    ("candidate lost while it waited for a place", "a candidate was lost while it waited for a place"),
-    ("no place became free for the candidate", "no place became free for a candidate"),
-    ("the next attempt is not made at once", "a session died young"),
+    ("accept_failed", "accept failed"),
+    ("accept_paused", "accepting paused"),
+    ("crowded_out", "a handshake made room for another"),
+    ("handshake_timed_out", "a handshake timed out"),
+    ("candidate_not_proven", "a candidate was not proven"),
+    ("candidate_lost", "a candidate was lost while it waited for a place"),
+    ("candidate_held_out", "no place became free for a candidate"),
+    ("short_lived", "a session died young"),
 ];
 
 /// What hosts and workloads count themselves.
@@ -79,10 +79,10 @@ pub fn of_plan(plan: &Plan) -> [(&'static str, bool); 7] {
 /// The counter of a rare state.
 pub fn state(entry: &Entry) -> Option<&'static str> {
     let named = |names: &[(&str, &'static str)], text: &str| {
-        names.iter().find(|(begins, _)| text.starts_with(begins)).map(|(_, counter)| *counter)
+        names.iter().find(|(name, _)| text == *name).map(|(_, counter)| *counter)
     };
     match &entry.what {
-        What::Closed(_, reason) => named(&ENDINGS, reason),
+        What::Closed(_, end) => named(&ENDINGS, &end.name),
         What::Noted(text) => named(&NOTES, text),
         What::GaveUp => Some("a manager gave up"),
         What::PauseCut => Some("a pause was cut short"),
@@ -97,7 +97,7 @@ pub fn state(entry: &Entry) -> Option<&'static str> {
 }
 
 /// Every counter that a sweep of random plans must have raised. It also shows that evermux still traces what the checks
-/// listen for: a message that has changed leaves its counter at zero.
+/// listen for: an event whose name has changed leaves its counter at zero.
 pub fn sometimes() -> Vec<String> {
     let faults =
         faults::ALL.iter().flat_map(|kind| [format!("fault {}", kind.name), format!("survived {}", kind.name)]);

@@ -51,14 +51,14 @@ impl Check for Graceful {
             What::Live(session) => {
                 self.live.insert((entry.who.clone(), session.clone()), entry.at);
             }
-            What::Closed(session, reason) if reason.starts_with("the connection was lost") => {
+            What::Closed(session, end) if end.name == "lost" => {
                 // One that is not live on both sides yet is not drained.
                 let live = self.live.get(&(entry.who.clone(), session.clone()));
                 if live.is_some_and(|live| *live + BEFORE < entry.at) {
                     let who = &entry.who;
                     let had =
                         if self.shut_down.is_some() { "its peer had only shut down" } else { "nothing else happened" };
-                    let text = format!("session {session} of {who} was lost, and {had}: {reason}");
+                    let text = format!("session {session} of {who} was lost, and {had}: {}", end.text);
                     return Err(Broken::new("G17", text));
                 }
             }

@@ -69,7 +69,7 @@ impl Pauses {
 fn is_goodbye(what: &What) -> bool {
     match what {
         What::Draining(_) => true,
-        What::Closed(_, reason) => reason.contains("closed on this side") || reason.contains("closed by the peer"),
+        What::Closed(_, end) => ["closed", "peer_closed"].contains(&end.name.as_str()),
         _ => false,
     }
 }

@@ -71,7 +71,7 @@ impl Check for SpuriousClose {
             What::Live(session) if self.dials.contains(&entry.who) => {
                 self.live.insert((entry.who.clone(), session.clone()));
             }
-            What::Closed(session, reason)
+            What::Closed(session, end)
                 if self.applies && !self.stops && self.live.contains(&(entry.who.clone(), session.clone())) =>
             {
                 self.cut.retain(|cut| entry.at.saturating_sub(*cut) <= AFTER_A_CUT);
@@ -79,7 +79,8 @@ impl Check for SpuriousClose {
                     return Ok(());
                 }
                 let text = format!(
-                    "session {session} ended, although nothing went wrong that it should not outlive: {reason}"
+                    "session {session} ended, although nothing went wrong that it should not outlive: {}",
+                    end.text
                 );
                 return Err(Broken::new("G10", text));
             }

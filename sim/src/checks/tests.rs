@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::all;
 use crate::board::{Board, ESTABLISHER, RECEIVER};
 use crate::counters::Counters;
-use crate::history::{Entry, Still, What};
+use crate::history::{End, Entry, Still, What};
 use crate::plan::{Caller, Fault, Network, Plan, Settings, Side};
 use crate::verdict::Broken;
 
@@ -71,8 +71,12 @@ fn live(session: &str) -> What {
     What::Live(session.into())
 }
 
+fn ended(session: &str, name: &str) -> What {
+    What::Closed(session.into(), End { name: name.into(), text: "it ended".into() })
+}
+
 fn closed(session: &str) -> What {
-    What::Closed(session.into(), "the connection was lost: it was".into())
+    ended(session, "lost")
 }
 
 fn holds(sessions: &[&str]) -> What {
@@ -99,7 +103,7 @@ fn a_history_in_good_order_passes() {
         (30_000, What::Stops),
         (30_000, What::Draining("2".into())),
         (30_000, holds(&[])),
-        (30_010, What::Closed("2".into(), "the session was closed on this side".into())),
+        (30_010, ended("2", "closed")),
         (30_010, What::HasShutDown),
     ];
     assert_eq!(verdict(plan(&[("partition", 60_000)]), &history), None);
@@ -259,12 +263,7 @@ fn reconnect_now_excuses_an_attempt_that_comes_soon() {
 
 #[test]
 fn a_session_that_ends_without_a_reason_is_found() {
-    let history = [
-        (0, What::Starts),
-        (1, What::Connecting),
-        (5, live("1")),
-        (99, What::Closed("1".into(), "the peer stayed silent after a ping".into())),
-    ];
+    let history = [(0, What::Starts), (1, What::Connecting), (5, live("1")), (99, ended("1", "heartbeat_timeout"))];
     for harmless in [&[][..], &[("slow link", 60_000)], &[("freeze", 1_000), ("rival", 60_000)]] {
         assert_eq!(verdict(plan(harmless), &history).as_deref(), Some("G10"), "{harmless:?}");
     }
@@ -342,7 +341,7 @@ fn an_attempt_that_fails_for_others_is_found() {
     };
     let others = [("strangers", 60_000), ("reset", 1), ("refuse", 5_000)];
     let [reset, refused] = [1, 2].map(|fault| [(600, "", What::FaultBegins(fault)), (601, "", What::FaultEnds(fault))]);
-    let full = [(600, RECEIVER, What::Noted("too many handshakes: accepting pauses".into()))];
+    let full = [(600, RECEIVER, What::Noted("accept_paused".into()))];
     let over = [(600, ESTABLISHER, What::ShutsDown), (600, ESTABLISHER, What::Stops)];
     let strangers = [(600, "", What::FaultBegins(0))];
 
@@ -398,17 +397,17 @@ fn an_attempt_that_a_fault_has_met_may_fail_and_the_next_one_may_not() {
 #[test]
 fn a_candidate_that_its_heartbeat_gives_up_is_found() {
     let attempt = |reason: &str| {
-        let closed = What::Closed("1".into(), reason.into());
+        let closed = ended("1", reason);
         [(0, What::Starts), (0, What::Connecting), (6_000, closed), (6_000, What::AttemptFailed)]
     };
-    finds("G10", &attempt("the peer stayed silent after a ping"));
+    finds("G10", &attempt("heartbeat_timeout"));
     let excused = plan(&[("partition", 60_000)]);
-    assert_eq!(verdict(excused.clone(), &attempt("the peer did not answer in time")), None);
+    assert_eq!(verdict(excused.clone(), &attempt("not_proven")), None);
     let proven = [
         (0, What::Starts),
         (0, What::Connecting),
         (5, live("1")),
-        (15_005, What::Closed("1".into(), "the peer stayed silent after a ping".into())),
+        (15_005, ended("1", "heartbeat_timeout")),
         (15_005, What::Connecting),
     ];
     assert_eq!(verdict(excused, &proven), None);
