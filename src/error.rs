@@ -61,13 +61,13 @@ pub enum CloseReason {
     #[error("the peer stayed silent after a ping")]
     HeartbeatTimeout,
     /// The peer, or the path to it, took no bytes for too long.
-    #[error("a write to the socket stayed pending for too long")]
+    #[error("the peer stopped accepting data")]
     WriteStalled,
     /// The peer sent more pings than it read answers.
-    #[error("the peer sends pings and does not read the answers")]
+    #[error("the peer floods this side with pings, and reads no answers")]
     PingFlood,
     /// The peer caused more control frames than it read.
-    #[error("the peer causes control frames and does not read them")]
+    #[error("the peer floods this side: it causes control frames, and reads none")]
     ControlFlood,
     /// What the peer sent is not yamux.
     #[error("the peer broke the yamux protocol: {0}")]

@@ -268,9 +268,9 @@ where
         match ready!(self.input.poll_fill(&mut self.io, cx, direct)) {
             Ok(0) => {
                 let error = if self.go_away_in {
-                    "the peer closed the connection, and something was not over"
+                    "the peer closed the connection while streams were open or bytes unsent"
                 } else {
-                    "the peer closed the connection without a word"
+                    "the peer closed the connection without a GoAway"
                 };
                 self.on_input_end(io::Error::new(io::ErrorKind::UnexpectedEof, error));
                 Poll::Ready(Ok(0))
