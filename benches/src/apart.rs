@@ -43,7 +43,7 @@ pub(crate) fn here(case: &str, contestant: &str, setup: &Setup) -> Result<bool, 
     let case = cases::ALL
         .iter()
         .find(|known| known.name == case)
-        .ok_or_else(|| format!("there is no case `{case}`; `--list` tells all"))?;
+        .ok_or_else(|| format!("there is no case `{case}`; `--list` names all"))?;
     if !case.contestants.contains(&contestant) {
         return Err(format!("there is no contestant `{contestant}`; there are {}", case.contestants.join(", ")));
     }

@@ -142,7 +142,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Gives whether every sample was made.
+/// Returns whether every sample was made.
 fn run(cli: &Cli) -> Result<bool, String> {
     let cases = cases::chosen(&cli.only)?;
     if cli.list {

@@ -92,11 +92,11 @@ struct Cli {
     /// Print one JSON object for each bug, and one for all.
     #[arg(long)]
     json: bool,
-    /// Look besides whether the random sweep finds each bug, whatever is written for it: so many seeds of every scenario
+    /// Also see whether the random sweep finds each bug, whatever is written for it: this many seeds of every scenario
     /// that `sim sweep` takes by itself. It takes a build and some minutes for each bug.
     #[arg(long, value_name = "SEEDS", default_value = "0")]
     general: u64,
-    /// Try so many of the bugs, those whose turn it is.
+    /// Try N of the bugs: the K-th batch of N, see `--turn`.
     #[arg(long, value_name = "N", requires = "turn")]
     some: Option<NonZeroUsize>,
     /// Whose turn it is: each turn takes up where the one before it ended.
@@ -119,7 +119,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Gives whether every bug was caught.
+/// Returns whether every bug was caught.
 fn run(cli: &Cli) -> Result<bool, String> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("this program was built in no workspace")?;
     let all = patch::read_all(&workspace.join("bugs").join("planted"))?;
@@ -172,7 +172,7 @@ fn chosen<'a>(all: &'a [Patch], names: &[String]) -> Result<Vec<&'a Patch>, Stri
         all.iter().find(|patch| patch.name == *name).ok_or_else(|| {
             let near: Vec<_> = near(name, all.iter().map(|patch| patch.name.as_str()));
             let hint =
-                if near.is_empty() { "`--list` tells all".into() } else { format!("near it: {}", near.join(", ")) };
+                if near.is_empty() { "`--list` names all".into() } else { format!("near it: {}", near.join(", ")) };
             format!("there is no planted bug `{name}`; {hint}")
         })
     };

@@ -25,7 +25,7 @@ pub(crate) struct Args {
     /// How many callers send requests; every second one is a thread, the others are async tasks
     #[arg(long, value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub(crate) callers: u32,
-    /// From what the schedule of faults and the requests are drawn
+    /// Seed of the fault schedule and of the requests
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
     /// Print the result as one line of JSON; all else goes to standard error

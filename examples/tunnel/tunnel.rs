@@ -91,7 +91,7 @@ impl Tunnel {
         self.open.load(Ordering::Relaxed)
     }
 
-    /// Accepts nothing more, and waits until what is in flight has finished, at most so long.
+    /// Accepts nothing more, and waits until what is in flight has finished, or the time is over.
     pub(crate) async fn drain(&self, within: Duration) {
         let deadline = Instant::now() + within;
         self.draining.cancel();
@@ -102,7 +102,7 @@ impl Tunnel {
         let _ = timeout_at(deadline, self.tasks.wait()).await;
     }
 
-    /// Ends what is left, by reset. Gives how many connections that were.
+    /// Ends what is left, by reset. Returns how many connections that were.
     pub(crate) async fn cut(&self) -> usize {
         self.cut.cancel();
         self.draining.cancel();

@@ -28,7 +28,7 @@ use serde_json::json;
 const FOUND: u8 = 1;
 /// How much is done in one piece.
 const HEADERS_AT_ONCE: u64 = 10_000;
-/// A session that takes so long, in real time, hangs.
+/// A session that takes this long, in real time, hangs.
 const HANGS_AFTER: Duration = Duration::from_secs(60);
 /// How often progress is told where there is no terminal.
 const TELL_EVERY: Duration = Duration::from_secs(5);
@@ -97,7 +97,7 @@ fn main() -> ExitCode {
     report(&cli, is_wire, &done, found.as_deref(), begun.elapsed())
 }
 
-/// Does all pieces, each of a seed of its own. Gives what was done, and what was found.
+/// Does all pieces, each of a seed of its own. Returns what was done, and what was found.
 fn run(cli: &Cli, pieces: u64) -> (Done, Option<String>) {
     let jobs = cli.jobs.or(thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
     let (next, stop, done) = (AtomicU64::new(0), AtomicBool::new(false), Mutex::new(Done::default()));

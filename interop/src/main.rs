@@ -133,7 +133,7 @@ async fn told_to_end() {
     }
 }
 
-/// Gives whether nothing is wrong.
+/// Returns whether nothing is wrong.
 async fn run(cli: &Cli) -> Result<bool, String> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let installed = package.join("../target/interop/peers");
@@ -190,7 +190,7 @@ fn chosen<'a, T>(
 ) -> Result<Vec<&'a T>, String> {
     for wanted in wanted {
         if !all.iter().any(|one| name(one).starts_with(wanted.as_str())) {
-            return Err(format!("there is no {what} `{wanted}`; `--list` tells all"));
+            return Err(format!("there is no {what} `{wanted}`; `--list` names all"));
         }
     }
     let is_wanted =

@@ -55,7 +55,7 @@ enum Command {
         /// The scenario (see `list`).
         #[arg(long, value_name = "NAME", value_parser = scenario, default_value = "random")]
         scenario: &'static Scenario,
-        /// How many plans are tried at the most. One that comes to no end counts as 20.
+        /// Try at most this many plans. One that comes to no end counts as 20.
         #[arg(long, value_name = "N", default_value_t = sim::shrink::PLANS)]
         plans: u64,
         /// Where capsules are written.
@@ -116,7 +116,7 @@ struct SweepArgs {
     /// How many runs at once. Default: one for each core.
     #[arg(long, value_name = "J")]
     jobs: Option<NonZeroUsize>,
-    /// Stop after so many minutes.
+    /// Stop after this many minutes.
     #[arg(long, value_name = "M")]
     minutes: Option<NonZeroU64>,
     /// Stop when every counter was raised, and the last third of the runs found less than one new state in 50 runs.
@@ -182,7 +182,7 @@ struct ReplayArgs {
     /// Write a capsule of the run to this directory.
     #[arg(long, value_name = "DIR", requires = "scenario", hide = true)]
     capsule: Option<PathBuf>,
-    /// Let the clock be wrong by up to so many microseconds, drawn from the process id.
+    /// Let the clock be wrong by up to this many microseconds, drawn from the process id.
     #[arg(long, value_name = "US", default_value_t = 0, hide = true)]
     disturb: u64,
 }
