@@ -4,6 +4,7 @@
 //! sends one kind of frame as fast as it is taken.
 
 use std::{
+    convert::Infallible,
     io::{self, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -115,15 +116,25 @@ impl Peer {
         *enough.unwrap_or_else(PoisonError::into_inner) -= bytes;
     }
 
-    /// Reads all that comes, answers pings, and keeps the credit.
+    /// Reads all that comes, until the other side has gone.
+    ///
+    /// That side goes as soon as it has measured, and may have asked for an answer a moment before.
     fn read(&self, socket: TcpStream) -> io::Result<()> {
+        use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+
+        match self.answer(socket) {
+            Err(error) if matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe) => Ok(()),
+            Err(error) => Err(error),
+            Ok(never) => match never {},
+        }
+    }
+
+    /// Answers pings, and keeps the credit.
+    fn answer(&self, socket: TcpStream) -> io::Result<Infallible> {
         let mut socket = io::BufReader::with_capacity(64 << 10, socket);
         let mut header = [0; HEADER_BYTES];
         loop {
-            match socket.read_exact(&mut header) {
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-                read => read?,
-            }
+            socket.read_exact(&mut header)?;
             let Header { kind, flags, stream_id, length } = Header::decode(header)?;
             match kind {
                 Kind::Ping if flags.contains(Flags::SYN) => self.write(&Header::pong(length).encode())?,
