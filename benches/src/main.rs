@@ -2,7 +2,6 @@
 
 #![expect(clippy::disallowed_methods, reason = "speed is measured by real time")]
 
-mod apart;
 mod cases;
 mod measure;
 mod mux;
@@ -11,6 +10,7 @@ mod rig;
 mod scale;
 mod slow_path;
 mod stats;
+mod subprocess;
 
 use std::{
     num::NonZeroUsize,
@@ -18,11 +18,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use apart::OneSample;
 use cases::{Case, Setup};
 use clap::{Args, Parser, Subcommand};
 use report::{Report, Row};
 use scale::Scale;
+use subprocess::OneSample;
 
 /// A sample could not be made, or bytes came other than they were sent.
 const FAILED: u8 = 1;
@@ -129,7 +129,7 @@ impl Size {
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let done = match &cli.one {
-        Some(Command::One { case, contestant, size }) => apart::here(case, contestant, &size.setup()),
+        Some(Command::One { case, contestant, size }) => subprocess::here(case, contestant, &size.setup()),
         None => run(&cli),
     };
     match done {
@@ -174,7 +174,7 @@ fn measure(case: &'static Case, rounds: usize, setup: &Setup, report: &Report) -
         report.doing(&format!("{}: round {round} of {rounds}", case.name));
         for row in &mut rows {
             if row.failure.is_none() {
-                match apart::sample(case, row.contestant, setup)? {
+                match subprocess::sample(case, row.contestant, setup)? {
                     OneSample::Made(sample) => row.samples.push(sample),
                     OneSample::Failed(why) => row.failure = Some(why),
                 }

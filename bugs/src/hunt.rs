@@ -168,7 +168,7 @@ fn follow(mut command: Command, limit: Duration, mut tell: impl FnMut(&str)) -> 
     Ok(Ended { code, timed_out, lines: errors })
 }
 
-/// Ends a checker and the processes that it has started: a run that stands still would go on for ever.
+/// Ends a checker and the processes that it has started: a run that stands still would go on forever.
 fn kill(child: &mut Child) {
     let below = descendants(child.id());
     let _ = child.kill();

@@ -190,7 +190,7 @@ fn near<'a>(name: &str, all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     all.filter(|other| alike(other)).collect()
 }
 
-/// So many of the bugs, from where the turn before ended.
+/// This many of the bugs, from where the turn before ended.
 fn turn_of<T: Copy>(all: &[T], some: usize, turn: u64) -> Vec<T> {
     let Ok(len) = u64::try_from(all.len()) else { return all.to_vec() };
     if some >= all.len() {

@@ -20,7 +20,7 @@ use tokio::{
 use crate::{
     PATIENCE,
     protocol::{self, HEADER_BYTES},
-    tally::Tally,
+    totals::Totals,
 };
 
 /// The longest usual payload; one in a hundred is [`BIG_PAYLOAD_BYTES`] long.
@@ -33,7 +33,7 @@ const REQUESTS_PER_STREAM: u32 = 50;
 /// One caller, async or on a thread.
 pub(crate) struct Caller {
     manager: MuxManager,
-    tally: Arc<Tally>,
+    totals: Arc<Totals>,
     stop: Arc<AtomicBool>,
     random: ChaCha8Rng,
     next_id: u64,
@@ -59,12 +59,12 @@ impl From<io::Error> for Failure {
 }
 
 impl Caller {
-    pub(crate) fn new(index: u32, seed: u64, manager: MuxManager, tally: Arc<Tally>, stop: Arc<AtomicBool>) -> Self {
+    pub(crate) fn new(index: u32, seed: u64, manager: MuxManager, totals: Arc<Totals>, stop: Arc<AtomicBool>) -> Self {
         let mut random = ChaCha8Rng::seed_from_u64(seed);
         random.set_stream(u64::from(index) + 1);
         let next_id = u64::from(index) << 32;
         let (request, reply) = (Vec::new(), Vec::new());
-        Self { manager, tally, stop, random, next_id, request, reply, last_session: None }
+        Self { manager, totals, stop, random, next_id, request, reply, last_session: None }
     }
 
     /// Works until it is told to stop; the request that it is at is still finished.
@@ -174,23 +174,23 @@ impl Caller {
     fn settled(&mut self, result: &Result<SessionId, Failure>, begin: Instant) -> bool {
         match result {
             Ok(id) => {
-                self.tally.requests.add(1);
+                self.totals.requests.add(1);
                 if self.last_session != Some(*id) {
                     self.last_session = Some(*id);
-                    self.tally.first_reply(*id);
+                    self.totals.first_reply(*id);
                 }
                 return true;
             }
-            Err(Failure::Wrong) => self.tally.corrupted.add(1),
+            Err(Failure::Wrong) => self.totals.corrupted.add(1),
             Err(Failure::Interrupted) => {}
             Err(Failure::Stopped) => {
-                self.tally.lost.add(1);
+                self.totals.lost.add(1);
                 self.stop.store(true, Ordering::Relaxed);
                 return true;
             }
         }
         let over = Instant::now().saturating_duration_since(begin) > PATIENCE;
-        if over { &self.tally.lost } else { &self.tally.retried }.add(1);
+        if over { &self.totals.lost } else { &self.totals.retried }.add(1);
         over
     }
 
@@ -211,7 +211,7 @@ impl Caller {
     /// A byte that nobody asked for is a wrong one.
     fn ended(&self, extra: io::Result<usize>) {
         if extra.is_ok_and(|extra| extra > 0) {
-            self.tally.corrupted.add(1);
+            self.totals.corrupted.add(1);
         }
     }
 }

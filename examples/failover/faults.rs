@@ -8,7 +8,7 @@ use rand_chacha::ChaCha8Rng;
 use testkit::FaultProxy;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use crate::{DETECTION, PATIENCE, args::Args, progress::Progress, tally::Tally};
+use crate::{DETECTION, PATIENCE, args::Args, progress::Progress, totals::Totals};
 
 /// No fault comes earlier, so that work has begun.
 const HEAD: Duration = Duration::from_millis(500);
@@ -89,7 +89,7 @@ pub(crate) async fn inflict(
     start: Instant,
     proxy: &FaultProxy,
     manager: &MuxManager,
-    tally: &Arc<Tally>,
+    totals: &Arc<Totals>,
     progress: &Progress,
     felt: &mut Felt,
 ) -> Result<(), String> {
@@ -101,20 +101,20 @@ pub(crate) async fn inflict(
             Ok(Err(stopped)) => return Err(format!("the manager stopped: {stopped}")),
             Err(_) => return Err(format!("there was no session to be {name} within {PATIENCE:?}")),
         };
-        let recovered = tally.next_session_after(session.id());
+        let recovered = totals.next_session_after(session.id());
         let slept = manager.status().backoff_slept;
         let begin = Instant::now();
         match fault {
             Fault::Rst => {
-                tally.cuts.add(1);
+                totals.cuts.add(1);
                 proxy.cut_rst();
             }
             Fault::Fin => {
-                tally.cuts.add(1);
+                totals.cuts.add(1);
                 proxy.cut_fin();
             }
             Fault::Freeze(length) => {
-                tally.freezes.add(1);
+                totals.freezes.add(1);
                 proxy.freeze();
                 sleep(length).await;
                 // On a machine that is very busy the heartbeat may be late.

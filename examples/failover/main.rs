@@ -31,7 +31,7 @@ use crate::{
     faults::{Fault, Felt},
     progress::Progress,
     summary::{Summary, plural},
-    tally::Tally,
+    totals::Totals,
 };
 
 mod args;
@@ -41,7 +41,7 @@ mod progress;
 mod protocol;
 mod server;
 mod summary;
-mod tally;
+mod totals;
 
 const IDLE: Duration = Duration::from_millis(200);
 const TIMEOUT: Duration = Duration::from_millis(300);
@@ -98,28 +98,28 @@ async fn run(args: &Args, schedule: Vec<(Duration, Fault)>) -> Result<bool, Box<
     let establisher =
         MuxManager::establish(proxy.addr().to_string()).name("establisher").config(config).start().await?;
 
-    let tally = Arc::new(Tally::default());
+    let totals = Arc::new(Totals::default());
     let stop = Arc::new(AtomicBool::new(false));
     let progress = Progress::start(Duration::from_secs(args.seconds.into()));
     let mut felt = Felt::default();
     let mut problems = Vec::new();
 
-    let server = tokio::spawn(server::run(receiver.clone(), Arc::clone(&tally)));
-    let first_reply = tally.next_session();
+    let server = tokio::spawn(server::run(receiver.clone(), Arc::clone(&totals)));
+    let first_reply = totals.next_session();
     let start = Instant::now();
-    let callers = Callers::start(args, &establisher, &tally, &stop)?;
+    let callers = Callers::start(args, &establisher, &totals, &stop)?;
     let work = async {
         if !matches!(timeout(PATIENCE, first_reply).await, Ok(Ok(_))) {
             return Err(format!("no reply within {PATIENCE:?} of the start"));
         }
-        faults::inflict(schedule, start, &proxy, &establisher, &tally, &progress, &mut felt).await?;
+        faults::inflict(schedule, start, &proxy, &establisher, &totals, &progress, &mut felt).await?;
         sleep_until(start + Duration::from_secs(args.seconds.into())).await;
         Ok(())
     };
     tokio::select! {
         biased;
         worked = work => problems.extend(worked.err()),
-        () = progress.show(&establisher, &tally) => {}
+        () = progress.show(&establisher, &totals) => {}
     }
     progress.finish();
 
@@ -137,7 +137,7 @@ async fn run(args: &Args, schedule: Vec<(Duration, Fault)>) -> Result<bool, Box<
     proxy.shutdown().await;
     problems.extend(left_behind(files_before).await);
 
-    let summary = Summary { args, tally: &tally, felt: &felt, sessions, problems: &problems };
+    let summary = Summary { args, totals: &totals, felt: &felt, sessions, problems: &problems };
     if args.json {
         eprintln!("{summary}");
         println!("{}", summary.json());
@@ -180,10 +180,10 @@ struct Callers {
 }
 
 impl Callers {
-    fn start(args: &Args, manager: &MuxManager, tally: &Arc<Tally>, stop: &Arc<AtomicBool>) -> std::io::Result<Self> {
+    fn start(args: &Args, manager: &MuxManager, totals: &Arc<Totals>, stop: &Arc<AtomicBool>) -> std::io::Result<Self> {
         let mut callers = Self { tasks: Vec::new(), threads: Vec::new() };
         for index in 0..args.callers {
-            let caller = Caller::new(index, args.seed, manager.clone(), Arc::clone(tally), Arc::clone(stop));
+            let caller = Caller::new(index, args.seed, manager.clone(), Arc::clone(totals), Arc::clone(stop));
             if index % 2 == 0 {
                 callers.tasks.push(tokio::spawn(caller.run()));
             } else {

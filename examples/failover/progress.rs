@@ -11,7 +11,7 @@ use tokio::time::{Instant, interval};
 
 use crate::{
     summary::{grouped, plural},
-    tally::Tally,
+    totals::Totals,
 };
 
 pub(crate) struct Progress {
@@ -33,7 +33,7 @@ impl Progress {
     }
 
     /// Shows how far the run is, until it is dropped.
-    pub(crate) async fn show(&self, manager: &MuxManager, tally: &Tally) {
+    pub(crate) async fn show(&self, manager: &MuxManager, totals: &Totals) {
         let mut ticks = interval(Duration::from_millis(if self.bar.is_some() { 100 } else { 1000 }));
         loop {
             ticks.tick().await;
@@ -46,10 +46,10 @@ impl Progress {
             let text = format!(
                 "{}, {activity}; {}, {} retried; {}, {}",
                 plural(status.sessions_so_far, "session"),
-                plural(tally.requests.get(), "request"),
-                grouped(tally.retried.get()),
-                plural(tally.cuts.get(), "cut"),
-                plural(tally.freezes.get(), "freeze"),
+                plural(totals.requests.get(), "request"),
+                grouped(totals.retried.get()),
+                plural(totals.cuts.get(), "cut"),
+                plural(totals.freezes.get(), "freeze"),
             );
             match &self.bar {
                 Some(bar) => {

@@ -5,10 +5,10 @@ use std::{io, sync::Arc};
 use evermux::{MuxManager, MuxStream};
 use tokio::{io::AsyncWriteExt, task::JoinSet};
 
-use crate::{protocol, tally::Tally};
+use crate::{protocol, totals::Totals};
 
 /// Runs until the manager is shut down.
-pub(crate) async fn run(manager: MuxManager, tally: Arc<Tally>) {
+pub(crate) async fn run(manager: MuxManager, totals: Arc<Totals>) {
     let mut streams = JoinSet::new();
     while let Ok(session) = manager.session().await {
         loop {
@@ -16,7 +16,7 @@ pub(crate) async fn run(manager: MuxManager, tally: Arc<Tally>) {
                 biased;
                 Some(_) = streams.join_next() => {}
                 stream = session.accept_stream() => match stream {
-                    Ok(stream) => _ = streams.spawn(serve(stream, Arc::clone(&tally))),
+                    Ok(stream) => _ = streams.spawn(serve(stream, Arc::clone(&totals))),
                     Err(_) => break,
                 }
             }
@@ -26,11 +26,11 @@ pub(crate) async fn run(manager: MuxManager, tally: Arc<Tally>) {
 }
 
 /// Answers until the caller ends the stream. A stream that breaks is the caller's to do again.
-async fn serve(mut stream: MuxStream, tally: Arc<Tally>) {
+async fn serve(mut stream: MuxStream, totals: Arc<Totals>) {
     if let Err(error) = answer_all(&mut stream).await
         && protocol::is_wrong(&error)
     {
-        tally.corrupted.add(1);
+        totals.corrupted.add(1);
     }
 }
 

@@ -4,31 +4,31 @@ use std::{fmt, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::{args::Args, faults::Felt, tally::Tally};
+use crate::{args::Args, faults::Felt, totals::Totals};
 
 pub(crate) struct Summary<'a> {
     pub(crate) args: &'a Args,
-    pub(crate) tally: &'a Tally,
+    pub(crate) totals: &'a Totals,
     pub(crate) felt: &'a Felt,
     pub(crate) sessions: u64,
-    /// What went wrong, beside what the tally says.
+    /// What went wrong, beside what the totals says.
     pub(crate) problems: &'a [String],
 }
 
 impl Summary<'_> {
     pub(crate) fn good(&self) -> bool {
-        self.problems.is_empty() && self.tally.lost.get() == 0 && self.tally.corrupted.get() == 0
+        self.problems.is_empty() && self.totals.lost.get() == 0 && self.totals.corrupted.get() == 0
     }
 
     pub(crate) fn json(&self) -> Value {
         json!({
-            "cuts": self.tally.cuts.get(),
-            "freezes": self.tally.freezes.get(),
+            "cuts": self.totals.cuts.get(),
+            "freezes": self.totals.freezes.get(),
             "sessions": self.sessions,
-            "requests": self.tally.requests.get(),
-            "retried": self.tally.retried.get(),
-            "lost": self.tally.lost.get(),
-            "corrupted": self.tally.corrupted.get(),
+            "requests": self.totals.requests.get(),
+            "retried": self.totals.retried.get(),
+            "lost": self.totals.lost.get(),
+            "corrupted": self.totals.corrupted.get(),
             "recovery_ms": Spread::json(&self.felt.cuts),
             "freeze_recovery_ms": Spread::json(&self.felt.freezes),
             "backoff_ms": milliseconds(self.felt.backoff),
@@ -38,20 +38,20 @@ impl Summary<'_> {
 
 impl fmt::Display for Summary<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (args, tally) = (self.args, self.tally);
+        let (args, totals) = (self.args, self.totals);
         let threads = args.threads();
         writeln!(f, "\nIn {} s, {} tasks and {threads} threads:\n", args.seconds, args.callers - threads)?;
         let mut row =
             |name: &str, count: u64, text: String| writeln!(f, "  {name:<10} {:>10}   {text}", grouped(count));
-        row("cuts", tally.cuts.get(), felt(&self.felt.cuts, "work went on after"))?;
-        row("freezes", tally.freezes.get(), felt(&self.felt.freezes, "counted from their start, work went on after"))?;
+        row("cuts", totals.cuts.get(), felt(&self.felt.cuts, "work went on after"))?;
+        row("freezes", totals.freezes.get(), felt(&self.felt.freezes, "counted from their start, work went on after"))?;
         let backoff =
             format!("lived through; {:.1} ms of backoff, not in the times above", milliseconds(self.felt.backoff));
         row("sessions", self.sessions, backoff)?;
-        row("requests", tally.requests.get(), "answered, and every reply compared byte by byte".to_owned())?;
-        row("retried", tally.retried.get(), "interrupted, and sent again by their caller".to_owned())?;
-        row("lost", tally.lost.get(), "never answered".to_owned())?;
-        row("corrupted", tally.corrupted.get(), "wrong bytes".to_owned())?;
+        row("requests", totals.requests.get(), "answered, and every reply compared byte by byte".to_owned())?;
+        row("retried", totals.retried.get(), "interrupted, and sent again by their caller".to_owned())?;
+        row("lost", totals.lost.get(), "never answered".to_owned())?;
+        row("corrupted", totals.corrupted.get(), "wrong bytes".to_owned())?;
         writeln!(f)?;
         for problem in self.problems {
             writeln!(f, "  problem: {problem}")?;

@@ -102,7 +102,7 @@ fn main() -> ExitCode {
     let done = match &cli.command {
         Some(Command::Peer(arguments)) => {
             let played = runtime.block_on(peer::run(arguments));
-            // Its tasks may wait for ever.
+            // Its tasks may wait forever.
             runtime.shutdown_background();
             played.map(|()| true).map_err(|error| error.to_string())
         }

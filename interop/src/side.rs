@@ -67,9 +67,9 @@ struct Heard {
 /// How a direction of a stream ended for who read it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// So many bytes, then end of file.
+    /// This many bytes, then end of file.
     Eof(u64),
-    /// So many bytes, then an error.
+    /// This many bytes, then an error.
     Error(u64, String),
 }
 
@@ -300,7 +300,7 @@ impl<'a> Held<'a> {
     pub(crate) async fn flood(&self) -> Result<End, Failure> {
         let order = format!("flood {}", self.handle);
         let Ok(answer) = timeout(FLOOD, self.side.order(order)).await else {
-            return Err(self.side.failure("a write that nobody will read waits for ever"));
+            return Err(self.side.failure("a write that nobody will read waits forever"));
         };
         let answer = answer?;
         match End::parse(&answer) {

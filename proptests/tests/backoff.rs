@@ -44,7 +44,7 @@ enum Event {
     ShortSession,
     /// A session is lost just at `stable_after`.
     StableSession,
-    /// A session closes in good order as soon as it is live.
+    /// A session closes cleanly as soon as it is live.
     Goodbye,
 }
 

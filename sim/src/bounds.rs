@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::plan::{Plan, Side};
 
-/// What a piece of work takes at the most while nothing fails, after the one that was under way: bulk beside other bulk,
+/// What a piece of work takes at most while nothing fails, after the one that was under way: bulk beside other bulk,
 /// with the longest pauses that workloads make, and the time that a peer discards what it is sent for a stream that it has
 /// left.
 const WORK_TIME: Duration = Duration::from_secs(30);

@@ -11,13 +11,13 @@ use rand_chacha::ChaCha8Rng;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use crate::board::{Board, CallerId};
 use crate::bounds;
+use crate::context::{CallerId, RunContext};
 use crate::history::{What, broken, note};
 use crate::interpose::elapsed;
 use crate::plan::{Caller, Side};
-use crate::verdict::Broken;
-use crate::work::{self, Failed, Piece};
+use crate::verdict::Violation;
+use crate::work::{self, Failed, WorkItem};
 
 /// The longest pause when the last fault is over.
 const PAUSE_MAX_AFTER_FAULTS: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ pub(crate) struct Calling {
     pub(crate) spec: Caller,
     pub(crate) host: &'static str,
     pub(crate) side: Side,
-    pub(crate) board: Rc<Board>,
+    pub(crate) context: Rc<RunContext>,
     pub(crate) managers: watch::Receiver<Option<MuxManager>>,
     pub(crate) rng: ChaCha8Rng,
 }
@@ -45,24 +45,24 @@ impl<T> Drop for Listed<'_, T> {
 impl Calling {
     pub(crate) async fn work(mut self) {
         let kind = work::find(&self.spec.work).expect("a plan is checked");
-        let board = Rc::clone(&self.board);
-        let faults_end = board.plan.faults_end();
+        let context = Rc::clone(&self.context);
+        let faults_end = context.plan.faults_end();
         loop {
             let pause = Duration::from_millis(self.rng.random_range(0..self.spec.pause_ms.max(1)));
             // When all is over, nobody is kept waiting for a caller who does little.
             let longest = faults_end.saturating_sub(elapsed()) + PAUSE_MAX_AFTER_FAULTS;
             sleep(pause.min(longest)).await;
             let begun = elapsed();
-            let piece_seed = self.rng.next_u64();
-            let deadline = begun.max(faults_end) + bounds::service(&board.plan);
+            let item_seed = self.rng.next_u64();
+            let deadline = begun.max(faults_end) + bounds::service(&context.plan);
             let doing = async {
-                board.doing.borrow_mut().insert((self.host, self.index), begun);
-                let _doing = Listed(&board.doing, (self.host, self.index), |doing, place| {
+                context.doing.borrow_mut().insert((self.host, self.index), begun);
+                let _doing = Listed(&context.doing, (self.host, self.index), |doing, place| {
                     doing.remove(&place);
                 });
-                self.until_served(kind, piece_seed).await
+                self.until_served(kind, item_seed).await
             };
-            let mut cancel = board.cancel.subscribe();
+            let mut cancel = context.cancel.subscribe();
             cancel.mark_unchanged();
             let in_time = timeout_at(instant(deadline), doing);
             let result = tokio::select! {
@@ -76,17 +76,17 @@ impl Calling {
             match result {
                 Ok(Ok(())) => {
                     note(self.host, What::Served(self.index));
-                    board.counters.add("pieces of work", 1);
-                    board.done.borrow_mut().push(begun);
+                    context.counters.add("pieces of work", 1);
+                    context.done.borrow_mut().push(begun);
                     if begun >= faults_end {
-                        board.served.borrow_mut().entry(self.index).or_insert(elapsed().saturating_sub(faults_end));
+                        context.served.borrow_mut().entry(self.index).or_insert(elapsed().saturating_sub(faults_end));
                     }
                 }
-                Ok(Err(what)) => note(self.host, What::Broken(what)),
+                Ok(Err(what)) => note(self.host, What::Violation(what)),
                 // Nobody dials this host any more, or the session with the other one has outlived the change.
-                Err(_) if !self.is_current() || board.served.borrow().contains_key(&self.index) => {}
+                Err(_) if !self.is_current() || context.served.borrow().contains_key(&self.index) => {}
                 Err(_) => {
-                    let bound = bounds::service(&board.plan);
+                    let bound = bounds::service(&context.plan);
                     let text = format!(
                         "caller {} ({}, on {}) was not served within {bound:?} after the last fault",
                         self.index, self.spec.work, self.host
@@ -100,48 +100,48 @@ impl Calling {
 
     /// Whether its host is the one of its side that sessions are made with.
     fn is_current(&self) -> bool {
-        self.board.is_current(self.side, self.host)
+        self.context.is_current(self.side, self.host)
     }
 
     /// Does a piece of work on one session after the other, until it is done.
-    async fn until_served(&mut self, kind: &'static work::Work, seed: u64) -> Result<(), Broken> {
+    async fn until_served(&mut self, kind: &'static work::Work, seed: u64) -> Result<(), Violation> {
         let mut sessions = 0;
         let mut gone = None;
         loop {
             let (manager, session) = self.session().await?;
             sessions += 1;
             if sessions == 3 {
-                self.board.counters.add("a piece of work took three sessions", 1);
+                self.context.counters.add("a piece of work took three sessions", 1);
             }
             let id = session.id();
-            let starts = self.board.host(self.host).starts.get();
+            let starts = self.context.host(self.host).starts.get();
             if gone == Some((starts, id)) {
                 let text = format!("a caller was told that session {id} is gone, asked again, and was given it");
-                return Err(Broken::new("G3", text));
+                return Err(Violation::new("G3", text));
             }
-            let mut piece = Piece {
+            let mut item = WorkItem {
                 session,
                 manager,
                 rng: ChaCha8Rng::seed_from_u64(seed.wrapping_add(sessions)),
                 bytes: self.rng.random_range(0..=self.spec.bytes) as usize,
-                backlog: self.board.plan.settings.accept_backlog,
-                calm: self.board.plan.is_calm(),
+                backlog: self.context.plan.settings.accept_backlog,
+                calm: self.context.plan.is_calm(),
                 is_gone: Cell::new(false),
-                counters: self.board.counters.clone(),
+                counters: self.context.counters.clone(),
             };
-            match (kind.run)(&mut piece).await {
+            match (kind.run)(&mut item).await {
                 Ok(()) => return Ok(()),
-                Err(Failed::Broken(what)) => return Err(what),
+                Err(Failed::Violation(what)) => return Err(what),
                 Err(Failed::Interrupted(error)) => {
                     note(self.host, What::Interrupted(self.index, format!("session {id}: {error}")));
-                    self.board.counters.add("a piece of work was interrupted", 1);
+                    self.context.counters.add("a piece of work was interrupted", 1);
                     if error.kind() == io::ErrorKind::UnexpectedEof {
-                        return Err(Broken::new("G17", "a stream ended in good order before its end"));
+                        return Err(Violation::new("G17", "a stream ended cleanly before its end"));
                     }
-                    if piece.is_gone.get() {
+                    if item.is_gone.get() {
                         gone = Some((starts, id));
                         // At once: there is nothing to wait for.
-                    } else if piece.session.is_closed() {
+                    } else if item.session.is_closed() {
                         // Whoever notes the end of the session is let in, so that asking again is asking too late.
                         tokio::task::yield_now().await;
                     } else {
@@ -154,17 +154,17 @@ impl Calling {
     }
 
     /// Asks for a session, in one of the ways that there are, of the manager that runs now.
-    async fn session(&mut self) -> Result<(MuxManager, Session), Broken> {
-        let board = Rc::clone(&self.board);
+    async fn session(&mut self) -> Result<(MuxManager, Session), Violation> {
+        let context = Rc::clone(&self.context);
         let host = self.host;
         loop {
             let manager = self.managers.wait_for(Option::is_some).await;
-            let Some(manager) = manager.map_err(|_| Broken::new("scenario", "the host has ended"))?.clone() else {
+            let Some(manager) = manager.map_err(|_| Violation::new("scenario", "the host has ended"))?.clone() else {
                 continue;
             };
             note(host, What::Asks(self.index));
-            board.waiting.borrow_mut().insert((host, self.index));
-            let _waiting = Listed(&board.waiting, (host, self.index), |waiting, place| {
+            context.waiting.borrow_mut().insert((host, self.index));
+            let _waiting = Listed(&context.waiting, (host, self.index), |waiting, place| {
                 waiting.remove(&place);
             });
             let asked = match self.rng.random_range(0..4) {
@@ -179,7 +179,7 @@ impl Calling {
                     match timeout(patience, manager.session()).await {
                         Ok(asked) => asked,
                         Err(_) => {
-                            board.counters.add("wait dropped by its caller", 1);
+                            context.counters.add("wait dropped by its caller", 1);
                             manager.session().await
                         }
                     }
@@ -191,9 +191,9 @@ impl Calling {
                     note(host, What::Given(self.index, session.id().to_string()));
                     return Ok((manager, session));
                 }
-                Err(stopped) if board.may_stop(host, &stopped) => {
+                Err(stopped) if context.may_stop(host, &stopped) => {
                     note(host, What::Freed(self.index));
-                    board.counters.add("a caller was freed by a shutdown", 1);
+                    context.counters.add("a caller was freed by a shutdown", 1);
                     // The next manager, if there is one.
                     let other =
                         |next: &Option<MuxManager>| next.as_ref().is_some_and(|next| next.status().stopped.is_none());
@@ -202,7 +202,7 @@ impl Calling {
                         std::future::pending::<()>().await;
                     }
                 }
-                Err(stopped) => return Err(Broken::new("G12", format!("the manager of {host} stopped: {stopped}"))),
+                Err(stopped) => return Err(Violation::new("G12", format!("the manager of {host} stopped: {stopped}"))),
             }
         }
     }

@@ -10,24 +10,24 @@ use std::{fmt, fs, mem};
 
 use serde::{Deserialize, Serialize};
 
-use crate::board::{ESTABLISHER, OTHER, RECEIVER};
+use crate::context::{ESTABLISHER, OTHER, RECEIVER};
 use crate::faults::{self, Concerns};
 use crate::history::{Entry, What};
 use crate::outcome::Outcome;
 use crate::plan::{Plan, Side};
 use crate::run::{Ended, Options, run};
 use crate::scenarios::{self, Scenario};
-use crate::timeline::{FaultSpan, Host, Kind, Mark, SessionBar, Span, Timeline, Violation, render};
+use crate::timeline::{FaultSpan, Host, Kind, Mark, SessionBar, Span, Timeline, ViolationMark, render};
 use crate::{bounds, checks, draw};
 
 /// The file that says what the capsule is about, and what a replay needs.
 const CAPSULE: &str = "capsule.json";
 const TRACE: &str = "trace.txt";
 const TIMELINE: &str = "timeline.html";
-/// So much of a trace is kept, from its beginning and from its end.
+/// How much of a trace is kept, from its beginning and from its end.
 const HEAD_BYTES: usize = 1 << 20;
 const TAIL_BYTES: usize = 256 << 10;
-/// So many events are drawn, from the beginning and from the end.
+/// How many events are drawn, from the beginning and from the end.
 const DRAWN: usize = 2_000;
 
 /// What a capsule says of a failure.
@@ -130,9 +130,9 @@ pub fn revision() -> Option<String> {
 /// Clones write to the same. After [`finish`](Self::finish) nothing more is kept: whoever still writes is a run that was given
 /// up.
 #[derive(Clone)]
-struct Bounded(Arc<Mutex<Kept>>);
+struct Bounded(Arc<Mutex<Excerpt>>);
 
-struct Kept {
+struct Excerpt {
     /// None when it is finished.
     file: Option<BufWriter<File>>,
     head_left: usize,
@@ -143,20 +143,20 @@ struct Kept {
 impl Bounded {
     fn new(file: File) -> Self {
         let file = Some(BufWriter::new(file));
-        Self(Arc::new(Mutex::new(Kept { file, head_left: HEAD_BYTES, tail: VecDeque::new(), left_out: 0 })))
+        Self(Arc::new(Mutex::new(Excerpt { file, head_left: HEAD_BYTES, tail: VecDeque::new(), left_out: 0 })))
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
+    fn excerpt(&self) -> MutexGuard<'_, Excerpt> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn finish(&self) -> io::Result<()> {
-        let mut kept = self.kept();
-        let Some(mut file) = kept.file.take() else { return Ok(()) };
-        if kept.left_out > 0 {
-            writeln!(file, "\n({} bytes are left out; a replay has them)", kept.left_out)?;
+        let mut excerpt = self.excerpt();
+        let Some(mut file) = excerpt.file.take() else { return Ok(()) };
+        if excerpt.left_out > 0 {
+            writeln!(file, "\n({} bytes are left out; a replay has them)", excerpt.left_out)?;
         }
-        let (front, back) = kept.tail.as_slices();
+        let (front, back) = excerpt.tail.as_slices();
         file.write_all(front)?;
         file.write_all(back)?;
         file.flush()
@@ -165,8 +165,8 @@ impl Bounded {
 
 impl Write for Bounded {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut kept = self.kept();
-        let Kept { file: Some(file), head_left, tail, left_out } = &mut *kept else { return Ok(bytes.len()) };
+        let mut excerpt = self.excerpt();
+        let Excerpt { file: Some(file), head_left, tail, left_out } = &mut *excerpt else { return Ok(bytes.len()) };
         if *head_left >= bytes.len() {
             *head_left -= bytes.len();
             return file.write_all(bytes).map(|()| bytes.len());
@@ -236,8 +236,9 @@ pub fn timeline(ended: &Ended, plan: &Plan, revision: Option<String>, replay: St
         })
         .collect();
     if let Some(broken) = broken {
-        let by = ended.history.iter().rev().find(|entry| matches!(&entry.what, What::Broken(what) if what == broken));
-        timeline.violation = Some(Violation {
+        let by =
+            ended.history.iter().rev().find(|entry| matches!(&entry.what, What::Violation(what) if what == broken));
+        timeline.violation = Some(ViolationMark {
             at_ms: by.map_or(end_ms, |entry| ms(entry.at)),
             host: by.map(|entry| entry.who.clone()).filter(|who| !who.is_empty()),
             text: broken.what.clone(),
@@ -329,17 +330,17 @@ fn draw(entry: &Entry, plan: &Plan, open: &mut Open, timeline: &mut Timeline) {
         What::Interrupted(caller, error) => {
             mark(Kind::Interrupted, format!("{} is interrupted: {error}", who(*caller)));
         }
-        What::Silent(peer) => {
+        What::Mute(peer) => {
             let text = format!("a connection from {peer} is accepted by something silent");
             timeline.marks.push(Mark { host: RECEIVER.to_owned(), at_ms, kind: Kind::Note, text });
         }
         What::Noted(_)
         | What::Stops
         | What::Holds(..)
-        | What::Still(..)
+        | What::Silence(..)
         | What::FaultBegins(_)
         | What::FaultEnds(_)
-        | What::Broken(_) => {}
+        | What::Violation(_) => {}
     }
 }
 

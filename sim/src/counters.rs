@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Counts, by name, how often something happened in a run, and keeps how long it took at the most. Clones count together.
+/// Counts, by name, how often something happened in a run, and keeps how long it took at most. Clones count together.
 #[derive(Clone, Debug, Default)]
 pub struct Counters(Arc<Mutex<Counted>>);
 
@@ -50,7 +50,7 @@ impl lossy::Count for Counters {
     }
 }
 
-/// How long something took at the most, beside its bound.
+/// How long something took at most, beside its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Worst {
     /// How long it took, in milliseconds.

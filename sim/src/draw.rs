@@ -101,12 +101,12 @@ pub fn any_fault(before_ms: u64, lasts_ms: u64) -> BoxedStrategy<Fault> {
     // Half of them short: what heals by itself is another matter than what is found out.
     let lasts = proptest::prop_oneof![1..1_000.min(lasts_ms), 1..lasts_ms];
     (select(kinds), 0..before_ms, lasts, side, 0..=100_u32)
-        .prop_map(|(kind, at_ms, lasts_ms, side, degree)| Fault {
+        .prop_map(|(kind, at_ms, lasts_ms, side, severity)| Fault {
             kind: kind.to_owned(),
             at_ms,
             lasts_ms,
             side,
-            degree,
+            severity,
         })
         .boxed()
 }

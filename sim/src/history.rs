@@ -17,7 +17,7 @@ use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::interpose;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 /// Something that happened.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,11 +88,11 @@ pub enum What {
     /// A fault ends.
     FaultEnds(usize),
     /// A connection was accepted by somebody who will never say a word.
-    Silent(String),
+    Mute(String),
     /// The connection of a session that is in the slot has been still for a while, one way or both.
-    Still(String, Still),
+    Silence(String, Silence),
     /// Somebody saw a guarantee broken.
-    Broken(Broken),
+    Violation(Violation),
 }
 
 /// Why a session ended: `CloseReason::name`, and its text.
@@ -106,7 +106,7 @@ pub struct End {
 
 /// Since when nothing moves on a connection, as its socket has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Still {
+pub struct Silence {
     /// When bytes were read last.
     pub heard: Duration,
     /// Since when a write waits, or has failed.
@@ -118,7 +118,7 @@ pub struct Still {
     pub round_trip: Duration,
 }
 
-impl Still {
+impl Silence {
     /// Of a connection that is made now.
     pub fn since(now: Duration) -> Self {
         Self { heard: now, stalled: None, waited: now, round_trip: Duration::ZERO }
@@ -153,7 +153,7 @@ fn note_in(who: &str, place: usize, what: What) {
 
 /// Adds that a guarantee was broken.
 pub fn broken(who: &str, guarantee: &'static str, what: impl Into<String>) {
-    note(who, What::Broken(Broken::new(guarantee, what)));
+    note(who, What::Violation(Violation::new(guarantee, what)));
 }
 
 /// What happens on this thread goes there.
@@ -175,9 +175,9 @@ pub(crate) fn heap_bytes() -> usize {
                 | What::Replaced(text)
                 | What::Draining(text)
                 | What::Noted(text)
-                | What::Silent(text)
+                | What::Mute(text)
                 | What::Given(_, text)
-                | What::Still(text, _)
+                | What::Silence(text, _)
                 | What::Interrupted(_, text) => text.capacity(),
                 What::Closed(session, end) => session.capacity() + end.name.capacity() + end.text.capacity(),
                 What::Holds(sessions, local) => {
@@ -185,7 +185,7 @@ pub(crate) fn heap_bytes() -> usize {
                     let texts = sessions.iter().chain(local).map(String::capacity).sum::<usize>();
                     vector + texts
                 }
-                What::Broken(broken) => broken.what.capacity(),
+                What::Violation(broken) => broken.what.capacity(),
                 _ => 0,
             };
             entry.who.capacity() + what

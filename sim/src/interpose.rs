@@ -59,7 +59,7 @@ struct State {
     reading: Cell<bool>,
     /// The generator owns nothing; what its drop would do is overwrite itself.
     random: RefCell<Option<ManuallyDrop<ChaCha8Rng>>>,
-    /// By how many nanoseconds each reading of the clock is wrong, at the most, and what draws it.
+    /// How wrong each reading of the clock may be, in nanoseconds, and what draws it.
     disturbance: RefCell<Option<(u64, ManuallyDrop<ChaCha8Rng>)>>,
 }
 

@@ -3,7 +3,7 @@
 //! A run happens on a thread of its own, on which the clock and the operating system's randomness are simulated
 //! ([`interpose`]), over a network made by turmoil ([`net`]). All that a run says of itself goes into one trace, whose
 //! hash names the run ([`trace`]): the same seed gives the same trace to the last byte, in any process, under any load.
-//! One process does one run, because tokio's numbers of tasks are those of the process ([`apart`]). A run can be drawn as a
+//! One process does one run, because tokio's numbers of tasks are those of the process ([`subprocess`]). A run can be drawn as a
 //! page for people to read ([`timeline`]).
 //!
 //! # Layers
@@ -16,13 +16,13 @@
 //! | 1 | [`verdict`], [`counters`], [`random`], [`interpose`], `watch`, [`timeline`] | what a run says, counts and draws; its clock; whether it comes to an end; a page for people |
 //! | 2 | [`plan`], [`history`], [`memory`], `panics` | what a run does; what happened; what it took, and how it may fail beside |
 //! | 3 | [`trace`], [`net`], [`bounds`] | the hash of what was said; sockets under conditions; how long things may take |
-//! | 4 | [`stage`], [`outcome`], [`board`], [`work`] | turmoil; what came of a run; what hosts share; what callers do |
+//! | 4 | [`stage`], [`outcome`], [`context`], [`work`] | turmoil; what came of a run; what hosts share; what callers do |
 //! | 5 | [`world`], `caller` | links and hosts, as faults change them; who works |
 //! | 6 | [`faults`], [`node`] | what goes wrong; the software of a host |
 //! | 7 | [`checks`], [`draw`] | what must hold; from what plans are drawn |
-//! | 8 | [`play`], [`tally`] | a plan that is played under the checks; what many runs add up to |
+//! | 8 | [`play`], [`totals`] | a plan that is played under the checks; what many runs add up to |
 //! | 9 | [`scenarios`] | what can be run |
-//! | 10 | [`run`], [`apart`] | one run on a thread; one run in a process |
+//! | 10 | [`run`], [`subprocess`] | one run on a thread; one run in a process |
 //! | 11 | [`sweep`], [`shrink`], [`capsule`] | many runs; the smallest that fails; a failure to hand on |
 //! | 12 | `cli` | the program |
 //!
@@ -32,12 +32,11 @@
 //! counter of the whole process), an order taken from a randomly hashed map, addresses in memory, and time or randomness
 //! from anywhere but the functions that [`interpose`] replaces.
 
-pub mod apart;
-pub mod board;
 pub mod bounds;
 mod caller;
 pub mod capsule;
 pub mod checks;
+pub mod context;
 pub mod counters;
 pub mod draw;
 pub mod faults;
@@ -55,9 +54,10 @@ pub mod run;
 pub mod scenarios;
 pub mod shrink;
 pub mod stage;
+pub mod subprocess;
 pub mod sweep;
-pub mod tally;
 pub mod timeline;
+pub mod totals;
 pub mod trace;
 pub mod verdict;
 mod watch;

@@ -2,13 +2,13 @@
 
 use peak_alloc::PeakAlloc;
 
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 /// What threads and libraries keep for the rest of a process. A session that is never freed is more than this.
 const LEFT_MAX: usize = 48 << 10;
-/// What hosts and sessions take at the most: buffers of 64 KiB each way, twice while one drains, and what is on its way.
+/// What hosts and sessions take at most: buffers of 64 KiB each way, twice while one drains, and what is on its way.
 const PEAK_MAX: usize = 16 << 20;
-/// What the work of one caller takes at the most: the windows of its streams, on both sides.
+/// What the work of one caller takes at most: the windows of its streams, on both sides.
 const PEAK_MAX_OF_A_CALLER: usize = 4 << 20;
 
 #[global_allocator]
@@ -32,16 +32,16 @@ impl Ledger {
     /// # Errors
     ///
     /// What was too much.
-    pub fn check(self, kept: usize, callers: usize) -> Result<(), Broken> {
+    pub fn check(self, kept: usize, callers: usize) -> Result<(), Violation> {
         let left = HEAP.current_usage().saturating_sub(self.begin).saturating_sub(kept);
         let peak = HEAP.peak_usage().saturating_sub(self.begin).saturating_sub(kept);
         let peak_max = PEAK_MAX + callers * PEAK_MAX_OF_A_CALLER;
         if left > LEFT_MAX {
-            return Err(Broken::new("G19", format!("{left} bytes were left when all hosts were gone")));
+            return Err(Violation::new("G19", format!("{left} bytes were left when all hosts were gone")));
         }
         if peak > peak_max {
             let text = format!("{peak} bytes were in use at once, and {peak_max} would be enough");
-            return Err(Broken::new("G19", text));
+            return Err(Violation::new("G19", text));
         }
         Ok(())
     }

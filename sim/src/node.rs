@@ -12,15 +12,15 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::info;
 
-use crate::board::{Board, OTHER, PORT};
 use crate::bounds;
 use crate::caller::Calling;
+use crate::context::{OTHER, PORT, RunContext};
 use crate::history::{What, broken, note};
 use crate::interpose::elapsed;
 use crate::net::{Carrier, Condition, Listener};
 use crate::plan::{Side, Transport};
 use crate::random::rng;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 use crate::work::{Failed, protocol};
 
 /// How soon a step follows the change that it shows: what was woken at the end of one step runs in the next.
@@ -33,144 +33,151 @@ pub struct Node {
     pub host: &'static str,
     /// What its manager is.
     pub side: Side,
-    /// Whether a manager runs on it, and callers; else it is there for errands alone.
+    /// Whether a manager runs on it, and callers; else it is there for tasks alone.
     pub has_manager: bool,
 }
 
 impl Node {
-    /// Runs the host until the run ends: a manager after the other, callers, and errands.
-    pub async fn run(self, board: Rc<Board>) -> turmoil::Result {
+    /// Runs the host until the run ends: a manager after the other, callers, and tasks.
+    pub async fn run(self, context: Rc<RunContext>) -> turmoil::Result {
         note(self.host, What::Up);
-        self.start_carrier(&board).await?;
+        self.start_carrier(&context).await?;
         let (managers, watched) = watch::channel(None);
-        tokio::task::spawn_local(run_errands(Rc::clone(&board), self.host));
-        let mut end = board.end.subscribe();
+        tokio::task::spawn_local(run_tasks(Rc::clone(&context), self.host));
+        let mut end = context.end.subscribe();
         if !self.has_manager {
             let _ = end.wait_for(|end| *end).await;
-            board.ended.borrow_mut().insert(self.host);
+            context.ended.borrow_mut().insert(self.host);
             return Ok(());
         }
-        for (index, spec) in board.callers(self.side) {
+        for (index, spec) in context.callers(self.side) {
             let caller = Calling {
                 index,
                 spec: spec.clone(),
                 host: self.host,
                 side: self.side,
-                board: Rc::clone(&board),
+                context: Rc::clone(&context),
                 managers: watched.clone(),
-                rng: rng(board.seed, &format!("caller {index} on {}", self.host)),
+                rng: rng(context.seed, &format!("caller {index} on {}", self.host)),
             };
             tokio::task::spawn_local(caller.work());
         }
-        let mut restart = board.host(self.host).restart.subscribe();
+        let mut restart = context.host(self.host).restart.subscribe();
         restart.mark_unchanged();
         loop {
             let tasks = alive_tasks();
-            let manager = self.start(&board).await?;
+            let manager = self.start(&context).await?;
             note(self.host, What::Starts);
-            board.host(self.host).manager.replace(Some(manager.clone()));
-            tokio::task::spawn_local(serve(manager.clone(), Rc::clone(&board), self.host));
+            context.host(self.host).manager.replace(Some(manager.clone()));
+            tokio::task::spawn_local(serve(manager.clone(), Rc::clone(&context), self.host));
             managers.send_replace(Some(manager.clone()));
-            board.shutting_down.borrow_mut().remove(self.host);
+            context.shutting_down.borrow_mut().remove(self.host);
             let ends = tokio::select! {
                 biased;
                 _ = end.wait_for(|end| *end) => true,
                 _ = restart.changed() => false,
                 () = gives_up(&manager, self.host) => {
-                    self.may_give_up(&board, &manager)?;
+                    self.may_give_up(&context, &manager)?;
                     note(self.host, What::GaveUp);
-                    board.shutting_down.borrow_mut().insert(self.host);
+                    context.shutting_down.borrow_mut().insert(self.host);
                     false
                 }
             };
-            self.shut_down(&board, &manager, tasks).await?;
+            self.shut_down(&context, &manager, tasks).await?;
             drop(manager);
-            board.conditions(self.host).until(Condition::Fatal, false).await;
+            context.conditions(self.host).until(Condition::Fatal, false).await;
             if ends || *end.borrow() {
-                board.ended.borrow_mut().insert(self.host);
+                context.ended.borrow_mut().insert(self.host);
                 return Ok(());
             }
         }
     }
 
     /// A manager gives up when its connector fails for good, and for nothing else that happens here (G12, G13).
-    fn may_give_up(self, board: &Board, manager: &MuxManager) -> Result<(), Broken> {
-        if board.conditions(self.host).is(Condition::Fatal) {
+    fn may_give_up(self, context: &RunContext, manager: &MuxManager) -> Result<(), Violation> {
+        if context.conditions(self.host).is(Condition::Fatal) {
             return Ok(());
         }
         let why = manager.status().stopped.map_or(String::new(), |stopped| format!(": {stopped}"));
         let guarantee = if self.side == Side::Receiver { "G13" } else { "G12" };
-        Err(Broken::new(guarantee, format!("the manager of {} gave up, and should have gone on{why}", self.host)))
+        Err(Violation::new(guarantee, format!("the manager of {} gave up, and should have gone on{why}", self.host)))
     }
 
     /// Starts the TCP of the host, where turmoil's is not used.
-    async fn start_carrier(self, board: &Board) -> io::Result<()> {
-        let host = board.host(self.host);
-        let Transport::Lossy { .. } = board.plan.network.transport else { return Ok(()) };
-        let rng = rng(board.seed, &format!("TCP of {} at {:?}", self.host, elapsed()));
-        let stack = Stack::start(host.impairments.clone(), rng, Arc::new(board.counters.clone())).await?;
+    async fn start_carrier(self, context: &RunContext) -> io::Result<()> {
+        let host = context.host(self.host);
+        let Transport::Lossy { .. } = context.plan.network.transport else { return Ok(()) };
+        let rng = rng(context.seed, &format!("TCP of {} at {:?}", self.host, elapsed()));
+        let stack = Stack::start(host.impairments.clone(), rng, Arc::new(context.counters.clone())).await?;
         host.carrier.replace(Carrier::Lossy(stack));
         Ok(())
     }
 
-    async fn start(self, board: &Rc<Board>) -> Result<MuxManager, Box<dyn std::error::Error>> {
-        let host = board.host(self.host);
+    async fn start(self, context: &Rc<RunContext>) -> Result<MuxManager, Box<dyn std::error::Error>> {
+        let host = context.host(self.host);
         // Each manager of a host draws other jitter.
-        let seed = board.seed.wrapping_add(host.starts.replace(host.starts.get() + 1) << 32);
-        let config = board.plan.config(self.side, seed);
-        let sessions = board.plan.settings.sessions;
+        let seed = context.seed.wrapping_add(host.starts.replace(host.starts.get() + 1) << 32);
+        let config = context.plan.config(self.side, seed);
+        let sessions = context.plan.settings.sessions;
         let conditions = host.conditions.clone();
         Ok(match self.side {
             Side::Establisher => {
-                let connector = board.connector(self.host, Arc::clone(&board.target), conditions);
+                let connector = context.connector(self.host, Arc::clone(&context.target), conditions);
                 MuxManager::establish_with(connector).name(self.host).config(config).sessions(sessions).start().await?
             }
             Side::Receiver => {
                 // Taken by the manager before this one, were its shutdown not complete.
-                let listener = Listener::bind(board.carrier(self.host), PORT, conditions, board.plan.network.handshake)
-                    .await
-                    .map_err(|error| {
-                        Broken::new("G5", format!("the port of {} is not free after a shutdown: {error}", self.host))
-                    })?;
+                let listener =
+                    Listener::bind(context.carrier(self.host), PORT, conditions, context.plan.network.handshake)
+                        .await
+                        .map_err(|error| {
+                            Violation::new(
+                                "G5",
+                                format!("the port of {} is not free after a shutdown: {error}", self.host),
+                            )
+                        })?;
                 MuxManager::receive_with(listener).name(self.host).config(config).sessions(sessions).start().await?
             }
         })
     }
 
     /// Shuts a manager down, and looks at what it leaves (G4, G5).
-    async fn shut_down(self, board: &Rc<Board>, manager: &MuxManager, tasks: usize) -> Result<(), Broken> {
+    async fn shut_down(self, context: &Rc<RunContext>, manager: &MuxManager, tasks: usize) -> Result<(), Violation> {
         note(self.host, What::ShutsDown);
-        board.shutting_down.borrow_mut().insert(self.host);
-        let bound = if board.has_nothing_to_drain(self.host) {
-            bounds::idle_shutdown(&board.plan)
+        context.shutting_down.borrow_mut().insert(self.host);
+        let bound = if context.has_nothing_to_drain(self.host) {
+            bounds::idle_shutdown(&context.plan)
         } else {
-            bounds::shutdown(&board.plan, self.side)
+            bounds::shutdown(&context.plan, self.side)
         };
         let begun = Instant::now();
         // Twice at once: every caller of it is told when it is complete.
         let (first, second) = tokio::join!(timeout(bound, manager.shutdown()), timeout(bound, manager.shutdown()));
         if first.is_err() || second.is_err() {
-            return Err(Broken::new("G5", format!("the shutdown of {} took longer than {bound:?}", self.host)));
+            return Err(Violation::new("G5", format!("the shutdown of {} took longer than {bound:?}", self.host)));
         }
         let name = if bound < Duration::from_secs(1) { "an idle shutdown took" } else { "a shutdown took" };
-        board.counters.worst(name, begun.elapsed(), bound);
+        context.counters.worst(name, begun.elapsed(), bound);
         if !matches!(manager.session().await, Err(Stopped::ShutDown | Stopped::GaveUp(_))) {
-            return Err(Broken::new("G4", format!("a caller of {} was given a session after its shutdown", self.host)));
+            return Err(Violation::new(
+                "G4",
+                format!("a caller of {} was given a session after its shutdown", self.host),
+            ));
         }
-        match host_leaves(board, self.host, tasks) {
+        match host_leaves(context, self.host, tasks) {
             None => {}
-            Some(left) => return Err(Broken::new("G5", format!("after the shutdown of {} {left}", self.host))),
+            Some(left) => return Err(Violation::new("G5", format!("after the shutdown of {} {left}", self.host))),
         }
         note(self.host, What::HasShutDown);
-        board.host(self.host).manager.replace(None);
+        context.host(self.host).manager.replace(None);
         // Whoever waited is freed at once, before there is another manager to ask.
         sleep(SETTLES_WITHIN).await;
         Ok(())
     }
 }
 
-fn host_leaves(board: &Board, host: &str, tasks: usize) -> Option<String> {
-    let open = board.conditions(host).open_sockets();
+fn host_leaves(context: &RunContext, host: &str, tasks: usize) -> Option<String> {
+    let open = context.conditions(host).open_sockets();
     if open > 0 {
         return Some(format!("{open} sockets were still open"));
     }
@@ -187,13 +194,13 @@ fn alive_tasks() -> usize {
     Handle::current().metrics().num_alive_tasks()
 }
 
-async fn run_errands(board: Rc<Board>, host: &'static str) {
+async fn run_tasks(context: Rc<RunContext>, host: &'static str) {
     loop {
-        let errands = board.host(host).errands.take();
-        for errand in errands {
-            tokio::task::spawn_local(errand);
+        let tasks = context.host(host).tasks.take();
+        for task in tasks {
+            tokio::task::spawn_local(task);
         }
-        board.host(host).errand.notified().await;
+        context.host(host).task_added.notified().await;
     }
 }
 
@@ -214,20 +221,22 @@ async fn gives_up(manager: &MuxManager, host: &'static str) {
 }
 
 /// Serves the streams of every session of a manager.
-async fn serve(manager: MuxManager, board: Rc<Board>, host: &'static str) {
+async fn serve(manager: MuxManager, context: Rc<RunContext>, host: &'static str) {
     let mut incoming = manager.incoming();
     loop {
-        board.conditions(host).until(Condition::AcceptingStopped, false).await;
+        context.conditions(host).until(Condition::AcceptingStopped, false).await;
         let accepted = tokio::select! {
             biased;
-            () = board.conditions(host).until(Condition::AcceptingStopped, true) => continue,
+            () = context.conditions(host).until(Condition::AcceptingStopped, true) => continue,
             accepted = incoming.next() => accepted,
         };
         let Some(stream) = accepted else { return };
-        let board = Rc::clone(&board);
+        let context = Rc::clone(&context);
         tokio::task::spawn_local(async move {
-            if let Err(Failed::Broken(what)) = protocol::serve(stream, board.conditions(host), &board.counters).await {
-                note(host, What::Broken(what));
+            if let Err(Failed::Violation(what)) =
+                protocol::serve(stream, context.conditions(host), &context.counters).await
+            {
+                note(host, What::Violation(what));
             }
         });
     }

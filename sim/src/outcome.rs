@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::counters::Worst;
 use crate::trace;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 /// What came of a run. Two runs of the same scenario with the same seed have equal outcomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,12 +24,12 @@ pub struct Outcome {
     pub simulated: Duration,
     /// How often each rare thing happened.
     pub counters: BTreeMap<Cow<'static, str>, u64>,
-    /// How long each thing took that has a bound, at the most.
+    /// The longest that each thing with a bound took.
     pub worst: BTreeMap<Cow<'static, str>, Worst>,
     /// The states that the run was in, as numbers.
     pub states: BTreeSet<u64>,
     /// The first guarantee that was broken.
-    pub result: Result<(), Broken>,
+    pub result: Result<(), Violation>,
 }
 
 impl Outcome {
@@ -69,7 +69,7 @@ impl Outcome {
             states: serde_json::from_value(value["states"].clone()).ok()?,
             result: match text_of("guarantee") {
                 None => Ok(()),
-                Some(guarantee) => Err(Broken::new(guarantee, text_of("what")?)),
+                Some(guarantee) => Err(Violation::new(guarantee, text_of("what")?)),
             },
         })
     }

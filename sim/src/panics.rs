@@ -8,7 +8,7 @@ use std::sync::Once;
 use tracing::error;
 
 use crate::interpose;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 thread_local! {
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -38,9 +38,9 @@ pub(crate) fn watch() {
 }
 
 /// Nothing has panicked on this thread.
-pub(crate) fn none() -> Result<(), Broken> {
+pub(crate) fn none() -> Result<(), Violation> {
     PANIC.with_borrow(|first| match first {
-        Some(text) => Err(Broken::new("panic", text.as_str())),
+        Some(text) => Err(Violation::new("panic", text.as_str())),
         None => Ok(()),
     })
 }

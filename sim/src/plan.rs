@@ -23,7 +23,7 @@ pub struct Plan {
     pub callers: Vec<Caller>,
     /// What goes wrong. Faults may overlap.
     pub faults: Vec<Fault>,
-    /// How long callers go on working at the least, from the beginning.
+    /// How long callers work, at least.
     pub calm_ms: u64,
 }
 
@@ -128,7 +128,7 @@ pub struct Fault {
     /// The side that it concerns, where it concerns one.
     pub side: Side,
     /// How bad it is, from 0 to 100, where it may be more or less bad.
-    pub degree: u32,
+    pub severity: u32,
 }
 
 impl Fault {
@@ -142,10 +142,10 @@ impl Fault {
         Duration::from_millis(self.at_ms.saturating_add(self.lasts_ms))
     }
 
-    /// A value between two, as bad as the degree says.
+    /// A value between two, as bad as the severity says.
     pub fn between(&self, mild: u64, bad: u64) -> u64 {
-        let degree = u64::from(self.degree.min(100));
-        if bad >= mild { mild + (bad - mild) * degree / 100 } else { mild - (mild - bad) * degree / 100 }
+        let severity = u64::from(self.severity.min(100));
+        if bad >= mild { mild + (bad - mild) * severity / 100 } else { mild - (mild - bad) * severity / 100 }
     }
 }
 

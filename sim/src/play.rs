@@ -7,19 +7,19 @@ use std::time::Duration;
 use tracing::info;
 use twox_hash::XxHash3_64;
 
-use crate::board::{ESTABLISHER, OTHER, RECEIVER};
 use crate::bounds;
 use crate::checks::{self, Check, coverage};
-use crate::faults::{self, Kept, Kind};
-use crate::history::{self, Entry, Still, What, note};
+use crate::context::{ESTABLISHER, OTHER, RECEIVER};
+use crate::faults::{self, FaultState, Kind};
+use crate::history::{self, Entry, Silence, What, note};
 use crate::node::Node;
 use crate::plan::{Fault, Side};
 use crate::stage::Run;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 use crate::world::World;
 
 /// How often the connections of live sessions are looked at, and for how long one is still before that is noted.
-const LISTEN_EVERY: Duration = Duration::from_secs(1);
+const SILENCE_NOTED_EVERY: Duration = Duration::from_secs(1);
 
 /// A plan that is being played.
 pub struct Play<'r> {
@@ -31,7 +31,7 @@ pub struct Play<'r> {
     /// What every manager held at the end of the last step.
     held: BTreeMap<&'static str, Vec<String>>,
     /// When the connections of live sessions were looked at last.
-    listened: Duration,
+    silences_noted_at: Duration,
     states: BTreeSet<u64>,
     faults: Vec<Active>,
 }
@@ -50,27 +50,27 @@ impl<'r> Play<'r> {
     /// The plan of a run, before anything has happened.
     pub fn new(run: &'r mut Run) -> Self {
         let world = World::new(run);
-        let board = &world.board;
+        let context = &world.context;
         // A second receiver runs where one is needed.
-        let moves = board.plan.faults.iter().any(|fault| fault.kind == faults::ADDRESS_CHANGE);
+        let moves = context.plan.faults.iter().any(|fault| fault.kind == faults::ADDRESS_CHANGE);
         let nodes = [
             Node { host: RECEIVER, side: Side::Receiver, has_manager: true },
             Node { host: ESTABLISHER, side: Side::Establisher, has_manager: true },
             Node { host: OTHER, side: Side::Receiver, has_manager: moves },
         ];
-        for (name, holds) in coverage::of_plan(&board.plan) {
-            board.counters.add(name, u64::from(holds));
+        for (name, holds) in coverage::of_plan(&context.plan) {
+            context.counters.add(name, u64::from(holds));
         }
         for node in nodes {
-            let board = Rc::clone(board);
-            world.run.host(node.host, move || node.run(Rc::clone(&board)));
+            let context = Rc::clone(context);
+            world.run.host(node.host, move || node.run(Rc::clone(&context)));
         }
         Self {
             nodes: nodes.into_iter().map(|node| (node.host, node)).collect(),
-            checks: checks::all(board),
+            checks: checks::all(context),
             checked: 0,
             held: BTreeMap::new(),
-            listened: Duration::ZERO,
+            silences_noted_at: Duration::ZERO,
             states: BTreeSet::new(),
             faults: Vec::new(),
             world,
@@ -78,34 +78,34 @@ impl<'r> Play<'r> {
     }
 
     /// Runs the plan to its end.
-    pub fn run(mut self) -> Result<(), Broken> {
+    pub fn run(mut self) -> Result<(), Violation> {
         let result = self.run_plan();
         self.world.run.states(std::mem::take(&mut self.states));
         result
     }
 
-    fn run_plan(&mut self) -> Result<(), Broken> {
-        let plan = self.world.board.plan.clone();
+    fn run_plan(&mut self) -> Result<(), Violation> {
+        let plan = self.world.context.plan.clone();
         let mut turns = Vec::new();
         for (index, fault) in plan.faults.iter().enumerate() {
             let kind = faults::find(&fault.kind)
-                .ok_or_else(|| Broken::new("scenario", format!("there is no fault {:?}", fault.kind)))?;
+                .ok_or_else(|| Violation::new("scenario", format!("there is no fault {:?}", fault.kind)))?;
             turns.push((fault.begin(), index, true, kind));
             turns.push((fault.end(), index, false, kind));
         }
         // What happens at the same time happens in the order of the plan; each fault begins before it ends.
         turns.sort_by_key(|(at, index, begins, _)| (*at, *index, !*begins));
-        let mut kept = BTreeMap::new();
+        let mut state = BTreeMap::new();
         for (at, index, begins, kind) in turns {
             self.until(at)?;
             let fault = &plan.faults[index];
             if begins {
-                kept.insert(index, self.begin(index, fault, kind));
+                state.insert(index, self.begin(index, fault, kind));
             } else {
-                let kept = kept.remove(&index).unwrap_or_default();
+                let state = state.remove(&index).unwrap_or_default();
                 note("", What::FaultEnds(index));
                 info!(fault = kind.name, "ends");
-                (kind.end)(&mut self.world, fault, &kept);
+                (kind.end)(&mut self.world, fault, &state);
             }
         }
         let faults_end = plan.faults_end();
@@ -113,31 +113,31 @@ impl<'r> Play<'r> {
         let bound = bounds::service(&plan);
         // A piece of work that was begun before has its own deadline; the callers say so when it is over.
         let last = faults_end + bound * 2;
-        while self.world.board.all_served().is_none() || !self.is_live_on_both_sides() {
+        while self.world.context.all_served().is_none() || !self.is_live_on_both_sides() {
             if self.world.run.elapsed() > last {
-                let missing = self.world.board.not_served();
+                let missing = self.world.context.not_served();
                 let text = if missing.is_empty() {
                     "there was no session on both sides after the last fault".to_owned()
                 } else {
                     format!("callers {missing:?} were never served after the last fault")
                 };
-                return Err(Broken::new("liveness", text));
+                return Err(Violation::new("liveness", text));
             }
             self.step()?;
         }
-        let worst = self.world.board.all_served().unwrap_or_default();
+        let worst = self.world.context.all_served().unwrap_or_default();
         let name = if plan.faults.is_empty() {
             "without faults every caller was served within"
         } else {
             "after the last fault every caller was served within"
         };
-        self.world.board.counters.worst(name, worst, bound);
-        self.world.board.end();
+        self.world.context.counters.worst(name, worst, bound);
+        self.world.context.end();
         let shutdown = bounds::shutdown(&plan, Side::Receiver).max(bounds::shutdown(&plan, Side::Establisher));
         let deadline = self.world.run.elapsed() + shutdown * 2;
-        while !self.nodes.keys().all(|host| self.world.board.has_ended(host)) {
+        while !self.nodes.keys().all(|host| self.world.context.has_ended(host)) {
             if self.world.run.elapsed() > deadline {
-                return Err(Broken::new("G5", "a host did not come to its end after all were told to shut down"));
+                return Err(Violation::new("G5", "a host did not come to its end after all were told to shut down"));
             }
             self.step()?;
         }
@@ -150,42 +150,42 @@ impl<'r> Play<'r> {
         holds(ESTABLISHER) && (holds(RECEIVER) || holds(OTHER))
     }
 
-    fn begin(&mut self, index: usize, fault: &Fault, kind: &'static Kind) -> Kept {
+    fn begin(&mut self, index: usize, fault: &Fault, kind: &'static Kind) -> FaultState {
         note("", What::FaultBegins(index));
         info!(fault = kind.name, ?fault, "begins");
-        self.world.board.counters.add(format!("fault {}", kind.name), 1);
-        let at_stake = self.world.board.is_at_stake();
-        let kept = (kind.begin)(&mut self.world, fault);
+        self.world.context.counters.add(format!("fault {}", kind.name), 1);
+        let at_stake = self.world.context.is_at_stake();
+        let state = (kind.begin)(&mut self.world, fault);
         self.faults.push(Active { index, begin: fault.begin(), end: fault.end(), at_stake, survived: false });
-        kept
+        state
     }
 
-    fn until(&mut self, at: Duration) -> Result<(), Broken> {
+    fn until(&mut self, at: Duration) -> Result<(), Violation> {
         while self.world.run.elapsed() < at {
             self.step()?;
         }
         Ok(())
     }
 
-    fn step(&mut self) -> Result<(), Broken> {
+    fn step(&mut self) -> Result<(), Violation> {
         let stepped = self.world.run.step();
-        self.look();
-        self.listen();
+        self.note_held();
+        self.note_silences();
         self.see_who_survived();
         self.check()?;
         stepped.map(|_| ())
     }
 
     /// Notes what each manager holds, when that has changed.
-    fn look(&mut self) {
+    fn note_held(&mut self) {
         for host in self.nodes.keys() {
-            let manager = self.world.board.manager(host);
+            let manager = self.world.context.manager(host);
             let holds = (manager.iter())
                 .flat_map(|manager| manager.status().sessions)
                 .map(|session| session.id.to_string())
                 .collect::<Vec<_>>();
             if !holds.is_empty() {
-                self.world.board.is_live(host);
+                self.world.context.is_live(host);
             }
             if self.held.get(host) != Some(&holds) {
                 let session = manager.and_then(|manager| manager.try_session());
@@ -197,21 +197,21 @@ impl<'r> Play<'r> {
     }
 
     /// Notes, once in a while, whose connection is still.
-    fn listen(&mut self) {
+    fn note_silences(&mut self) {
         let now = self.world.run.elapsed();
-        if now < self.listened + LISTEN_EVERY {
+        if now < self.silences_noted_at + SILENCE_NOTED_EVERY {
             return;
         }
-        self.listened = now;
+        self.silences_noted_at = now;
         for host in self.nodes.keys() {
-            let Some(session) = self.world.board.manager(host).and_then(|manager| manager.try_session()) else {
+            let Some(session) = self.world.context.manager(host).and_then(|manager| manager.try_session()) else {
                 continue;
             };
             let (Some(local), Some(peer)) = (session.local_addr(), session.peer_addr()) else { continue };
-            let still = self.world.board.conditions(host).still((local, peer));
-            if let Some(still) = still.filter(|still| still.lasts(now) >= LISTEN_EVERY) {
+            let silence = self.world.context.conditions(host).silence((local, peer));
+            if let Some(silence) = silence.filter(|silence| silence.lasts(now) >= SILENCE_NOTED_EVERY) {
                 let round_trip = session.round_trip().unwrap_or_default();
-                note(host, What::Still(session.id().to_string(), Still { round_trip, ..still }));
+                note(host, What::Silence(session.id().to_string(), Silence { round_trip, ..silence }));
             }
         }
     }
@@ -219,27 +219,27 @@ impl<'r> Play<'r> {
     /// A fault has been survived when a piece of work is done that was begun before the end of it, or the next one after
     /// it, and somebody had something to lose.
     fn see_who_survived(&mut self) {
-        let done = self.world.board.done.take();
+        let done = self.world.context.done.take();
         let now = self.world.run.elapsed();
         let Some(latest) = done.into_iter().max() else { return };
         for fault in self.faults.iter_mut().filter(|fault| !fault.survived && fault.end <= now) {
             if latest >= fault.begin {
                 fault.survived = true;
                 if fault.at_stake {
-                    let kind = &self.world.board.plan.faults[fault.index].kind;
-                    self.world.board.counters.add(format!("survived {kind}"), 1);
+                    let kind = &self.world.context.plan.faults[fault.index].kind;
+                    self.world.context.counters.add(format!("survived {kind}"), 1);
                 }
             }
         }
     }
 
     /// Shows the checks what is new.
-    fn check(&mut self) -> Result<(), Broken> {
+    fn check(&mut self) -> Result<(), Violation> {
         let new = history::since(self.checked);
         self.checked += new.len();
         let now = self.world.run.elapsed();
         for entry in &new {
-            if let What::Broken(broken) = &entry.what {
+            if let What::Violation(broken) = &entry.what {
                 return Err(broken.clone());
             }
             self.count(entry);
@@ -255,7 +255,7 @@ impl<'r> Play<'r> {
 
     fn count(&self, entry: &Entry) {
         if let Some(name) = coverage::state(entry) {
-            self.world.board.counters.add(name, 1);
+            self.world.context.counters.add(name, 1);
         }
     }
 
@@ -264,17 +264,17 @@ impl<'r> Play<'r> {
         let now = self.world.run.elapsed();
         let mut faults = (self.faults.iter())
             .filter(|fault| fault.begin <= now && now < fault.end)
-            .map(|fault| self.world.board.plan.faults[fault.index].kind.as_str())
+            .map(|fault| self.world.context.plan.faults[fault.index].kind.as_str())
             .collect::<Vec<_>>();
         faults.sort_unstable();
         faults.dedup();
         let managers = [RECEIVER, ESTABLISHER, OTHER].map(|host| {
-            self.world.board.manager(host).map(|manager| {
+            self.world.context.manager(host).map(|manager| {
                 let status = manager.status();
                 (format!("{:?}", status.activity), status.sessions.len(), status.attempts.min(4))
             })
         });
-        let (waiting, doing) = self.world.board.busy();
+        let (waiting, doing) = self.world.context.busy();
         let text = format!("{faults:?} {managers:?} {} {}", waiting.min(2), doing.min(2));
         XxHash3_64::oneshot(text.as_bytes())
     }

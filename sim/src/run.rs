@@ -18,7 +18,7 @@ use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::scenarios::Scenario;
 use crate::stage::{Progress, Run};
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 use crate::watch::{self, LOOK, Patience, SPINS_AFTER};
 use crate::{draw, panics, trace};
 
@@ -98,7 +98,7 @@ impl Shown {
             counters: BTreeMap::new(),
             worst: BTreeMap::new(),
             states: BTreeSet::new(),
-            result: Err(Broken::new("hang", what)),
+            result: Err(Violation::new("hang", what)),
         };
         Ended { outcome, history }
     }
@@ -149,7 +149,7 @@ fn on_this_thread(scenario: &'static Scenario, seed: u64, plan: Plan, options: O
             (panics::none().and(result).and(memory), simulated, states)
         }
         Err(payload) => (
-            panics::none().and(Err(Broken::new("panic", panics::text_of(&*payload)))),
+            panics::none().and(Err(Violation::new("panic", panics::text_of(&*payload)))),
             interpose::elapsed(),
             BTreeSet::new(),
         ),

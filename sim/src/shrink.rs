@@ -6,12 +6,12 @@
 //!
 //! It is bounded by plans, and not by time: the same failure shrinks to the same plan on every machine.
 
-use crate::apart::Job;
 use crate::outcome::Outcome;
 use crate::plan::{Network, Plan, Settings};
 use crate::run::plan_of;
 use crate::scenarios::Scenario;
-use crate::verdict::Broken;
+use crate::subprocess::Job;
+use crate::verdict::Violation;
 
 /// A plan that fails, as small as it was made.
 #[derive(Clone, Debug)]
@@ -58,7 +58,7 @@ pub fn shrink(scenario: &'static Scenario, seed: u64, plans: u64, tell: impl FnM
 struct Search<F> {
     scenario: &'static Scenario,
     seed: u64,
-    broken: Broken,
+    broken: Violation,
     /// How much may still be tried.
     left: u64,
     best: Shrunk,
@@ -86,7 +86,7 @@ impl<F: FnMut(&Shrunk)> Search<F> {
             for number in OF_FAULTS {
                 self.lessen(number, index)?;
             }
-            self.lessen_degree(index)?;
+            self.lessen_severity(index)?;
         }
         for index in 0..self.best.plan.callers.len() {
             for number in OF_CALLERS {
@@ -197,9 +197,9 @@ impl<F: FnMut(&Shrunk)> Search<F> {
         Ok(())
     }
 
-    fn lessen_degree(&mut self, fault: usize) -> Result<(), String> {
-        while self.best.plan.faults.get(fault).is_some_and(|fault| fault.degree > 0)
-            && self.fails_with(|plan| plan.faults[fault].degree /= 2)?
+    fn lessen_severity(&mut self, fault: usize) -> Result<(), String> {
+        while self.best.plan.faults.get(fault).is_some_and(|fault| fault.severity > 0)
+            && self.fails_with(|plan| plan.faults[fault].severity /= 2)?
         {}
         Ok(())
     }
@@ -252,7 +252,7 @@ mod tests {
     #[test]
     fn each_part_is_left_out_and_the_last_caller_never() {
         let caller = Caller { work: "request".into(), side: Side::Establisher, pause_ms: 1, bytes: 1 };
-        let fault = Fault { kind: "cut".into(), at_ms: 5_000, lasts_ms: 1, side: Side::Receiver, degree: 0 };
+        let fault = Fault { kind: "cut".into(), at_ms: 5_000, lasts_ms: 1, side: Side::Receiver, severity: 0 };
         let mut plan = Plan {
             network: Network { latency_ms: 77, ..Network::default() },
             settings: Settings { sessions: 3, ..Settings::default() },

@@ -12,7 +12,7 @@ use tracing::info;
 use crate::counters::Counters;
 use crate::plan::Plan;
 use crate::random::rng;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 use crate::{interpose, panics, trace};
 
 /// How many datagrams a socket holds for a reader. turmoil drops those on top without a word, and its default is 64.
@@ -123,9 +123,9 @@ impl Run {
     /// # Errors
     ///
     /// What a host or client ended with, a panic on any host, or the end of the time that the run has.
-    pub fn step(&mut self) -> Result<bool, Broken> {
+    pub fn step(&mut self) -> Result<bool, Violation> {
         if self.is_cut_off() {
-            return Err(Broken::new("cut off", "the run was to end here"));
+            return Err(Violation::new("cut off", "the run was to end here"));
         }
         trace::step();
         let stepped = self.sim.step();
@@ -135,9 +135,9 @@ impl Run {
         self.progress.elapsed.store(nanos, Ordering::Relaxed);
         // A task that panicked may have been nobody's to wait for.
         panics::none()?;
-        stepped.map_err(|error| match error.downcast::<Broken>() {
+        stepped.map_err(|error| match error.downcast::<Violation>() {
             Ok(broken) => *broken,
-            Err(error) => Broken::new("scenario", error.to_string()),
+            Err(error) => Violation::new("scenario", error.to_string()),
         })
     }
 
@@ -146,7 +146,7 @@ impl Run {
     /// # Errors
     ///
     /// As [`step`](Self::step).
-    pub fn until(&mut self, at: Duration) -> Result<bool, Broken> {
+    pub fn until(&mut self, at: Duration) -> Result<bool, Violation> {
         while self.elapsed() < at {
             if self.step()? {
                 return Ok(true);
@@ -160,11 +160,11 @@ impl Run {
     /// # Errors
     ///
     /// As [`step`](Self::step), and `hang` when a client is still running at `at`.
-    pub fn finish_before(&mut self, at: Duration) -> Result<(), Broken> {
+    pub fn finish_before(&mut self, at: Duration) -> Result<(), Violation> {
         if self.until(at)? {
             return Ok(());
         }
-        Err(Broken::new("hang", format!("a client was still running after {:.3} s", at.as_secs_f64())))
+        Err(Violation::new("hang", format!("a client was still running after {:.3} s", at.as_secs_f64())))
     }
 
     /// Loses all that `a` and `b` send to each other from now on, and what is on its way.

@@ -1,13 +1,13 @@
-//! Many runs, over the cores of the machine, each in a [process of its own](crate::apart).
+//! Many runs, over the cores of the machine, each in a [process of its own](crate::subprocess).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Duration;
 
-use crate::apart::Job;
 use crate::outcome::Outcome;
 use crate::scenarios::Scenario;
+use crate::subprocess::Job;
 
 /// How often something is told, if only that nothing has happened.
 const TELL_EVERY: Duration = Duration::from_millis(200);

@@ -10,7 +10,7 @@ mod layout;
 mod page;
 mod picture;
 
-/// What a run looked like from outside: hosts as lanes, sessions as bars, faults as shaded spans.
+/// What a run looked like from outside: hosts as lanes, sessions as blocks, faults as shaded spans.
 ///
 /// All times are simulated, in milliseconds since the beginning of the run.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,7 +38,7 @@ pub struct Timeline {
     /// What else happened.
     pub marks: Vec<Mark>,
     /// Where the guarantee was broken.
-    pub violation: Option<Violation>,
+    pub violation: Option<ViolationMark>,
 }
 
 /// A simulated computer.
@@ -182,7 +182,7 @@ impl Kind {
 
 /// Where a guarantee was broken.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Violation {
+pub struct ViolationMark {
     /// When it was seen.
     pub at_ms: u64,
     /// On which host, if on one.

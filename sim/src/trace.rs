@@ -44,7 +44,7 @@ struct Trace {
     output: Option<Box<dyn Write>>,
 }
 
-/// So many events of one step of the clock are written. A step that comes to no end would write for ever.
+/// So many events of one step of the clock are written. A step that comes to no end would write forever.
 const LINES_OF_A_STEP: u64 = 200_000;
 
 /// What is known of a trace when it has ended.

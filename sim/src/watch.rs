@@ -63,7 +63,7 @@ impl Patience {
         }
         let seconds = SLEEPS_AFTER.as_secs();
         (LOOK * self.asleep >= SLEEPS_AFTER)
-            .then(|| format!("nothing was done for {seconds} s of real time: a thread waits for ever"))
+            .then(|| format!("nothing was done for {seconds} s of real time: a thread waits forever"))
     }
 }
 

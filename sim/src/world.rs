@@ -5,7 +5,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::board::{Board, ESTABLISHER};
+use crate::context::{ESTABLISHER, RunContext};
 use crate::history::{What, note};
 use crate::plan::Side;
 use crate::stage::Run;
@@ -17,7 +17,7 @@ type Pair = (&'static str, &'static str);
 pub struct World<'r> {
     pub(crate) run: &'r mut Run,
     /// What hosts and world share.
-    pub board: Rc<Board>,
+    pub context: Rc<RunContext>,
     links: BTreeMap<Pair, Link>,
     /// How often each host was taken down; it is up at zero.
     down: BTreeMap<&'static str, u32>,
@@ -39,13 +39,13 @@ struct Link {
 impl<'r> World<'r> {
     /// The hosts of a run.
     pub fn new(run: &'r mut Run) -> Self {
-        let board = Board::new(run.seed(), run.plan().clone(), run.counters());
-        Self { run, board, links: BTreeMap::new(), down: BTreeMap::new() }
+        let context = RunContext::new(run.seed(), run.plan().clone(), run.counters());
+        Self { run, context, links: BTreeMap::new(), down: BTreeMap::new() }
     }
 
     /// The host that the establisher dials now.
     pub fn target(&self) -> &'static str {
-        self.board.target()
+        self.context.target()
     }
 
     /// The host of a side: of the receivers the one that is dialled now.
@@ -57,14 +57,14 @@ impl<'r> World<'r> {
     }
 
     /// Loses all that `from` sends to `to` from now on, and what is on its way.
-    pub fn lose(&mut self, from: &'static str, to: &'static str) {
+    pub fn partition_oneway(&mut self, from: &'static str, to: &'static str) {
         self.change(from, to, |link, from_first| {
             *(if from_first { &mut link.first_lost } else { &mut link.second_lost }) += 1;
         });
     }
 
-    /// Ends a [`lose`](Self::lose).
-    pub fn carry(&mut self, from: &'static str, to: &'static str) {
+    /// Ends a [`partition_oneway`](Self::partition_oneway).
+    pub fn repair_oneway(&mut self, from: &'static str, to: &'static str) {
         self.change(from, to, |link, from_first| {
             *(if from_first { &mut link.first_lost } else { &mut link.second_lost }) -= 1;
         });
@@ -86,7 +86,7 @@ impl<'r> World<'r> {
     }
 
     /// Ends a [`delay`](Self::delay).
-    pub fn hurry(&mut self, a: &'static str, b: &'static str, late_ms: u64) {
+    pub fn undelay(&mut self, a: &'static str, b: &'static str, late_ms: u64) {
         self.change(a, b, |link, _| link.late_ms -= late_ms);
     }
 
@@ -118,7 +118,7 @@ impl<'r> World<'r> {
             self.run.hold(first, second);
         }
         if before.late_ms != after.late_ms {
-            let base = self.board.plan.network.latency_ms;
+            let base = self.context.plan.network.latency_ms;
             self.run.set_latency(first, second, Duration::from_millis(base + after.late_ms));
         }
     }
@@ -130,7 +130,7 @@ impl<'r> World<'r> {
         if *down == 1 {
             self.run.crash(host);
             note(host, What::Down);
-            self.board.host_is_down(host);
+            self.context.host_is_down(host);
         }
     }
 
@@ -144,7 +144,7 @@ impl<'r> World<'r> {
     }
 
     /// Runs something on a host.
-    pub fn errand(&self, host: &'static str, errand: impl Future<Output = ()> + 'static) {
-        self.board.errand(host, errand);
+    pub fn spawn_on(&self, host: &'static str, task: impl Future<Output = ()> + 'static) {
+        self.context.spawn_on(host, task);
     }
 }

@@ -4,7 +4,7 @@ use std::process::{Command, Output};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::{env, fs, process};
 
-use sim::apart::with_every_core_busy;
+use sim::subprocess::with_every_core_busy;
 
 const SEED: u64 = 17;
 

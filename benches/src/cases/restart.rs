@@ -52,7 +52,7 @@ pub(super) const ALL: &[&str] = &[TCP, EVERMUX];
 const CALLERS: u64 = 8;
 /// How long a call takes at the server.
 const CALL: Duration = Duration::from_millis(50);
-/// Each caller makes so many calls between two restarts, at the least.
+/// How many calls each caller makes between two restarts, at least.
 const CALLS: u64 = 4;
 /// A restart that is not over by then has failed.
 const LIMIT: Duration = Duration::from_secs(30);

@@ -68,7 +68,7 @@ impl Acceptor for Streams {
 
 /// A stream that takes its credit while it waits to write.
 ///
-/// The crate takes credit only in a look at what can be read, so a task that only writes would wait for ever.
+/// The crate takes credit only in a look at what can be read, so a task that only writes would wait forever.
 pub(crate) struct Crediting(StreamHandle);
 
 impl AsyncWrite for Crediting {

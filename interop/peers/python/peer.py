@@ -236,7 +236,7 @@ async def main():
             nursery.start_soon(program.serve)
         async for line in trio.wrap_file(sys.stdin):
             nursery.start_soon(partial(program.answer, line))
-        # The library's tasks may wait for ever.
+        # The library's tasks may wait forever.
         os._exit(0)
 
 

@@ -241,7 +241,7 @@ pub(crate) const ALL: &[Behaviour] = &[
     },
     Behaviour {
         name: "go-away",
-        about: "A closes in good order while a stream is in flight in each direction. evermux never takes what was cut for \
+        about: "A closes cleanly while a stream is in flight in each direction. evermux never takes what was cut for \
                 complete, and lets its own streams finish if the other side does.",
         deadline: seconds(40),
         acts: Acts::Both,

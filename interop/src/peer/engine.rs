@@ -78,12 +78,12 @@ const DIALLED: Duration = Duration::from_secs(30);
 
 /// Where the connection comes from.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Place {
+pub(crate) enum Endpoint {
     Dial(SocketAddr),
     Listen(SocketAddr),
 }
 
-impl Place {
+impl Endpoint {
     /// Makes the one connection.
     pub(crate) async fn connect(self) -> io::Result<TcpStream> {
         let socket = match self {

@@ -5,7 +5,7 @@ use std::{future::poll_fn, io, net::SocketAddr, sync::Arc, task::Poll, time::Dur
 use evermux::{Config, Incoming, MuxManager, MuxStream, Session};
 use tokio::sync::Mutex;
 
-use super::engine::{Library, Place, say};
+use super::engine::{Endpoint, Library, say};
 
 /// What of the settings is not the default.
 #[derive(Clone, Copy, Debug, Default)]
@@ -31,11 +31,14 @@ impl Settings {
 }
 
 /// Makes a session.
-pub(crate) async fn session(place: Place, settings: Settings) -> io::Result<Session> {
+pub(crate) async fn session(endpoint: Endpoint, settings: Settings) -> io::Result<Session> {
     let config = settings.config()?;
-    let socket = place.connect().await?;
-    let session =
-        if place.is_dial() { Session::client(socket, &config).await } else { Session::server(socket, &config).await };
+    let socket = endpoint.connect().await?;
+    let session = if endpoint.is_dial() {
+        Session::client(socket, &config).await
+    } else {
+        Session::server(socket, &config).await
+    };
     Ok(session?)
 }
 
@@ -83,13 +86,13 @@ pub(crate) struct Manager {
 
 impl Manager {
     /// Starts an establisher or a receiver. It has a session when the other side comes.
-    pub(crate) async fn start(place: Place, settings: Settings) -> io::Result<Self> {
+    pub(crate) async fn start(endpoint: Endpoint, settings: Settings) -> io::Result<Self> {
         let config = settings.config()?;
-        let manager = match place {
-            Place::Dial(address) => {
+        let manager = match endpoint {
+            Endpoint::Dial(address) => {
                 MuxManager::establish(address.to_string()).config(config).start().await.map_err(io::Error::other)?
             }
-            Place::Listen(address) => {
+            Endpoint::Listen(address) => {
                 let address: SocketAddr = address;
                 MuxManager::receive(address.to_string()).config(config).start().await.map_err(io::Error::other)?
             }

@@ -11,12 +11,12 @@ use std::{
 use testkit::hashicorp::{Config, Error, Session, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::engine::{Library, Place};
+use super::engine::{Endpoint, Library};
 
 /// Makes a session.
-pub(crate) async fn session(place: Place) -> io::Result<Session> {
-    let socket = place.connect().await?;
-    let session = if place.is_dial() { Session::client } else { Session::server };
+pub(crate) async fn session(endpoint: Endpoint) -> io::Result<Session> {
+    let socket = endpoint.connect().await?;
+    let session = if endpoint.is_dial() { Session::client } else { Session::server };
     Ok(session(socket, Config::default()))
 }
 

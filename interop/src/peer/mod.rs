@@ -11,7 +11,7 @@ use std::{io, net::SocketAddr, time::Duration};
 use clap::Args;
 
 use self::{
-    engine::{Place, play},
+    engine::{Endpoint, play},
     evermux::Settings,
 };
 
@@ -47,7 +47,7 @@ pub(crate) struct Arguments {
     /// Which one: a library, `evermux`, or `manager`.
     name: String,
     #[command(flatten)]
-    place: PlaceArguments,
+    endpoint: EndpointArguments,
     /// Echo whatever is opened.
     #[arg(long)]
     serve: bool,
@@ -64,7 +64,7 @@ pub(crate) struct Arguments {
 
 #[derive(Args, Debug)]
 #[group(required = true, multiple = false)]
-struct PlaceArguments {
+struct EndpointArguments {
     /// Make the connection.
     #[arg(long, value_name = "ADDRESS")]
     dial: Option<SocketAddr>,
@@ -75,8 +75,8 @@ struct PlaceArguments {
 
 /// Is a peer program.
 pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {
-    let PlaceArguments { dial, listen } = &arguments.place;
-    let place = dial.map(Place::Dial).or(listen.map(Place::Listen)).ok_or(io::ErrorKind::InvalidInput)?;
+    let EndpointArguments { dial, listen } = &arguments.endpoint;
+    let endpoint = dial.map(Endpoint::Dial).or(listen.map(Endpoint::Listen)).ok_or(io::ErrorKind::InvalidInput)?;
     let settings = Settings {
         heartbeat: arguments.heartbeat.map(Duration::from_millis),
         early_go_away: arguments.early_go_away,
@@ -84,13 +84,13 @@ pub(crate) async fn run(arguments: &Arguments) -> io::Result<()> {
     };
     let serve = arguments.serve;
     match arguments.name.as_str() {
-        "evermux" => play(evermux::session(place, settings).await?, serve).await,
-        "manager" => play(evermux::Manager::start(place, settings).await?, serve).await,
-        "yamux-0.12" => play(yamux::of_0_12(place).await?, serve).await,
-        "yamux-0.13" => play(yamux::of_0_13(place).await?, serve).await,
-        "yamux-0.14" => play(yamux::of_0_14(place).await?, serve).await,
-        "tokio-yamux" => play(tokio_yamux::session(place).await?, serve).await,
-        "hashicorp-0.1" => play(hashicorp::session(place).await?, serve).await,
+        "evermux" => play(evermux::session(endpoint, settings).await?, serve).await,
+        "manager" => play(evermux::Manager::start(endpoint, settings).await?, serve).await,
+        "yamux-0.12" => play(yamux::of_0_12(endpoint).await?, serve).await,
+        "yamux-0.13" => play(yamux::of_0_13(endpoint).await?, serve).await,
+        "yamux-0.14" => play(yamux::of_0_14(endpoint).await?, serve).await,
+        "tokio-yamux" => play(tokio_yamux::session(endpoint).await?, serve).await,
+        "hashicorp-0.1" => play(hashicorp::session(endpoint).await?, serve).await,
         other => return Err(io::Error::other(format!("there is no peer `{other}`"))),
     }
     Ok(())

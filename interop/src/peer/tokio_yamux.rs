@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_yamux::{Config, Control, Session, StreamHandle};
 
-use super::engine::{Library, Place};
+use super::engine::{Endpoint, Library};
 
 /// A session.
 #[derive(Clone)]
@@ -26,9 +26,9 @@ pub(crate) struct TokioYamux {
 }
 
 /// Makes a session, and drives it.
-pub(crate) async fn session(place: Place) -> io::Result<TokioYamux> {
-    let socket = place.connect().await?;
-    let mut session = if place.is_dial() {
+pub(crate) async fn session(endpoint: Endpoint) -> io::Result<TokioYamux> {
+    let socket = endpoint.connect().await?;
+    let mut session = if endpoint.is_dial() {
         Session::new_client(socket, Config::default())
     } else {
         Session::new_server(socket, Config::default())
@@ -81,7 +81,7 @@ impl Library for TokioYamux {
 
 /// A stream that takes its credit while it waits to write.
 ///
-/// The crate takes credit only in a look at what can be read, so a task that only writes would wait for ever.
+/// The crate takes credit only in a look at what can be read, so a task that only writes would wait forever.
 pub(crate) struct Crediting {
     stream: StreamHandle,
     /// Who waits to read: the crate keeps one waker for whoever looked last.

@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use tokio_util::compat::{Compat, FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 
-use super::engine::{Library, Place};
+use super::engine::{Endpoint, Library};
 
 /// What a driver is asked for.
 enum Ask<S> {
@@ -64,9 +64,9 @@ impl<S: futures_util::AsyncRead + futures_util::AsyncWrite + Send + Unpin + 'sta
 macro_rules! version {
     ($name:ident, $krate:ident) => {
         /// Makes a session.
-        pub(crate) async fn $name(place: Place) -> io::Result<Raw<$krate::Stream>> {
-            let mode = if place.is_dial() { $krate::Mode::Client } else { $krate::Mode::Server };
-            let socket = place.connect().await?.compat();
+        pub(crate) async fn $name(endpoint: Endpoint) -> io::Result<Raw<$krate::Stream>> {
+            let mode = if endpoint.is_dial() { $krate::Mode::Client } else { $krate::Mode::Server };
+            let socket = endpoint.connect().await?.compat();
             let mut connection = $krate::Connection::new(socket, $krate::Config::default(), mode);
             let (asks, mut asked) = mpsc::unbounded_channel();
             let (streams, inbound) = mpsc::unbounded_channel();

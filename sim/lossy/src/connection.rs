@@ -19,8 +19,8 @@ use super::settings::Settings;
 
 mod owner;
 
-/// How often at the most a connection answers what it does not understand, so that two of them do not answer each other
-/// for ever. As in Linux.
+/// How often, at most, a connection answers what it does not understand, so that two of them do not answer each other
+/// forever. As in Linux.
 const CHALLENGE_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Where a connection is in its life. FIN-WAIT, CLOSE-WAIT, CLOSING and LAST-ACK are not here: what has been said and

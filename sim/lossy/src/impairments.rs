@@ -47,7 +47,7 @@ pub struct Conditions {
     pub duplication: f64,
     /// The share that is kept back, so that later ones overtake it.
     pub reordering: f64,
-    /// For how long at the most a segment is kept back.
+    /// How long a segment is kept back, at most.
     pub reordering_delay: Duration,
     /// What is added to the time that every segment travels.
     pub latency: Duration,

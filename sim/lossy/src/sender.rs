@@ -12,7 +12,7 @@ const RTO_FIRST: Duration = Duration::from_secs(1);
 /// As in Linux. The RFC has a second.
 const RTO_MIN: Duration = Duration::from_millis(200);
 const RTO_MAX: Duration = Duration::from_secs(60);
-/// So many ACKs that repeat a number say that what follows it was lost (RFC 5681, section 3.2).
+/// After this many ACKs that repeat a number, what follows it counts as lost (RFC 5681, section 3.2).
 const DUPLICATES: u32 = 3;
 
 /// Sends what is written, and again what is lost. Its numbers are the sequence numbers of this end.

@@ -5,18 +5,18 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::check::Check;
-use crate::board::{ESTABLISHER, RECEIVER};
-use crate::faults::{self, Bars, Concerns};
+use crate::context::{ESTABLISHER, RECEIVER};
+use crate::faults::{self, Blocks, Concerns};
 use crate::history::{Entry, What};
 use crate::plan::{Fault, Plan, Side};
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 /// The attempts of the establisher.
 pub(super) struct Accepting {
-    /// What no fault of the run bars must succeed; not so when somebody was told to shut down.
+    /// What no fault of the run blocks must succeed; not so when somebody was told to shut down.
     applies: bool,
-    /// For each fault of the plan, what it bars, and whether it is the establisher's own: over when that dials again.
-    bars: Vec<(Bars, bool)>,
+    /// For each fault of the plan, what it blocks, and whether it is the establisher's own: over when that dials again.
+    blocks: Vec<(Blocks, bool)>,
     /// The faults that bar now.
     barred: BTreeSet<usize>,
     /// A listener that was away is back by then.
@@ -25,7 +25,7 @@ pub(super) struct Accepting {
     /// When faults ended that may have left a ghost behind. Each waits for the place as long as a candidate may.
     ends: Vec<Duration>,
     ghost_waits: Duration,
-    /// How long an attempt takes at the most: a ghost that has the place is found in two probes.
+    /// How long an attempt takes at most: a ghost that has the place is found in two probes.
     soon: Duration,
     receiver_runs: bool,
     /// An attempt is under way that nothing has disturbed; since when.
@@ -34,19 +34,19 @@ pub(super) struct Accepting {
 
 impl Accepting {
     pub(super) fn new(plan: &Plan) -> Self {
-        let bars = |fault: &Fault| {
-            faults::find(&fault.kind).map_or((Bars::Longer, false), |kind| {
-                (kind.bars, kind.concerns == Concerns::Side && fault.side == Side::Establisher)
+        let blocks = |fault: &Fault| {
+            faults::find(&fault.kind).map_or((Blocks::Longer, false), |kind| {
+                (kind.blocks, kind.concerns == Concerns::Side && fault.side == Side::Establisher)
             })
         };
-        let bars = plan.faults.iter().map(bars).collect::<Vec<_>>();
+        let blocks = plan.faults.iter().map(blocks).collect::<Vec<_>>();
         let receiver = plan.config(Side::Receiver, 0);
         let round_trips = Duration::from_millis(16 * (plan.network.latency_ms + plan.network.tick_ms));
         Self {
             applies: plan.is_lossless()
-                && !bars.iter().any(|(bars, _)| *bars == Bars::Longer)
+                && !blocks.iter().any(|(blocks, _)| *blocks == Blocks::Longer)
                 && plan.settings.sessions == 1,
-            bars,
+            blocks,
             barred: BTreeSet::new(),
             open_from: Duration::ZERO,
             grain: Duration::from_millis(plan.network.tick_ms * 4),
@@ -60,17 +60,19 @@ impl Accepting {
 }
 
 impl Check for Accepting {
-    fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
+    fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         match &entry.what {
             What::ShutsDown => self.applies = false,
             What::Starts if entry.who == RECEIVER => self.receiver_runs = true,
             What::Down if entry.who == RECEIVER => self.receiver_runs = false,
-            What::FaultBegins(fault) if self.bars.get(*fault).is_some_and(|(bars, _)| *bars == Bars::Meanwhile) => {
+            What::FaultBegins(fault)
+                if self.blocks.get(*fault).is_some_and(|(blocks, _)| *blocks == Blocks::Meanwhile) =>
+            {
                 self.barred.insert(*fault);
                 self.must_succeed = None;
             }
             What::FaultEnds(fault) if self.barred.remove(fault) => {
-                if !self.bars[*fault].1 {
+                if !self.blocks[*fault].1 {
                     self.open_from = entry.at + self.grain;
                 }
                 self.ends.push(entry.at);
@@ -90,12 +92,12 @@ impl Check for Accepting {
                 let took = self.must_succeed.take().map(|begun| entry.at.saturating_sub(begun));
                 if let Some(took) = took.filter(|took| self.applies && *took > self.soon) {
                     let text = format!("an attempt took {took:?}, although nothing but a ghost was in its way");
-                    return Err(Broken::new("G14", text));
+                    return Err(Violation::new("G14", text));
                 }
             }
             What::AttemptFailed if entry.who == ESTABLISHER && self.applies && self.must_succeed.is_some() => {
                 let text = "an attempt failed, although the receiver ran and no fault kept the establisher out";
-                return Err(Broken::new("G13", text));
+                return Err(Violation::new("G13", text));
             }
             _ => {}
         }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::check::Check;
 use crate::history::{Entry, What};
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 /// What managers that dial have made live, rivals among them. A receiver proves its half before there is a place: the
 /// heartbeat of its candidates does count.
@@ -15,7 +15,7 @@ pub(super) struct Candidates {
 }
 
 impl Check for Candidates {
-    fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
+    fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         let who = &entry.who;
         match &entry.what {
             What::Starts | What::Down => {
@@ -34,7 +34,7 @@ impl Check for Candidates {
                     && self.live.get(who).is_some_and(|live| !live.contains(session)) =>
             {
                 let text = format!("the heartbeat of {who} gave up session {session}, which was not proven yet");
-                return Err(Broken::new("G10", text));
+                return Err(Violation::new("G10", text));
             }
             _ => {}
         }

@@ -1,7 +1,7 @@
 //! Rare states that a sweep must have reached, each with a counter.
 
 use crate::faults;
-use crate::history::{Entry, Still, What};
+use crate::history::{Entry, Silence, What};
 use crate::plan::{Plan, Transport};
 
 /// How a session has ended, by the name of the reason, and its counter.
@@ -90,8 +90,8 @@ pub fn state(entry: &Entry) -> Option<&'static str> {
         What::Live(_) => Some("sessions"),
         What::Connecting => Some("an attempt began"),
         What::AttemptFailed => Some("an attempt failed"),
-        What::Still(_, Still { stalled: Some(_), .. }) => Some("a write of a live session waited"),
-        What::Still(..) => Some("a live session heard nothing for a while"),
+        What::Silence(_, Silence { stalled: Some(_), .. }) => Some("a write of a live session waited"),
+        What::Silence(..) => Some("a live session heard nothing for a while"),
         _ => None,
     }
 }

@@ -9,10 +9,10 @@ use std::time::Duration;
 use evermux::Config;
 
 use super::check::Check;
-use crate::board::ESTABLISHER;
-use crate::history::{Entry, Still, What};
+use crate::context::ESTABLISHER;
+use crate::history::{Entry, Silence, What};
 use crate::plan::{Plan, Side};
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 /// By what the sessions of each side find that they are dead.
 pub(super) struct Detection {
@@ -32,14 +32,14 @@ impl Detection {
     ///
     /// The heartbeat's ping is written when nothing was heard for the idle time, or behind other bytes when they have gone
     /// out; from then on the peer has its time to answer.
-    fn ends(config: &Config, still: &Still) -> (Duration, String) {
-        match still.stalled {
+    fn ends(config: &Config, silence: &Silence) -> (Duration, String) {
+        match silence.stalled {
             Some(stalled) => (stalled + config.write_timeout(), format!("a write waits since {stalled:?}")),
             None => {
-                let asked = still.waited.max(still.heard + config.heartbeat_idle());
+                let asked = silence.waited.max(silence.heard + config.heartbeat_idle());
                 (
-                    asked + config.heartbeat_timeout().max(3 * still.round_trip),
-                    format!("nothing was heard since {:?}", still.heard),
+                    asked + config.heartbeat_timeout().max(3 * silence.round_trip),
+                    format!("nothing was heard since {:?}", silence.heard),
                 )
             }
         }
@@ -47,14 +47,14 @@ impl Detection {
 }
 
 impl Check for Detection {
-    fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
-        let What::Still(session, still) = &entry.what else { return Ok(()) };
+    fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
+        let What::Silence(session, silence) = &entry.what else { return Ok(()) };
         let who = &entry.who;
         let config = if who == ESTABLISHER { &self.establisher } else { &self.receiver };
-        let (latest, why) = Self::ends(config, still);
+        let (latest, why) = Self::ends(config, silence);
         if entry.at > latest + self.grain {
             let text = format!("session {session} of {who} is live, and should have ended at {latest:?}: {why}");
-            return Err(Broken::new("G10", text));
+            return Err(Violation::new("G10", text));
         }
         Ok(())
     }

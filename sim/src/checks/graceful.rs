@@ -8,7 +8,7 @@ use super::check::Check;
 use crate::faults;
 use crate::history::{Entry, What};
 use crate::plan::Plan;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 use crate::work;
 
 /// Work that ends within the time of a drain.
@@ -39,7 +39,7 @@ impl Graceful {
 }
 
 impl Check for Graceful {
-    fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
+    fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         if !self.applies {
             return Ok(());
         }
@@ -59,7 +59,7 @@ impl Check for Graceful {
                     let had =
                         if self.shut_down.is_some() { "its peer had only shut down" } else { "nothing else happened" };
                     let text = format!("session {session} of {who} was lost, and {had}: {}", end.text);
-                    return Err(Broken::new("G17", text));
+                    return Err(Violation::new("G17", text));
                 }
             }
             What::Interrupted(caller, error) if self.brief.get(*caller) == Some(&true) => {
@@ -71,7 +71,7 @@ impl Check for Graceful {
                         "a shutdown interrupted what caller {caller} of {} had begun before: {error}",
                         entry.who
                     );
-                    return Err(Broken::new("G17", text));
+                    return Err(Violation::new("G17", text));
                 }
             }
             _ => {}

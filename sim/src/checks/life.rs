@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use super::check::Check;
 use crate::history::{Entry, What};
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 /// The sessions of all managers that run.
 #[derive(Default)]
@@ -28,7 +28,7 @@ enum Phase {
 }
 
 impl Check for Lives {
-    fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
+    fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         let who = &entry.who;
         match &entry.what {
             What::Starts => {
@@ -49,7 +49,7 @@ impl Check for Lives {
                 None => Ok(()),
                 Some((session, phase)) => {
                     let text = format!("the shutdown of {who} has returned, and session {session} is {phase:?}");
-                    Err(Broken::new("G5", text))
+                    Err(Violation::new("G5", text))
                 }
             };
         }
@@ -58,17 +58,17 @@ impl Check for Lives {
             What::Draining(session) => (session, Phase::Draining),
             What::Closed(session, _) => (session, Phase::Closed),
             What::Connecting | What::AttemptFailed if manager.has_shut_down => {
-                return Err(Broken::new("G5", format!("{who} makes attempts after its shutdown has returned")));
+                return Err(Violation::new("G5", format!("{who} makes attempts after its shutdown has returned")));
             }
             _ => return Ok(()),
         };
         if manager.has_shut_down {
             let text = format!("session {session} of {who} is {phase:?} after the shutdown has returned");
-            return Err(Broken::new("G5", text));
+            return Err(Violation::new("G5", text));
         }
         match manager.sessions.insert(session.clone(), phase) {
             Some(before) if before >= phase => {
-                Err(Broken::new("G6", format!("session {session} of {who} is {phase:?} after it was {before:?}")))
+                Err(Violation::new("G6", format!("session {session} of {who} is {phase:?} after it was {before:?}")))
             }
             _ => Ok(()),
         }

@@ -6,7 +6,7 @@
 
 use std::rc::Rc;
 
-use crate::board::Board;
+use crate::context::RunContext;
 
 mod accepting;
 mod candidates;
@@ -26,17 +26,17 @@ mod waiting;
 pub use check::Check;
 
 /// Every check.
-pub fn all(board: &Rc<Board>) -> Vec<Box<dyn Check>> {
+pub fn all(context: &Rc<RunContext>) -> Vec<Box<dyn Check>> {
     vec![
-        Box::new(slot::Slots::new(&board.plan)),
+        Box::new(slot::Slots::new(&context.plan)),
         Box::new(life::Lives::default()),
-        Box::new(waiting::Waiting::new(board)),
-        Box::new(pauses::Pauses::new(&board.plan)),
-        Box::new(graceful::Graceful::new(&board.plan)),
-        Box::new(spurious_close::SpuriousClose::new(&board.plan)),
+        Box::new(waiting::Waiting::new(context)),
+        Box::new(pauses::Pauses::new(&context.plan)),
+        Box::new(graceful::Graceful::new(&context.plan)),
+        Box::new(spurious_close::SpuriousClose::new(&context.plan)),
         Box::new(proof::Proof::default()),
-        Box::new(detection::Detection::new(&board.plan)),
-        Box::new(accepting::Accepting::new(&board.plan)),
+        Box::new(detection::Detection::new(&context.plan)),
+        Box::new(accepting::Accepting::new(&context.plan)),
         Box::new(candidates::Candidates::default()),
     ]
 }

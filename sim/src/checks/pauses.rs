@@ -1,4 +1,4 @@
-//! Attempts are civil and fast: growing pauses while nothing is stable, none after a session that was, or after the first
+//! Retries are prompt and polite: growing pauses while nothing is stable, none after a session that was, or after the first
 //! that says goodbye (G11).
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use evermux::Config;
 use super::check::Check;
 use crate::history::{Entry, What};
 use crate::plan::{Plan, Side};
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 /// The attempts of every establisher, for each of its places.
 pub(super) struct Pauses {
@@ -65,7 +65,7 @@ impl Pauses {
     }
 }
 
-/// Whether a session ends in good order.
+/// Whether a session ends cleanly.
 fn is_goodbye(what: &What) -> bool {
     match what {
         What::Draining(_) => true,
@@ -75,7 +75,7 @@ fn is_goodbye(what: &What) -> bool {
 }
 
 impl Check for Pauses {
-    fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
+    fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         let who = &entry.who;
         if let What::Starts | What::Down = entry.what {
             let fresh = Place { has_heard_goodbye: Some(false), ..Place::default() };
@@ -149,9 +149,9 @@ impl Check for Pauses {
                 let least = self.pause(failures).mul_f32(1.0 - self.config.backoff_jitter()).saturating_sub(lived);
                 if paused + grain < least {
                     let text = format!(
-                        "{who} paused for {paused:?} after {failures} failures, and should have paused for {least:?} at the least"
+                        "{who} paused for {paused:?} after {failures} failures, and should have paused for at least {least:?}"
                     );
-                    return Err(Broken::new("G11", text));
+                    return Err(Violation::new("G11", text));
                 }
             }
             _ => {}
@@ -159,7 +159,7 @@ impl Check for Pauses {
         Ok(())
     }
 
-    fn after_step(&mut self, now: Duration) -> Result<(), Broken> {
+    fn after_step(&mut self, now: Duration) -> Result<(), Violation> {
         let places = self.establishers.iter().flat_map(|(who, places)| places.iter().map(move |place| (who, place)));
         for (who, place) in places {
             let Some((ended, follows)) = place.ended else { continue };
@@ -176,8 +176,8 @@ impl Check for Pauses {
             };
             let paused = now.saturating_sub(ended);
             if paused > most + self.grain {
-                let text = format!("{who} has paused for {paused:?}, and should have paused for {most:?} at the most");
-                return Err(Broken::new("G11", text));
+                let text = format!("{who} has paused for {paused:?}, and should have paused for at most {most:?}");
+                return Err(Violation::new("G11", text));
             }
         }
         Ok(())

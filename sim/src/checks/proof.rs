@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::check::Check;
 use crate::history::{Entry, What};
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 /// The connections that were accepted by somebody silent.
 #[derive(Default)]
@@ -13,9 +13,9 @@ pub(super) struct Proof {
 }
 
 impl Check for Proof {
-    fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
+    fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         match &entry.what {
-            What::Silent(dialler) => {
+            What::Mute(dialler) => {
                 self.silent.insert(dialler.clone());
             }
             What::Holds(sessions, Some(local)) if self.silent.contains(local) => {
@@ -24,7 +24,7 @@ impl Check for Proof {
                     entry.who,
                     sessions.join(", ")
                 );
-                return Err(Broken::new("G15", text));
+                return Err(Violation::new("G15", text));
             }
             _ => {}
         }

@@ -9,7 +9,7 @@ use proptests::Model;
 use super::check::Check;
 use crate::history::{Entry, What};
 use crate::plan::Plan;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 /// The slots of all managers, each beside its model.
 pub(super) struct Slots {
@@ -36,7 +36,7 @@ struct Beside {
 }
 
 impl Check for Slots {
-    fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
+    fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         let who = &entry.who;
         if let What::Starts = entry.what {
             let beside =
@@ -64,7 +64,7 @@ impl Check for Slots {
                 if !number.is_some_and(|number| slot.model.live().contains(number)) {
                     let text =
                         format!("caller {caller} of {who} was given session {session}, which was not in the slot");
-                    return Err(Broken::new("G3", text));
+                    return Err(Violation::new("G3", text));
                 }
             }
             What::Holds(sessions, _) => slot.held = Some(sessions.iter().cloned().collect()),
@@ -74,7 +74,7 @@ impl Check for Slots {
         Ok(())
     }
 
-    fn after_step(&mut self, _: Duration) -> Result<(), Broken> {
+    fn after_step(&mut self, _: Duration) -> Result<(), Violation> {
         for (who, slot) in &mut self.slots {
             if !std::mem::take(&mut slot.changed) {
                 continue;
@@ -87,11 +87,11 @@ impl Check for Slots {
             let expected = expected.collect::<BTreeSet<_>>();
             if let Some(lost) = expected.difference(held).next() {
                 let text = format!("session {lost} of {who} lives, and is not in the slot");
-                return Err(Broken::new("G8", text));
+                return Err(Violation::new("G8", text));
             }
             if let Some(stale) = held.difference(&expected).next() {
                 let text = format!("session {stale} of {who} has ended, and is still in the slot");
-                return Err(Broken::new("G3", text));
+                return Err(Violation::new("G3", text));
             }
         }
         Ok(())
@@ -99,19 +99,20 @@ impl Check for Slots {
 }
 
 impl Beside {
-    fn install(&mut self, who: &str, session: &str) -> Result<(), Broken> {
+    fn install(&mut self, who: &str, session: &str) -> Result<(), Violation> {
         let number = self.model.reserve();
         if self.numbers.insert(session.to_owned(), number).is_some() {
-            return Err(Broken::new("G6", format!("session {session} of {who} became live twice")));
+            return Err(Violation::new("G6", format!("session {session} of {who} became live twice")));
         }
         match self.model.install(number) {
             Ok(()) => Ok(()),
-            Err(Refused::Stopped(..)) => {
-                Err(Broken::new("G5", format!("session {session} of {who} became live after the manager had stopped")))
-            }
+            Err(Refused::Stopped(..)) => Err(Violation::new(
+                "G5",
+                format!("session {session} of {who} became live after the manager had stopped"),
+            )),
             Err(_) => {
                 let text = format!("session {session} of {who} became live while another one had its place");
-                Err(Broken::new("G8", text))
+                Err(Violation::new("G8", text))
             }
         }
     }

@@ -8,7 +8,7 @@ use super::check::Check;
 use crate::faults::{self, Harm};
 use crate::history::{Entry, What};
 use crate::plan::{Plan, Side};
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 use crate::work;
 
 /// Within so long a session ends whose connection was cut.
@@ -59,7 +59,7 @@ impl SpuriousClose {
 }
 
 impl Check for SpuriousClose {
-    fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
+    fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         match &entry.what {
             What::ShutsDown => {
                 self.stops = true;
@@ -82,7 +82,7 @@ impl Check for SpuriousClose {
                     "session {session} ended, although nothing went wrong that it should not outlive: {}",
                     end.text
                 );
-                return Err(Broken::new("G10", text));
+                return Err(Violation::new("G10", text));
             }
             _ => {}
         }

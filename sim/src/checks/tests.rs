@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use super::all;
-use crate::board::{Board, ESTABLISHER, RECEIVER};
+use crate::context::{ESTABLISHER, RECEIVER, RunContext};
 use crate::counters::Counters;
-use crate::history::{End, Entry, Still, What};
+use crate::history::{End, Entry, Silence, What};
 use crate::plan::{Caller, Fault, Network, Plan, Settings, Side};
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 fn plan(faults: &[(&str, u64)]) -> Plan {
     let fault = |(kind, lasts_ms): &(&str, u64)| Fault {
@@ -15,7 +15,7 @@ fn plan(faults: &[(&str, u64)]) -> Plan {
         at_ms: 0,
         lasts_ms: *lasts_ms,
         side: Side::Receiver,
-        degree: 0,
+        severity: 0,
     };
     Plan {
         network: Network::default(),
@@ -41,8 +41,8 @@ fn verdict_of_all(plan: Plan, history: &[(u64, &str, What)]) -> Option<String> {
 
 /// What the checks say of a history that names the places.
 fn verdict_by_place(plan: Plan, history: &[(u64, &str, usize, What)]) -> Option<String> {
-    let board = Board::new(0, plan, Counters::default());
-    let mut checks = all(&board);
+    let context = RunContext::new(0, plan, Counters::default());
+    let mut checks = all(&context);
     let mut see = || {
         for (index, (ms, who, place, what)) in history.iter().enumerate() {
             let at = Duration::from_millis(*ms);
@@ -57,7 +57,7 @@ fn verdict_by_place(plan: Plan, history: &[(u64, &str, usize, What)]) -> Option<
                 check.after_step(at)?;
             }
         }
-        Ok::<(), Broken>(())
+        Ok::<(), Violation>(())
     };
     see().err().map(|broken| broken.guarantee.into_owned())
 }
@@ -287,7 +287,7 @@ fn a_session_that_ends_beside_one_that_was_cut_is_found() {
 
 #[test]
 fn a_session_with_somebody_silent_is_found() {
-    finds("G15", &[(0, What::Starts), (1, What::Silent("1.2.3.4:5".into())), (5, live("1")), (5, holds(&["1"]))]);
+    finds("G15", &[(0, What::Starts), (1, What::Mute("1.2.3.4:5".into())), (5, live("1")), (5, holds(&["1"]))]);
 }
 
 #[test]
@@ -310,8 +310,11 @@ fn a_session_that_outlives_its_dead_connection_is_found() {
     let verdict = |who, heard, stalled: Option<u64>, waited, at| {
         let mut plan = plan(&[("partition", 60_000)]);
         plan.settings.receiver_clock_percent = 200;
-        let still = Still { heard: ms(heard), stalled: stalled.map(ms), waited: ms(waited), round_trip: ms(0) };
-        verdict_of_all(plan, &[(0, who, What::Starts), (5, who, live("1")), (at, who, What::Still("1".into(), still))])
+        let silence = Silence { heard: ms(heard), stalled: stalled.map(ms), waited: ms(waited), round_trip: ms(0) };
+        verdict_of_all(
+            plan,
+            &[(0, who, What::Starts), (5, who, live("1")), (at, who, What::Silence("1".into(), silence))],
+        )
     };
     let fine = |who, heard, stalled, waited, at| assert_eq!(verdict(who, heard, stalled, waited, at), None);
     let late = |who, heard, stalled, waited, at| {

@@ -5,9 +5,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::check::Check;
-use crate::board::Board;
+use crate::context::RunContext;
 use crate::history::{Entry, What};
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 /// Callers who wait, and since when there is something that ends their wait.
 pub(super) struct Waiting {
@@ -25,13 +25,13 @@ struct Manager {
 }
 
 impl Waiting {
-    pub(super) fn new(board: &Rc<Board>) -> Self {
-        Self { patience: Duration::from_millis(board.plan.network.tick_ms * 2), managers: BTreeMap::new() }
+    pub(super) fn new(context: &Rc<RunContext>) -> Self {
+        Self { patience: Duration::from_millis(context.plan.network.tick_ms * 2), managers: BTreeMap::new() }
     }
 }
 
 impl Check for Waiting {
-    fn on(&mut self, entry: &Entry) -> Result<(), Broken> {
+    fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         let manager = self.managers.entry(entry.who.clone()).or_default();
         match &entry.what {
             What::Asks(caller) => {
@@ -51,20 +51,20 @@ impl Check for Waiting {
         Ok(())
     }
 
-    fn after_step(&mut self, now: Duration) -> Result<(), Broken> {
+    fn after_step(&mut self, now: Duration) -> Result<(), Violation> {
         for (who, manager) in &self.managers {
             for (caller, asked) in &manager.callers {
                 if let Some(live) = manager.live_since
                     && now.saturating_sub(live.max(*asked)) > self.patience
                 {
                     let text = format!("caller {caller} of {who} waits while a session is in the slot");
-                    return Err(Broken::new("G1", text));
+                    return Err(Violation::new("G1", text));
                 }
                 if let Some(shut_down) = manager.shut_down_at
                     && now.saturating_sub(shut_down.max(*asked)) > self.patience
                 {
                     let text = format!("caller {caller} of {who} still waits after the shutdown has returned");
-                    return Err(Broken::new("G4", text));
+                    return Err(Violation::new("G4", text));
                 }
             }
         }

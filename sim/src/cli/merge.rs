@@ -6,12 +6,12 @@ use std::process::ExitCode;
 
 use serde::Deserialize;
 use serde_json::Value;
-use sim::tally::Tally;
+use sim::totals::Totals;
 
 use crate::{BROKEN, NOT_DETERMINISTIC, USAGE};
 
 pub(crate) fn merge(files: &[PathBuf], require_all: bool, json: bool) -> ExitCode {
-    let mut all = Tally::default();
+    let mut all = Totals::default();
     let mut slices: Vec<(&Path, Slice)> = Vec::new();
     for file in files {
         let slice =
@@ -32,7 +32,7 @@ pub(crate) fn merge(files: &[PathBuf], require_all: bool, json: bool) -> ExitCod
         return ExitCode::from(USAGE);
     }
     for (_, slice) in &slices {
-        all.merge(&slice.tally);
+        all.merge(&slice.totals);
     }
     let never = all.never();
     if json {
@@ -62,7 +62,7 @@ pub(crate) fn merge(files: &[PathBuf], require_all: bool, json: bool) -> ExitCod
 #[derive(Deserialize)]
 struct Slice {
     #[serde(rename = "sweep")]
-    tally: Tally,
+    totals: Totals,
     revision: Option<String>,
     scenarios: Vec<String>,
     from: u64,

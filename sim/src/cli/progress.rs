@@ -66,7 +66,7 @@ impl Progress {
         self.begun.elapsed()
     }
 
-    /// So many things, as a rate a minute.
+    /// A number of things, as a rate a minute.
     #[allow(clippy::cast_precision_loss)]
     pub(super) fn rate(&self, done: u64) -> f64 {
         done as f64 * 60.0 / self.elapsed().as_secs_f64().max(f64::MIN_POSITIVE)

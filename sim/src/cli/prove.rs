@@ -2,15 +2,15 @@
 
 use std::process::ExitCode;
 
-use sim::apart::{Job, with_every_core_busy};
 use sim::outcome::Outcome;
 use sim::scenarios::{self, Scenario};
+use sim::subprocess::{Job, with_every_core_busy};
 
 use super::again;
 use super::progress::Progress;
 use crate::{BROKEN, NOT_DETERMINISTIC, chosen};
 
-/// By how much the clock of the negative control is wrong, at the most: as much as a process waits for its turn.
+/// How wrong the clock of the negative control may be: as much as a process waits for its turn.
 const DISTURBED_US: u64 = 2_000;
 
 pub(crate) fn prove(scenario: Option<&'static Scenario>, from: u64, seeds: u64) -> ExitCode {

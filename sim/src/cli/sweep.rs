@@ -13,7 +13,7 @@ use sim::run::plan_of;
 use sim::scenarios;
 use sim::shrink::{PLANS, shrink};
 use sim::sweep::{Event, Then};
-use sim::tally::Tally;
+use sim::totals::Totals;
 
 use super::again;
 use super::progress::Progress;
@@ -35,7 +35,7 @@ pub(crate) fn sweep(args: &SweepArgs) -> ExitCode {
     let mut report = Report {
         args,
         progress: Progress::new("runs", of),
-        tally: Tally::default(),
+        totals: Totals::default(),
         failures: Vec::new(),
         json,
         scenarios: BTreeMap::new(),
@@ -48,7 +48,7 @@ pub(crate) fn sweep(args: &SweepArgs) -> ExitCode {
 struct Report<'a> {
     args: &'a SweepArgs,
     progress: Progress,
-    tally: Tally,
+    totals: Totals,
     failures: Vec<Outcome>,
     json: Option<BufWriter<File>>,
     /// Runs of each scenario.
@@ -60,41 +60,41 @@ impl Report<'_> {
         let bad = match event {
             Event::Done(outcome) => self.done(*outcome),
             Event::Diverged(first, second) => {
-                self.tally.runs += 1;
-                self.tally.diverged += 1;
+                self.totals.runs += 1;
+                self.totals.diverged += 1;
                 self.write(&json!({ "scenario": first.scenario, "seed": first.seed, "outcome": "diverged" }));
                 let again = again(first.scenario, first.seed);
                 self.progress.say(&format!("NOT DETERMINISTIC\n  {first}\n  {second}\n  {again}"));
                 true
             }
             Event::Lost { scenario, seed, how } => {
-                self.tally.runs += 1;
-                self.tally.failed += 1;
+                self.totals.runs += 1;
+                self.totals.failed += 1;
                 self.write(&json!({ "scenario": scenario, "seed": seed, "outcome": "lost", "what": how }));
                 self.progress.say(&format!("{scenario}, seed {seed}: FAILED, {how}\n  {}", again(scenario, seed)));
                 true
             }
             Event::Quiet => false,
         };
-        let (runs, failed, states) = (self.tally.runs, self.tally.failed, self.tally.states.len());
-        let (rate, never) = (self.progress.rate(runs), self.tally.never().len());
+        let (runs, failed, states) = (self.totals.runs, self.totals.failed, self.totals.states.len());
+        let (rate, never) = (self.progress.rate(runs), self.totals.never().len());
         let all = checks::coverage::sometimes().len();
         self.progress.at(runs, || {
             format!("{rate:.0} a minute, {failed} failed; {} of {all} counters raised, {states} states", all - never)
         });
         let over = self.args.limit().is_some_and(|limit| self.progress.elapsed() >= limit)
-            || self.args.until_stable && self.tally.is_stable();
+            || self.args.until_stable && self.totals.is_stable();
         if bad && !self.args.keep_going || over { Then::Stop } else { Then::Continue }
     }
 
     fn done(&mut self, outcome: Outcome) -> bool {
         *self.scenarios.entry(outcome.scenario).or_default() += 1;
-        let states = self.tally.states.len();
-        self.tally.add(&outcome);
+        let states = self.totals.states.len();
+        self.totals.add(&outcome);
         let mut line = outcome.to_json();
         // What the states are is in the line of the sweep.
         line["states"] = outcome.states.len().into();
-        line["new_states"] = (self.tally.states.len() - states).into();
+        line["new_states"] = (self.totals.states.len() - states).into();
         self.write(&line);
         if outcome.result.is_ok() {
             return false;
@@ -108,7 +108,7 @@ impl Report<'_> {
         self.progress.end();
         let (share, of) = self.args.shard;
         self.write(&json!({
-            "sweep": self.tally,
+            "sweep": self.totals,
             "revision": capsule::revision(),
             "scenarios": self.scenarios.keys().collect::<Vec<_>>(),
             "from": self.args.from,
@@ -118,22 +118,22 @@ impl Report<'_> {
         if let Some(Err(error)) = self.json.as_mut().map(Write::flush) {
             self.not_complete(&error);
         }
-        let (runs, failed, diverged) = (self.tally.runs, self.tally.failed, self.tally.diverged);
+        let (runs, failed, diverged) = (self.totals.runs, self.totals.failed, self.totals.diverged);
         say!(
             "{runs} runs, {failed} failed, {diverged} diverged; {:.1} s at {:.0} runs a minute, {:.0} s simulated",
             self.progress.elapsed().as_secs_f64(),
             self.progress.rate(runs),
-            self.tally.simulated().as_secs_f64(),
+            self.totals.simulated().as_secs_f64(),
         );
         let scenarios = self.scenarios.iter().map(|(name, runs)| format!("{name} {runs}")).collect::<Vec<_>>();
         say!("  runs of each scenario: {}", scenarios.join(", "));
         // Of one scenario most counters are none of its business.
         let is_all = self.scenarios.len() > 1;
-        self.tally.lines(is_all).iter().for_each(|line| say!("{line}"));
+        self.totals.lines(is_all).iter().for_each(|line| say!("{line}"));
         if !self.args.no_capsules {
             self.write_capsules();
         }
-        let never = self.tally.never();
+        let never = self.totals.never();
         if self.args.require_all && !never.is_empty() {
             say!("never: {}", never.join("; "));
         }

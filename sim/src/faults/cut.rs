@@ -1,7 +1,7 @@
 //! Connections that are cut.
 
-use super::kind::{Bars, Concerns, Harm, Kept, Kind, nothing};
-use crate::board::{ESTABLISHER, OTHER, RECEIVER};
+use super::kind::{Blocks, Concerns, FaultState, Harm, Kind, nothing};
+use crate::context::{ESTABLISHER, OTHER, RECEIVER};
 use crate::net::Cut;
 use crate::world::World;
 
@@ -10,7 +10,7 @@ pub(super) const FIN: Kind = Kind {
     about: "A proxy on the way closes every connection, and loses what it held: both ends see an end of file",
     concerns: Concerns::Both,
     harm: Harm::Any,
-    bars: Bars::Meanwhile,
+    blocks: Blocks::Meanwhile,
     begin: |world, _| cut(world, Cut::Fin),
     end: nothing,
 };
@@ -20,7 +20,7 @@ pub(super) const RESET: Kind = Kind {
     about: "Every connection is reset: both ends see ECONNRESET",
     concerns: Concerns::Both,
     harm: Harm::Any,
-    bars: Bars::Meanwhile,
+    blocks: Blocks::Meanwhile,
     begin: |world, _| cut(world, Cut::Reset),
     end: nothing,
 };
@@ -30,22 +30,22 @@ pub(super) const ONE: Kind = Kind {
     about: "One connection of the establisher is reset at both ends; those beside it notice nothing",
     concerns: Concerns::Both,
     harm: Harm::One,
-    bars: Bars::Meanwhile,
+    blocks: Blocks::Meanwhile,
     begin: |world, fault| {
-        let which = usize::try_from(fault.degree).unwrap_or(usize::MAX);
-        if let Some((near, far)) = world.board.conditions(ESTABLISHER).cut_one(which, Cut::Reset) {
+        let which = usize::try_from(fault.severity).unwrap_or(usize::MAX);
+        if let Some((near, far)) = world.context.conditions(ESTABLISHER).cut_one(which, Cut::Reset) {
             for host in [RECEIVER, OTHER] {
-                world.board.conditions(host).cut_between((far, near), Cut::Reset);
+                world.context.conditions(host).cut_between((far, near), Cut::Reset);
             }
         }
-        Kept::default()
+        FaultState::default()
     },
     end: nothing,
 };
 
-fn cut(world: &mut World<'_>, how: Cut) -> Kept {
+fn cut(world: &mut World<'_>, how: Cut) -> FaultState {
     for host in [RECEIVER, ESTABLISHER, OTHER] {
-        world.board.conditions(host).cut(how);
+        world.context.conditions(host).cut(how);
     }
-    Kept::default()
+    FaultState::default()
 }

@@ -15,11 +15,11 @@ pub struct Kind {
     /// What it does to the live sessions of the establisher.
     pub harm: Harm,
     /// Which attempts of the establisher may fail for it.
-    pub bars: Bars,
+    pub blocks: Blocks,
     /// Begins it, and gives what its end must know.
-    pub begin: fn(&mut World<'_>, &Fault) -> Kept,
+    pub begin: fn(&mut World<'_>, &Fault) -> FaultState,
     /// Ends it.
-    pub end: fn(&mut World<'_>, &Fault, &Kept),
+    pub end: fn(&mut World<'_>, &Fault, &FaultState),
 }
 
 /// Whom a fault concerns.
@@ -52,7 +52,7 @@ pub enum Harm {
 
 /// Which attempts of the establisher may fail for a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Bars {
+pub enum Blocks {
     /// None, however long it lasts.
     Never,
     /// Those that are under way while it lasts.
@@ -63,24 +63,24 @@ pub enum Bars {
 
 /// What a fault keeps of its begin until its end.
 #[derive(Clone, Debug, Default)]
-pub struct Kept {
+pub struct FaultState {
     /// The hosts that it concerned.
     pub hosts: Vec<&'static str>,
 }
 
 /// Begins a condition on the host of a side.
-pub(super) fn begin_on(world: &World<'_>, side: Side, condition: Condition) -> Kept {
+pub(super) fn begin_on(world: &World<'_>, side: Side, condition: Condition) -> FaultState {
     let host = world.host_of(side);
-    world.board.conditions(host).begin(condition);
-    Kept { hosts: vec![host] }
+    world.context.conditions(host).begin(condition);
+    FaultState { hosts: vec![host] }
 }
 
 /// Ends what [`begin_on`] began.
-pub(super) fn end_on(world: &World<'_>, kept: &Kept, condition: Condition) {
-    for host in &kept.hosts {
-        world.board.conditions(host).end(condition);
+pub(super) fn end_on(world: &World<'_>, state: &FaultState, condition: Condition) {
+    for host in &state.hosts {
+        world.context.conditions(host).end(condition);
     }
 }
 
 /// For what is over at once.
-pub(super) fn nothing(_: &mut World<'_>, _: &Fault, _: &Kept) {}
+pub(super) fn nothing(_: &mut World<'_>, _: &Fault, _: &FaultState) {}

@@ -1,6 +1,6 @@
 //! Listeners that do not do their work.
 
-use super::kind::{Bars, Concerns, Harm, Kind, begin_on, end_on};
+use super::kind::{Blocks, Concerns, Harm, Kind, begin_on, end_on};
 use crate::net::Condition;
 use crate::plan::Side;
 
@@ -9,9 +9,9 @@ pub(super) const REFUSE: Kind = Kind {
     about: "Nothing listens on the receiver's port: connections are refused",
     concerns: Concerns::Receiver,
     harm: Harm::None,
-    bars: Bars::Meanwhile,
+    blocks: Blocks::Meanwhile,
     begin: |world, _| begin_on(world, Side::Receiver, Condition::Refuse),
-    end: |world, _, kept| end_on(world, kept, Condition::Refuse),
+    end: |world, _, state| end_on(world, state, Condition::Refuse),
 };
 
 pub(super) const ACCEPT_ERRORS: Kind = Kind {
@@ -19,9 +19,9 @@ pub(super) const ACCEPT_ERRORS: Kind = Kind {
     about: "The receiver has too many open files: accept fails with EMFILE",
     concerns: Concerns::Receiver,
     harm: Harm::None,
-    bars: Bars::Meanwhile,
+    blocks: Blocks::Meanwhile,
     begin: |world, _| begin_on(world, Side::Receiver, Condition::AcceptErrors),
-    end: |world, _, kept| end_on(world, kept, Condition::AcceptErrors),
+    end: |world, _, state| end_on(world, state, Condition::AcceptErrors),
 };
 
 pub(super) const SILENT: Kind = Kind {
@@ -29,7 +29,7 @@ pub(super) const SILENT: Kind = Kind {
     about: "Connections are accepted by something that never says a word, as a load balancer with nothing behind it",
     concerns: Concerns::Receiver,
     harm: Harm::None,
-    bars: Bars::Meanwhile,
+    blocks: Blocks::Meanwhile,
     begin: |world, _| begin_on(world, Side::Receiver, Condition::Silent),
-    end: |world, _, kept| end_on(world, kept, Condition::Silent),
+    end: |world, _, state| end_on(world, state, Condition::Silent),
 };

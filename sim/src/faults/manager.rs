@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::kind::{Bars, Concerns, Harm, Kept, Kind, begin_on, end_on, nothing};
-use crate::board::ESTABLISHER;
+use super::kind::{Blocks, Concerns, FaultState, Harm, Kind, begin_on, end_on, nothing};
+use crate::context::ESTABLISHER;
 use crate::history::{What, note};
 use crate::interpose::elapsed;
 use crate::net::Condition;
@@ -17,9 +17,9 @@ pub(super) const FATAL: Kind = Kind {
     about: "The establisher's connector fails for good: its manager gives up, and another one is started afterwards",
     concerns: Concerns::Establisher,
     harm: Harm::Any,
-    bars: Bars::Longer,
+    blocks: Blocks::Longer,
     begin: |world, _| begin_on(world, Side::Establisher, Condition::Fatal),
-    end: |world, _, kept| end_on(world, kept, Condition::Fatal),
+    end: |world, _, state| end_on(world, state, Condition::Fatal),
 };
 
 pub(super) const SHUTDOWN: Kind = Kind {
@@ -27,11 +27,11 @@ pub(super) const SHUTDOWN: Kind = Kind {
     about: "The manager of one side is shut down, and another one is started on the same host",
     concerns: Concerns::Side,
     harm: Harm::Any,
-    bars: Bars::Longer,
+    blocks: Blocks::Longer,
     begin: |world, fault| {
         let host = world.host_of(fault.side);
-        world.board.restart(host);
-        Kept::default()
+        world.context.restart(host);
+        FaultState::default()
     },
     end: nothing,
 };
@@ -44,13 +44,13 @@ pub(super) const RECONNECT_NOW: Kind = Kind {
     about: "Somebody asks for the next attempt at once, again and again, whatever the establisher is doing",
     concerns: Concerns::Establisher,
     harm: Harm::None,
-    bars: Bars::Never,
+    blocks: Blocks::Never,
     begin: |world, fault| {
-        let board = Rc::clone(&world.board);
+        let context = Rc::clone(&world.context);
         let ends = fault.end();
-        world.errand(ESTABLISHER, async move {
+        world.spawn_on(ESTABLISHER, async move {
             loop {
-                if let Some(manager) = board.manager(ESTABLISHER) {
+                if let Some(manager) = context.manager(ESTABLISHER) {
                     note(ESTABLISHER, What::ReconnectNow);
                     manager.reconnect_now();
                 }
@@ -60,7 +60,7 @@ pub(super) const RECONNECT_NOW: Kind = Kind {
                 sleep(ASK_EVERY).await;
             }
         });
-        Kept::default()
+        FaultState::default()
     },
     end: nothing,
 };
@@ -70,10 +70,10 @@ pub(super) const CANCEL: Kind = Kind {
     about: "Every caller drops what it is doing, wherever it is",
     concerns: Concerns::Both,
     harm: Harm::None,
-    bars: Bars::Never,
+    blocks: Blocks::Never,
     begin: |world, _| {
-        world.board.cancel.send_modify(|times| *times += 1);
-        Kept::default()
+        world.context.cancel.send_modify(|times| *times += 1);
+        FaultState::default()
     },
     end: nothing,
 };

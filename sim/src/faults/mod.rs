@@ -10,7 +10,7 @@ mod peer;
 mod slow;
 mod strangers;
 
-pub use kind::{Bars, Concerns, Harm, Kept, Kind};
+pub use kind::{Blocks, Concerns, FaultState, Harm, Kind};
 
 /// The fault by which a manager is shut down.
 pub const SHUTDOWN: &str = manager::SHUTDOWN.name;

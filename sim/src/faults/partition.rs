@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use super::kind::{Bars, Concerns, Harm, Kept, Kind, nothing};
-use crate::board::ESTABLISHER;
+use super::kind::{Blocks, Concerns, FaultState, Harm, Kind, nothing};
+use crate::context::ESTABLISHER;
 use crate::interpose::elapsed;
 use crate::net::Cut;
 use crate::plan::Side;
@@ -16,17 +16,17 @@ pub(super) const BOTH_WAYS: Kind = Kind {
     about: "What both sides send each other is lost, and nobody is told",
     concerns: Concerns::Both,
     harm: Harm::Any,
-    bars: Bars::Meanwhile,
+    blocks: Blocks::Meanwhile,
     begin: |world, _| {
         let target = world.target();
-        world.lose(ESTABLISHER, target);
-        world.lose(target, ESTABLISHER);
-        Kept { hosts: vec![target] }
+        world.partition_oneway(ESTABLISHER, target);
+        world.partition_oneway(target, ESTABLISHER);
+        FaultState { hosts: vec![target] }
     },
-    end: |world, _, kept| {
-        for target in &kept.hosts {
-            world.carry(ESTABLISHER, target);
-            world.carry(target, ESTABLISHER);
+    end: |world, _, state| {
+        for target in &state.hosts {
+            world.repair_oneway(ESTABLISHER, target);
+            world.repair_oneway(target, ESTABLISHER);
         }
     },
 };
@@ -36,19 +36,19 @@ pub(super) const ONE_WAY: Kind = Kind {
     about: "What one side sends is lost; what the other side sends arrives",
     concerns: Concerns::Both,
     harm: Harm::Any,
-    bars: Bars::Meanwhile,
+    blocks: Blocks::Meanwhile,
     begin: |world, fault| {
         let target = world.target();
         let (from, to) = match fault.side {
             Side::Establisher => (ESTABLISHER, target),
             Side::Receiver => (target, ESTABLISHER),
         };
-        world.lose(from, to);
-        Kept { hosts: vec![from, to] }
+        world.partition_oneway(from, to);
+        FaultState { hosts: vec![from, to] }
     },
-    end: |world, _, kept| {
-        if let [from, to] = kept.hosts[..] {
-            world.carry(from, to);
+    end: |world, _, state| {
+        if let [from, to] = state.hosts[..] {
+            world.repair_oneway(from, to);
         }
     },
 };
@@ -58,14 +58,14 @@ pub(super) const FREEZE: Kind = Kind {
     about: "What both sides send each other is held back, and arrives afterwards",
     concerns: Concerns::Both,
     harm: Harm::Delay,
-    bars: Bars::Meanwhile,
+    blocks: Blocks::Meanwhile,
     begin: |world, _| {
         let target = world.target();
         world.hold(ESTABLISHER, target);
-        Kept { hosts: vec![target] }
+        FaultState { hosts: vec![target] }
     },
-    end: |world, _, kept| {
-        for target in &kept.hosts {
+    end: |world, _, state| {
+        for target in &state.hosts {
             world.release(ESTABLISHER, target);
         }
     },
@@ -76,20 +76,20 @@ pub(super) const FLAPPING: Kind = Kind {
     about: "Every connection is reset, again and again",
     concerns: Concerns::Both,
     harm: Harm::Any,
-    bars: Bars::Meanwhile,
+    blocks: Blocks::Meanwhile,
     begin: |world, fault| {
-        let board = Rc::clone(&world.board);
+        let context = Rc::clone(&world.context);
         let pause = Duration::from_millis(fault.between(5_000, 50));
         let ends = fault.end();
         let target = world.target();
-        world.errand(ESTABLISHER, async move {
+        world.spawn_on(ESTABLISHER, async move {
             while elapsed() < ends {
-                board.conditions(ESTABLISHER).cut(Cut::Reset);
-                board.conditions(target).cut(Cut::Reset);
+                context.conditions(ESTABLISHER).cut(Cut::Reset);
+                context.conditions(target).cut(Cut::Reset);
                 sleep(pause).await;
             }
         });
-        Kept::default()
+        FaultState::default()
     },
     end: nothing,
 };

@@ -1,6 +1,6 @@
 //! Peers, and paths to them, that are there and of no use.
 
-use super::kind::{Bars, Concerns, Harm, Kind, begin_on, end_on};
+use super::kind::{Blocks, Concerns, Harm, Kind, begin_on, end_on};
 use crate::net::Condition;
 
 pub(super) const BLACK_HOLE: Kind = Kind {
@@ -8,9 +8,9 @@ pub(super) const BLACK_HOLE: Kind = Kind {
     about: "One side's connections swallow what is written and carry nothing; what it dials is never answered",
     concerns: Concerns::Side,
     harm: Harm::Any,
-    bars: Bars::Meanwhile,
+    blocks: Blocks::Meanwhile,
     begin: |world, fault| begin_on(world, fault.side, Condition::BlackHole),
-    end: |world, _, kept| end_on(world, kept, Condition::BlackHole),
+    end: |world, _, state| end_on(world, state, Condition::BlackHole),
 };
 
 pub(super) const STOPS_READING: Kind = Kind {
@@ -18,9 +18,9 @@ pub(super) const STOPS_READING: Kind = Kind {
     about: "One side reads nothing from its sockets, while it goes on writing",
     concerns: Concerns::Side,
     harm: Harm::Delay,
-    bars: Bars::Meanwhile,
+    blocks: Blocks::Meanwhile,
     begin: |world, fault| begin_on(world, fault.side, Condition::ReadingStopped),
-    end: |world, _, kept| end_on(world, kept, Condition::ReadingStopped),
+    end: |world, _, state| end_on(world, state, Condition::ReadingStopped),
 };
 
 pub(super) const STOPS_ACCEPTING: Kind = Kind {
@@ -28,7 +28,7 @@ pub(super) const STOPS_ACCEPTING: Kind = Kind {
     about: "One side accepts no inbound streams: they queue up, and are reset past the limit",
     concerns: Concerns::Side,
     harm: Harm::None,
-    bars: Bars::Never,
+    blocks: Blocks::Never,
     begin: |world, fault| begin_on(world, fault.side, Condition::AcceptingStopped),
-    end: |world, _, kept| end_on(world, kept, Condition::AcceptingStopped),
+    end: |world, _, state| end_on(world, state, Condition::AcceptingStopped),
 };

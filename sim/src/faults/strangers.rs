@@ -8,8 +8,8 @@ use evermux::MuxManager;
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
-use super::kind::{Bars, Concerns, Harm, Kept, Kind, nothing};
-use crate::board::{OTHER, PORT, RECEIVER};
+use super::kind::{Blocks, Concerns, FaultState, Harm, Kind, nothing};
+use crate::context::{OTHER, PORT, RECEIVER};
 use crate::history::{What, note};
 use crate::interpose::elapsed;
 use crate::net::{Conditions, Socket};
@@ -20,14 +20,14 @@ pub(super) const RIVAL: Kind = Kind {
     about: "A second client of the same receiver, which wants the only place too",
     concerns: Concerns::Others,
     harm: Harm::None,
-    bars: Bars::Meanwhile,
+    blocks: Blocks::Meanwhile,
     begin: |world, fault| {
-        let board = Rc::clone(&world.board);
+        let context = Rc::clone(&world.context);
         let (fault_begin, ends) = (fault.begin(), fault.end());
-        let config = board.plan.config(Side::Establisher, board.seed ^ 1);
-        world.errand(OTHER, async move {
+        let config = context.plan.config(Side::Establisher, context.seed ^ 1);
+        world.spawn_on(OTHER, async move {
             let name = format!("rival since {}", fault_begin.as_millis());
-            let connector = board.connector(OTHER, Arc::new(Mutex::new(RECEIVER)), Conditions::default());
+            let connector = context.connector(OTHER, Arc::new(Mutex::new(RECEIVER)), Conditions::default());
             let manager = MuxManager::establish_with(connector).name(name.as_str()).config(config).start().await;
             let Ok(manager) = manager else { return };
             note(&name, What::Starts);
@@ -37,7 +37,7 @@ pub(super) const RIVAL: Kind = Kind {
             manager.shutdown().await;
             note(&name, What::HasShutDown);
         });
-        Kept::default()
+        FaultState::default()
     },
     end: nothing,
 };
@@ -51,7 +51,7 @@ impl Drop for Rival {
     }
 }
 
-/// How many come, at the most: turmoil's listener takes 64 that are not accepted.
+/// How many come at most: turmoil's listener takes 64 that are not accepted.
 const STRANGERS_MAX: u64 = 24;
 
 pub(super) const STRANGERS: Kind = Kind {
@@ -59,17 +59,17 @@ pub(super) const STRANGERS: Kind = Kind {
     about: "Up to 24 connections that say nothing, or no yamux, or close at once, as a port scan does",
     concerns: Concerns::Others,
     harm: Harm::None,
-    bars: Bars::Never,
+    blocks: Blocks::Never,
     begin: |world, fault| {
-        let carrier = world.board.carrier(OTHER);
-        let (ends, many, degree) = (fault.end(), fault.between(1, STRANGERS_MAX), fault.degree);
+        let carrier = world.context.carrier(OTHER);
+        let (ends, many, severity) = (fault.end(), fault.between(1, STRANGERS_MAX), fault.severity);
         for stranger in 0..many {
             let carrier = carrier.clone();
-            world.errand(OTHER, async move {
+            world.spawn_on(OTHER, async move {
                 let conditions = Conditions::default();
                 sleep(Duration::from_millis(stranger * 7)).await;
                 let Ok(mut socket) = Socket::connect(&carrier, RECEIVER, PORT, &conditions).await else { return };
-                match (stranger + u64::from(degree)) % 3 {
+                match (stranger + u64::from(severity)) % 3 {
                     0 => sleep(ends.saturating_sub(elapsed())).await,
                     1 => {
                         let _ = socket.write_all(b"GET / HTTP/1.1\r\n\r\n").await;
@@ -79,7 +79,7 @@ pub(super) const STRANGERS: Kind = Kind {
                 }
             });
         }
-        Kept::default()
+        FaultState::default()
     },
     end: nothing,
 };

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use crate::history::Still;
+use crate::history::Silence;
 use crate::interpose::elapsed;
 
 /// What faults do to the sockets of one host. Clones speak of the same host.
@@ -54,7 +54,7 @@ struct State {
 struct Entry {
     /// The addresses of this end and of the other one.
     addresses: (SocketAddr, SocketAddr),
-    still: Still,
+    silence: Silence,
     cut: Option<Cut>,
     /// Carries nothing any more; how much was written since.
     lost: Option<usize>,
@@ -62,7 +62,7 @@ struct Entry {
     write: Option<Waker>,
 }
 
-/// What a write into a black hole takes before it waits for ever, as a kernel's buffer would.
+/// What a write into a black hole takes before it waits forever, as a kernel's buffer would.
 const SWALLOWED_MAX: usize = 256 << 10;
 
 /// What may change.
@@ -233,8 +233,8 @@ impl Conditions {
     }
 
     /// What the socket with these addresses, of this end and of the other one, has carried lately.
-    pub fn still(&self, addresses: (SocketAddr, SocketAddr)) -> Option<Still> {
-        self.state().sockets.values().find(|socket| socket.addresses == addresses).map(|socket| socket.still)
+    pub fn silence(&self, addresses: (SocketAddr, SocketAddr)) -> Option<Silence> {
+        self.state().sockets.values().find(|socket| socket.addresses == addresses).map(|socket| socket.silence)
     }
 
     /// Counts a socket with these addresses until what is returned is dropped.
@@ -243,8 +243,8 @@ impl Conditions {
         let id = state.next_socket;
         state.next_socket += 1;
         let lost = (state.black_hole > 0).then_some(0);
-        let still = Still::since(elapsed());
-        state.sockets.insert(id, Entry { addresses, still, cut: None, lost, read: None, write: None });
+        let silence = Silence::since(elapsed());
+        state.sockets.insert(id, Entry { addresses, silence, cut: None, lost, read: None, write: None });
         Open { conditions: self.clone(), id }
     }
 }
@@ -320,23 +320,23 @@ impl Open {
 
     /// Bytes were read.
     pub(super) fn has_read(&self) {
-        self.note(|still| still.heard = elapsed());
+        self.note(|silence| silence.heard = elapsed());
     }
 
     /// A write has moved bytes; or it has not, because it waits or has failed.
     pub(super) fn has_written(&self, moved: bool) {
-        self.note(|still| {
+        self.note(|silence| {
             if !moved {
-                still.stalled.get_or_insert_with(elapsed);
-            } else if still.stalled.take().is_some() {
-                still.waited = elapsed();
+                silence.stalled.get_or_insert_with(elapsed);
+            } else if silence.stalled.take().is_some() {
+                silence.waited = elapsed();
             }
         });
     }
 
-    fn note(&self, note: impl FnOnce(&mut Still)) {
+    fn note(&self, note: impl FnOnce(&mut Silence)) {
         if let Some(entry) = self.conditions.state().sockets.get_mut(&self.id) {
-            note(&mut entry.still);
+            note(&mut entry.silence);
         }
     }
 

@@ -87,7 +87,7 @@ impl Listener {
                     if !self.conditions.is(Condition::Silent) {
                         return Ok(socket);
                     }
-                    note("", What::Silent(socket.peer_addr().to_string()));
+                    note("", What::Mute(socket.peer_addr().to_string()));
                     silent.push(socket);
                 }
                 Some(Err(error)) => return Err(error),

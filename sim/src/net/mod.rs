@@ -1,7 +1,7 @@
 //! The simulated network as evermux uses it: sockets with every byte accounted for in the trace, a connector, a listener,
 //! and what faults do to the sockets of a host.
 //!
-//! turmoil's TCP does not retransmit. What is sent into a partition is lost for ever, and the connection with it: both
+//! turmoil's TCP does not retransmit. What is sent into a partition is lost forever, and the connection with it: both
 //! ends stay silent after the repair, until someone notices.
 
 mod carrier;

@@ -23,7 +23,7 @@ use super::scenario::{Group, Scenario};
 use crate::net::{Carrier, Conditions, Listener, Socket};
 use crate::plan::{Network, Plan, Settings};
 use crate::stage::Run;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 pub(super) static SCENARIO: Scenario = Scenario {
     name: "echo",
@@ -55,7 +55,7 @@ const LIMIT: Duration = Duration::from_secs(120);
 type Stream = Compat<yamux::Stream>;
 type Open = oneshot::Sender<Stream>;
 
-fn run(run: &mut Run) -> Result<(), Broken> {
+fn run(run: &mut Run) -> Result<(), Violation> {
     let mut faults = run.rng("faults");
     let freeze_at = Duration::from_millis(faults.random_range(2_000..6_000));
     let thaw_at = freeze_at + Duration::from_millis(faults.random_range(500..3_000));
@@ -142,18 +142,18 @@ async fn give_back(stream: Stream) -> io::Result<()> {
     writer.shutdown().await
 }
 
-async fn call(open: mpsc::Sender<Open>, mut rng: ChaCha8Rng) -> Result<u64, Broken> {
+async fn call(open: mpsc::Sender<Open>, mut rng: ChaCha8Rng) -> Result<u64, Violation> {
     for request in 0..REQUESTS {
         sleep(Duration::from_millis(rng.random_range(100..2_000))).await;
         let mut bytes = vec![0; rng.random_range(1..REQUEST_MAX)];
         rng.fill_bytes(&mut bytes);
-        let lost = |error: io::Error| Broken::new("scenario", format!("request {request} failed: {error}"));
+        let lost = |error: io::Error| Violation::new("scenario", format!("request {request} failed: {error}"));
         let reply = timeout(REQUEST_TIMEOUT, ask(&open, &bytes))
             .await
-            .map_err(|_| Broken::new("hang", format!("request {request} had no reply in {REQUEST_TIMEOUT:?}")))?
+            .map_err(|_| Violation::new("hang", format!("request {request} had no reply in {REQUEST_TIMEOUT:?}")))?
             .map_err(lost)?;
         if reply != bytes {
-            return Err(Broken::new("G18", format!("the reply to request {request} is not what was sent")));
+            return Err(Violation::new("G18", format!("the reply to request {request} is not what was sent")));
         }
         info!(request, bytes = bytes.len(), "served");
     }

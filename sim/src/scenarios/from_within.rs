@@ -13,7 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::scenario::{Group, Scenario};
 use crate::plan::{Network, Plan, Settings, Side};
 use crate::stage::Run;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 pub(super) static SCENARIO: Scenario = Scenario {
     name: "shutdown_from_within",
@@ -50,7 +50,7 @@ impl Connect for Within {
     }
 }
 
-fn run(run: &mut Run) -> Result<(), Broken> {
+fn run(run: &mut Run) -> Result<(), Violation> {
     let config = run.plan().config(Side::Establisher, run.seed());
     run.client("establisher", async move {
         let (shared, went_on) = (Arc::default(), Arc::new(AtomicBool::new(false)));
@@ -60,15 +60,15 @@ fn run(run: &mut Run) -> Result<(), Broken> {
         // A caller that waits is freed by it.
         let freed = timeout(BOUND, manager.session()).await;
         if !matches!(freed, Ok(Err(Stopped::ShutDown))) {
-            return Err(Broken::new("G4", "a caller was not freed by a shutdown from within").into());
+            return Err(Violation::new("G4", "a caller was not freed by a shutdown from within").into());
         }
         if timeout(BOUND, manager.shutdown()).await.is_err() {
-            return Err(Broken::new("G5", format!("a shutdown from within took longer than {BOUND:?}")).into());
+            return Err(Violation::new("G5", format!("a shutdown from within took longer than {BOUND:?}")).into());
         }
         // The connector holds the manager that holds the connector.
         shared.lock().unwrap_or_else(PoisonError::into_inner).take();
         if went_on.load(Ordering::Relaxed) {
-            return Err(Broken::new("G5", "a task of the manager ran on after its shutdown had returned").into());
+            return Err(Violation::new("G5", "a task of the manager ran on after its shutdown had returned").into());
         }
         Ok(())
     });

@@ -50,7 +50,8 @@ pub(super) static PARTITION: Scenario = Scenario {
             pause_ms: 3_000,
             bytes: 300_000,
         });
-        let fault = Fault { kind: "partition".into(), at_ms: 5_000, lasts_ms: 20_000, side: Side::Receiver, degree: 0 };
+        let fault =
+            Fault { kind: "partition".into(), at_ms: 5_000, lasts_ms: 20_000, side: Side::Receiver, severity: 0 };
         let plan = move |latency_ms| Plan {
             network: Network { latency_ms, ..Network::default() },
             settings: Settings::default(),

@@ -10,7 +10,7 @@ use super::scenario::{Group, Scenario, world};
 use crate::draw::any_plan;
 use crate::history::{self, What};
 use crate::stage::Run;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 pub(super) static RED: Scenario = Scenario {
     name: "red",
@@ -20,7 +20,7 @@ pub(super) static RED: Scenario = Scenario {
     run,
 };
 
-fn run(run: &mut Run) -> Result<(), Broken> {
+fn run(run: &mut Run) -> Result<(), Violation> {
     world(run)?;
     let interrupted = history::since(0).into_iter().find_map(|entry| match entry.what {
         What::Interrupted(caller, error) if error.contains("lost") => {
@@ -30,7 +30,7 @@ fn run(run: &mut Run) -> Result<(), Broken> {
     });
     match interrupted {
         None => Ok(()),
-        Some(what) => Err(Broken::new("scenario", what)),
+        Some(what) => Err(Violation::new("scenario", what)),
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::draw::Plans;
 use crate::play::Play;
 use crate::stage::Run;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 /// A workload, what goes wrong under it, and what must hold all the same.
 pub struct Scenario {
@@ -16,7 +16,7 @@ pub struct Scenario {
     /// From what its plans are drawn.
     pub plans: fn() -> Plans,
     /// Runs the plan to its end.
-    pub run: fn(&mut Run) -> Result<(), Broken>,
+    pub run: fn(&mut Run) -> Result<(), Violation>,
 }
 
 /// With which others a scenario is run.
@@ -31,6 +31,6 @@ pub enum Group {
 }
 
 /// Runs a plan on three hosts, under every check.
-pub(super) fn world(run: &mut Run) -> Result<(), Broken> {
+pub(super) fn world(run: &mut Run) -> Result<(), Violation> {
     Play::new(run).run()
 }

@@ -37,7 +37,7 @@ scripted! {
     late_clear_erases_newer: "Candidates die beside a live session, and one drains beside its successor",
         plan().callers("trickle", 3).callers("request", 1).fault("strangers", 1_000, 4_000).fault("rival", 6_000, 20_000)
             .theirs("shutdown", 30_000);
-    closed_session_stays_peekable: "Sessions end in good order and without one, and are out of the slot at once",
+    closed_session_stays_peekable: "Sessions end cleanly and by a cut, and are out of the slot at once",
         plan().callers("request", 2).fault("cut", 2_000, 1).fault("reset", 6_000, 1).theirs("crash", 9_000);
     receiver_own_shutdown: "The receiver is shut down while a session lives, and its port is taken again",
         plan().callers("request", 2).theirs("shutdown", 3_000).theirs("shutdown", 6_000);
@@ -108,7 +108,7 @@ scripted! {
         plan().callers("download", 3).every("reset", 400, 900, 20);
     stream_limit_kills_session: "More streams at once than either side allows, both ways",
         plan().streams(8).callers("short", 2).their_callers("short", 2).calm(20_000);
-    goaway_looks_like_a_cut: "The peer shuts down in good order, while streams are open: nobody takes it for a loss",
+    goaway_looks_like_a_cut: "The peer shuts down cleanly, while streams are open: nobody takes it for a loss",
         plan().callers("trickle", 3).theirs("shutdown", 5_000).theirs("shutdown", 18_000);
     unread_inbound_stalls_all: "The receiver accepts no streams for half a minute: its own go on, and the session lives",
         plan().backlog(2).callers("request", 4).callers("unaccepted", 2).their_callers("request", 2)
@@ -164,7 +164,7 @@ impl Plan {
     }
 
     fn add(mut self, kind: &str, side: Side, at_ms: u64, lasts_ms: u64) -> Self {
-        self.faults.push(Fault { kind: kind.into(), at_ms, lasts_ms, side, degree: 100 });
+        self.faults.push(Fault { kind: kind.into(), at_ms, lasts_ms, side, severity: 100 });
         self
     }
 

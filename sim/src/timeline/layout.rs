@@ -1,4 +1,4 @@
-//! Where things go in a picture: times as places, labels beside their bars, rows in which nothing lies on another.
+//! Where things go in a picture: times as places, labels beside their blocks, rows in which nothing lies on another.
 
 use std::fmt::{self, Write};
 

@@ -176,7 +176,7 @@ fn write_guarantees(out: &mut String, timeline: &Timeline) -> fmt::Result {
     writeln!(out, "<section>\n<details>\n<summary>All the guarantees that are checked</summary>\n<table>")?;
     for guarantee in &guarantees::ALL {
         let broken = timeline.guarantee.as_deref() == Some(guarantee.name);
-        let (class, note) = if broken { (" class=\"violated\"", " <b>Broken in this run.</b>") } else { ("", "") };
+        let (class, note) = if broken { (" class=\"violated\"", " <b>Violation in this run.</b>") } else { ("", "") };
         let (name, rule) = (guarantee.name, escape(guarantee.rule));
         writeln!(out, "<tr{class}><th scope=\"row\">{name}</th><td>{rule}{note}</td></tr>")?;
     }

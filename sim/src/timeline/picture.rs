@@ -7,7 +7,7 @@ use std::fmt::{self, Write};
 
 use super::layout::{Labelled, Scale, fitted, labelled, lines, pixels, sub_lanes, text_width, ticks};
 use super::page::{escape, length, moment};
-use super::{FaultSpan, Host, Kind, Mark, SessionBar, Span, Timeline, Violation};
+use super::{FaultSpan, Host, Kind, Mark, SessionBar, Span, Timeline, ViolationMark};
 
 const BAR_HEIGHT: f64 = 16.0;
 const BAR_ROW: f64 = 20.0;
@@ -47,10 +47,10 @@ pub(super) fn is_down(host: &Host, part: Span) -> bool {
     !down(&host.up, part).is_empty()
 }
 
-/// The bars of one manager.
+/// The blocks of one manager.
 struct Manager<'a> {
     name: &'a str,
-    bars: Vec<(&'a SessionBar, Labelled)>,
+    blocks: Vec<(&'a SessionBar, Labelled)>,
     rows: Vec<usize>,
     count: usize,
 }
@@ -89,7 +89,7 @@ struct Band<'a> {
 }
 
 struct Seen<'a> {
-    violation: &'a Violation,
+    violation: &'a ViolationMark,
     x: f64,
     anchor: &'static str,
     lines: Vec<String>,
@@ -258,7 +258,7 @@ fn title_of(number: usize, fault: &FaultSpan) -> String {
     format!("fault {number}, {kind}, from {} to {}: {about}", moment(fault.from_ms), moment(fault.to_ms))
 }
 
-fn seen<'a>(timeline: &Timeline, violation: &'a Violation, scale: &Scale) -> Seen<'a> {
+fn seen<'a>(timeline: &Timeline, violation: &'a ViolationMark, scale: &Scale) -> Seen<'a> {
     let x = scale.x(violation.at_ms);
     let right_half = x > f64::midpoint(scale.left, scale.right);
     let room = if right_half { x } else { scale.right - x };
@@ -319,12 +319,12 @@ fn lane<'a>(timeline: &'a Timeline, name: &'a str, up: Option<&'a [Span]>, scale
         let position = managers.iter().position(|manager| manager.name == session.manager);
         let index = position.unwrap_or(managers.len());
         if index == managers.len() {
-            managers.push(Manager { name: &session.manager, bars: Vec::new(), rows: Vec::new(), count: 0 });
+            managers.push(Manager { name: &session.manager, blocks: Vec::new(), rows: Vec::new(), count: 0 });
         }
-        managers[index].bars.push((session, bar));
+        managers[index].blocks.push((session, bar));
     }
     for manager in &mut managers {
-        let extents: Vec<_> = manager.bars.iter().map(|(_, bar)| bar.extent).collect();
+        let extents: Vec<_> = manager.blocks.iter().map(|(_, bar)| bar.extent).collect();
         (manager.rows, manager.count) = sub_lanes(&extents);
     }
     let groups: Vec<_> = GROUPS
@@ -332,10 +332,10 @@ fn lane<'a>(timeline: &'a Timeline, name: &'a str, up: Option<&'a [Span]>, scale
         .map(|(of, kinds)| group(timeline, name, of, kinds, scale))
         .filter(|group| group.count > 0)
         .collect();
-    let bars: usize = managers.iter().map(|manager| manager.count).sum();
+    let blocks: usize = managers.iter().map(|manager| manager.count).sum();
     let marks: usize = groups.iter().map(|group| group.count).sum();
     // The name of the host is a row as well.
-    let height = (2.0 * PADDING + BAR_ROW * pixels(bars) + MARK_ROW * pixels(marks) + LINE).max(2.0 * BAR_ROW);
+    let height = (2.0 * PADDING + BAR_ROW * pixels(blocks) + MARK_ROW * pixels(marks) + LINE).max(2.0 * BAR_ROW);
     Lane { name, up, managers, groups, top, height }
 }
 
@@ -420,7 +420,7 @@ impl Lane<'_> {
             let words = if self.managers.len() == 1 { "sessions" } else { manager.name };
             let (words, base) = (escape(&fitted(words, room)), y + 12.0);
             writeln!(out, "<g><title>{title}</title><text class=\"row\" x=\"0\" y=\"{base:.1}\">{words}</text></g>")?;
-            for ((session, bar), row) in manager.bars.iter().zip(&manager.rows) {
+            for ((session, bar), row) in manager.blocks.iter().zip(&manager.rows) {
                 write_bar(out, scale, session, bar, y + BAR_ROW * pixels(*row))?;
             }
             y += BAR_ROW * pixels(manager.count);

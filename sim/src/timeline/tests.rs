@@ -57,7 +57,7 @@ fn simple() -> Timeline {
             mark("establisher", 7_550, Kind::Served, "caller 2 has session 1"),
             mark("establisher", 11_000, Kind::Shutdown, "the drain begins"),
         ],
-        violation: Some(Violation { at_ms: 7_550, host: Some("establisher".into()), text: what.into() }),
+        violation: Some(ViolationMark { at_ms: 7_550, host: Some("establisher".into()), text: what.into() }),
     }
 }
 
@@ -131,7 +131,7 @@ fn busy() -> Timeline {
         faults,
         sessions,
         marks,
-        violation: Some(Violation { at_ms: 575_125, host: Some(HOSTS[1].into()), text: what.into() }),
+        violation: Some(ViolationMark { at_ms: 575_125, host: Some(HOSTS[1].into()), text: what.into() }),
     }
 }
 
@@ -160,7 +160,7 @@ fn text_cannot_leave_its_place() {
         faults: vec![fault(evil, evil, &[evil], 0, 1)],
         sessions: vec![session(evil, evil, 0, Some((1, evil)))],
         marks: vec![mark(evil, 0, Kind::Note, evil)],
-        violation: Some(Violation { at_ms: 0, host: Some(evil.into()), text: evil.into() }),
+        violation: Some(ViolationMark { at_ms: 0, host: Some(evil.into()), text: evil.into() }),
         ..simple()
     });
     assert!(!page.contains("<script"));

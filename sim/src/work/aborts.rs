@@ -2,30 +2,30 @@
 
 use rand::Rng;
 
-use super::piece::Work;
+use super::item::Work;
 use super::request::exchange;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 pub(super) const WORK: Work = Work {
     name: "aborts",
     about: "Aborts its session, asks again at once, and works on the next one",
     drawn: false,
-    run: |piece| {
+    run: |item| {
         Box::pin(async {
-            let aborted = piece.session.id();
-            piece.session.abort();
-            let again = piece.manager.try_session();
+            let aborted = item.session.id();
+            item.session.abort();
+            let again = item.manager.try_session();
             if again.is_some_and(|session| session.id() == aborted) {
                 let text = format!("session {aborted} was given out after it was aborted");
-                return Err(Broken::new("G3", text).into());
+                return Err(Violation::new("G3", text).into());
             }
-            let next = piece.manager.session().await.map_err(std::io::Error::from)?;
+            let next = item.manager.session().await.map_err(std::io::Error::from)?;
             if next.id() == aborted {
                 let text = format!("whoever had aborted session {aborted} waited, and was given it again");
-                return Err(Broken::new("G3", text).into());
+                return Err(Violation::new("G3", text).into());
             }
             let stream = next.open_stream().await.map_err(std::io::Error::from)?;
-            exchange(stream, piece.rng.next_u64(), piece.bytes).await
+            exchange(stream, item.rng.next_u64(), item.bytes).await
         })
     },
 };

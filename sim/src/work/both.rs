@@ -7,15 +7,15 @@ use rand::Rng;
 use tokio::io::AsyncWriteExt;
 use tokio::time::timeout;
 
-use super::piece::{Failed, Piece, Work};
-use super::protocol::{Bytes, Header, Wish, expect_end, expect_greeting};
-use crate::verdict::Broken;
+use super::item::{Failed, Work, WorkItem};
+use super::protocol::{Bytes, Header, Request, expect_end, expect_greeting};
+use crate::verdict::Violation;
 
 pub(super) const WORK: Work = Work {
     name: "both",
     about: "Both sides write more than sockets hold, within the windows of two streams, before either reads",
     drawn: true,
-    run: |piece| Box::pin(both(piece)),
+    run: |item| Box::pin(both(item)),
 };
 
 const STREAMS: usize = 2;
@@ -24,10 +24,10 @@ const STREAMS: usize = 2;
 const BYTES: usize = 128 << 10;
 const WITHIN: Duration = Duration::from_secs(10);
 
-async fn both(piece: &mut Piece) -> Result<(), Failed> {
-    let seeds = [(); STREAMS].map(|()| piece.rng.next_u64());
-    let all = try_join_all(seeds.map(|seed| write_first(piece, seed)));
-    if !piece.calm {
+async fn both(item: &mut WorkItem) -> Result<(), Failed> {
+    let seeds = [(); STREAMS].map(|()| item.rng.next_u64());
+    let all = try_join_all(seeds.map(|seed| write_first(item, seed)));
+    if !item.calm {
         all.await?;
         return Ok(());
     }
@@ -35,14 +35,14 @@ async fn both(piece: &mut Piece) -> Result<(), Failed> {
         Ok(done) => done.map(|_| ()),
         Err(_) => {
             let text = format!("both sides write, and each has waited {WITHIN:?} for the other to read");
-            Err(Broken::new("G16", text).into())
+            Err(Violation::new("G16", text).into())
         }
     }
 }
 
-async fn write_first(piece: &Piece, seed: u64) -> Result<(), Failed> {
-    let (mut reader, mut writer) = piece.open().await?.into_split();
-    let header = Header { wish: Wish::Both, amount: u32::try_from(BYTES).unwrap_or(u32::MAX), seed };
+async fn write_first(item: &WorkItem, seed: u64) -> Result<(), Failed> {
+    let (mut reader, mut writer) = item.open().await?.into_split();
+    let header = Header { request: Request::Both, amount: u32::try_from(BYTES).unwrap_or(u32::MAX), seed };
     writer.write_all(&header.encode()).await?;
     Bytes::new(seed, BYTES).send(&mut writer).await?;
     writer.shutdown().await?;

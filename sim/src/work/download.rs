@@ -3,23 +3,23 @@
 use rand::Rng;
 use tokio::io::AsyncWriteExt;
 
-use super::piece::{Failed, Piece, Work};
-use super::protocol::{Bytes, Header, Wish, expect_end, expect_greeting};
+use super::item::{Failed, Work, WorkItem};
+use super::protocol::{Bytes, Header, Request, expect_end, expect_greeting};
 
 pub(super) const WORK: Work = Work {
     name: "download",
     about: "Says FIN after a header, and reads bytes afterwards",
     drawn: true,
-    run: |piece| Box::pin(download(piece)),
+    run: |item| Box::pin(download(item)),
 };
 
-async fn download(piece: &mut Piece) -> Result<(), Failed> {
-    let seed = piece.rng.next_u64();
-    let (mut reader, mut writer) = piece.open().await?.into_split();
-    let header = Header { wish: Wish::Source, amount: u32::try_from(piece.bytes).unwrap_or(u32::MAX), seed };
+async fn download(item: &mut WorkItem) -> Result<(), Failed> {
+    let seed = item.rng.next_u64();
+    let (mut reader, mut writer) = item.open().await?.into_split();
+    let header = Header { request: Request::Source, amount: u32::try_from(item.bytes).unwrap_or(u32::MAX), seed };
     writer.write_all(&header.encode()).await?;
     writer.shutdown().await?;
     expect_greeting(&mut reader).await?;
-    Bytes::new(seed, piece.bytes).expect(&mut reader).await?;
+    Bytes::new(seed, item.bytes).expect(&mut reader).await?;
     expect_end(&mut reader).await
 }

@@ -3,21 +3,21 @@
 use rand::Rng;
 use tokio::io::AsyncWriteExt;
 
-use super::piece::{Failed, Piece, Work};
-use super::protocol::{Bytes, Header, Wish, expect_end, expect_greeting};
+use super::item::{Failed, Work, WorkItem};
+use super::protocol::{Bytes, Header, Request, expect_end, expect_greeting};
 
 pub(super) const WORK: Work = Work {
     name: "greeted",
     about: "Waits for the other side's greeting before it writes anything",
     drawn: true,
-    run: |piece| Box::pin(greeted(piece)),
+    run: |item| Box::pin(greeted(item)),
 };
 
-async fn greeted(piece: &mut Piece) -> Result<(), Failed> {
-    let seed = piece.rng.next_u64();
-    let (mut reader, mut writer) = piece.open().await?.into_split();
+async fn greeted(item: &mut WorkItem) -> Result<(), Failed> {
+    let seed = item.rng.next_u64();
+    let (mut reader, mut writer) = item.open().await?.into_split();
     expect_greeting(&mut reader).await?;
-    let header = Header { wish: Wish::Source, amount: 100, seed };
+    let header = Header { request: Request::Source, amount: 100, seed };
     writer.write_all(&header.encode()).await?;
     writer.shutdown().await?;
     Bytes::new(seed, 100).expect(&mut reader).await?;

@@ -6,29 +6,29 @@ use rand::{Rng, RngExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::Instant;
 
-use super::piece::{Failed, Piece, Work};
-use super::protocol::{Bytes, Header, Wish, expect_greeting};
+use super::item::{Failed, Work, WorkItem};
+use super::protocol::{Bytes, Header, Request, expect_greeting};
 use super::request::exchange;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 pub(super) const WORK: Work = Work {
     name: "hog",
     about: "Fills a stream that the other side does not read for a while, and sends a request beside it",
     drawn: true,
-    run: |piece| Box::pin(hog(piece)),
+    run: |item| Box::pin(hog(item)),
 };
 
 /// Over the first window of a stream: the writer waits for credit.
 const BYTES: usize = 300 << 10;
 
-async fn hog(piece: &mut Piece) -> Result<(), Failed> {
-    let (seed, other) = (piece.rng.next_u64(), piece.rng.next_u64());
-    let unread = Duration::from_millis(piece.rng.random_range(2_000..3_000));
+async fn hog(item: &mut WorkItem) -> Result<(), Failed> {
+    let (seed, other) = (item.rng.next_u64(), item.rng.next_u64());
+    let unread = Duration::from_millis(item.rng.random_range(2_000..3_000));
     // Accepted when the one after it is.
-    let beside = piece.open().await?;
-    let (mut reader, mut writer) = piece.open().await?.into_split();
+    let beside = item.open().await?;
+    let (mut reader, mut writer) = item.open().await?.into_split();
     let amount = u32::try_from(unread.as_millis()).unwrap_or(u32::MAX);
-    writer.write_all(&Header { wish: Wish::Slow, amount, seed }.encode()).await?;
+    writer.write_all(&Header { request: Request::Slow, amount, seed }.encode()).await?;
     expect_greeting(&mut reader).await?;
     let fill = async {
         Bytes::new(seed, BYTES).send(&mut writer).await?;
@@ -36,16 +36,16 @@ async fn hog(piece: &mut Piece) -> Result<(), Failed> {
         let mut read = [0; 8];
         reader.read_exact(&mut read).await?;
         if u64::from_be_bytes(read) != BYTES as u64 {
-            return Err(Broken::new("G17", "a slow reader came to the end of a stream too early").into());
+            return Err(Violation::new("G17", "a slow reader came to the end of a stream too early").into());
         }
         Ok(())
     };
     let beside = async {
         let begun = Instant::now();
         exchange(beside, other, 1_000).await?;
-        if piece.calm && begun.elapsed() >= unread {
+        if item.calm && begun.elapsed() >= unread {
             let text = format!("a request waited {:?} for a stream beside it that nobody reads", begun.elapsed());
-            return Err(Broken::new("G16", text).into());
+            return Err(Violation::new("G16", text).into());
         }
         Ok(())
     };

@@ -9,9 +9,9 @@ mod deaf;
 mod download;
 mod greeted;
 mod hog;
+mod item;
 mod moves_on;
 mod parked;
-mod piece;
 pub mod protocol;
 mod request;
 mod short;
@@ -19,7 +19,7 @@ mod trickle;
 mod unaccepted;
 mod upload;
 
-pub use piece::{Doing, Failed, Piece, Work};
+pub use item::{Doing, Failed, Work, WorkItem};
 
 /// The work that ends sessions.
 pub const ABORTS: &str = aborts::WORK.name;

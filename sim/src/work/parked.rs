@@ -11,15 +11,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::piece::{Failed, Piece, Work};
-use super::protocol::{Header, Wish, expect_greeting};
-use crate::verdict::Broken;
+use super::item::{Failed, Work, WorkItem};
+use super::protocol::{Header, Request, expect_greeting};
+use crate::verdict::Violation;
 
 pub(super) const WORK: Work = Work {
     name: "parked",
     about: "Reads from a stream on which nothing comes: whichever side ends the session, the reader must be told",
     drawn: true,
-    run: |piece| Box::pin(parked(piece)),
+    run: |item| Box::pin(parked(item)),
 };
 
 /// Two steps: the streams of a session learn of its end in the same one as whoever waits for it.
@@ -29,26 +29,26 @@ const PATIENT: u32 = 6;
 const PATIENCE: Duration = Duration::from_secs(12);
 const PATIENCE_OF_OTHERS_MS: u64 = 2_000;
 
-async fn parked(piece: &mut Piece) -> Result<(), Failed> {
-    let seed = piece.rng.next_u64();
-    let patience = if piece.rng.random_ratio(1, PATIENT) {
+async fn parked(item: &mut WorkItem) -> Result<(), Failed> {
+    let seed = item.rng.next_u64();
+    let patience = if item.rng.random_ratio(1, PATIENT) {
         PATIENCE
     } else {
-        Duration::from_millis(piece.rng.random_range(0..PATIENCE_OF_OTHERS_MS))
+        Duration::from_millis(item.rng.random_range(0..PATIENCE_OF_OTHERS_MS))
     };
-    let (mut reader, mut writer) = piece.open().await?.into_split();
-    writer.write_all(&Header { wish: Wish::Silent, amount: 0, seed }.encode()).await?;
+    let (mut reader, mut writer) = item.open().await?.into_split();
+    writer.write_all(&Header { request: Request::Silent, amount: 0, seed }.encode()).await?;
     expect_greeting(&mut reader).await?;
-    let mut told = pin!(told(&piece.session, reader));
+    let mut told = pin!(told(&item.session, reader));
     match timeout(patience, &mut told).await {
         Ok(read) => match read? {
             Ok(read) => {
                 let text = format!("a read gave {read} bytes of a stream on which nothing was said");
-                Err(Broken::new("G17", text).into())
+                Err(Violation::new("G17", text).into())
             }
             Err(error) => {
-                if let Some(CloseReason::Closed) = piece.session.closed().now_or_never() {
-                    piece.counters.add("a reader waited when its own side closed the session", 1);
+                if let Some(CloseReason::Closed) = item.session.closed().now_or_never() {
+                    item.counters.add("a reader waited when its own side closed the session", 1);
                 }
                 Err(error.into())
             }
@@ -57,14 +57,14 @@ async fn parked(piece: &mut Piece) -> Result<(), Failed> {
             writer.shutdown().await?;
             match told.await?? {
                 0 => Ok(()),
-                _ => Err(Broken::new("G18", "a stream carried more bytes than were sent").into()),
+                _ => Err(Violation::new("G18", "a stream carried more bytes than were sent").into()),
             }
         }
     }
 }
 
 /// What a read comes to, which must be when its session ends at the latest.
-async fn told(session: &Session, mut reader: ReadHalf) -> Result<io::Result<usize>, Broken> {
+async fn told(session: &Session, mut reader: ReadHalf) -> Result<io::Result<usize>, Violation> {
     // A task of its own: what wakes this one must not wake the reader too.
     let mut reading = JoinSet::new();
     reading.spawn_local(async move { reader.read(&mut [0]).await });
@@ -77,7 +77,7 @@ async fn told(session: &Session, mut reader: ReadHalf) -> Result<io::Result<usiz
         biased;
         Some(read) = reading.join_next() => Ok(read.unwrap_or_else(|error| Err(error.into()))),
         reason = ended => {
-            Err(Broken::new("G17", format!("a reader was not told that its session has ended: {reason}")))
+            Err(Violation::new("G17", format!("a reader was not told that its session has ended: {reason}")))
         }
     }
 }

@@ -10,10 +10,10 @@ use rand::{Rng, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::sleep;
 
-use super::piece::Failed;
+use super::item::Failed;
 use crate::counters::Counters;
 use crate::net::{Condition, Conditions};
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 /// What who accepts says first, before it has read anything.
 pub const GREETING: u8 = b'!';
@@ -23,7 +23,7 @@ const PART: usize = 16 << 10;
 /// What who opened the stream wants of the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub enum Wish {
+pub enum Request {
     /// The same bytes back.
     Echo = b'e',
     /// To read all, and to confirm it.
@@ -48,23 +48,23 @@ pub enum Wish {
 #[derive(Clone, Copy, Debug)]
 pub struct Header {
     /// What is wanted.
-    pub wish: Wish,
+    pub request: Request,
     /// How many bytes, or milliseconds.
     pub amount: u32,
     /// From what the bytes are drawn.
     pub seed: u64,
 }
 
-const WISHES: [Wish; 9] = [
-    Wish::Echo,
-    Wish::Sink,
-    Wish::Source,
-    Wish::CutShort,
-    Wish::Deaf,
-    Wish::Slow,
-    Wish::Both,
-    Wish::Silent,
-    Wish::Unaccepting,
+const REQUESTS: [Request; 9] = [
+    Request::Echo,
+    Request::Sink,
+    Request::Source,
+    Request::CutShort,
+    Request::Deaf,
+    Request::Slow,
+    Request::Both,
+    Request::Silent,
+    Request::Unaccepting,
 ];
 
 impl Header {
@@ -73,17 +73,17 @@ impl Header {
     /// As it is sent.
     pub fn encode(self) -> [u8; Self::LEN] {
         let mut bytes = [0; Self::LEN];
-        bytes[0] = self.wish as u8;
+        bytes[0] = self.request as u8;
         bytes[1..5].copy_from_slice(&self.amount.to_be_bytes());
         bytes[5..].copy_from_slice(&self.seed.to_be_bytes());
         bytes
     }
 
     fn decode(bytes: [u8; Self::LEN]) -> Option<Self> {
-        let wish = WISHES.into_iter().find(|wish| *wish as u8 == bytes[0])?;
+        let request = REQUESTS.into_iter().find(|request| *request as u8 == bytes[0])?;
         let amount = u32::from_be_bytes(bytes[1..5].try_into().ok()?);
         let seed = u64::from_be_bytes(bytes[5..].try_into().ok()?);
-        Some(Self { wish, amount, seed })
+        Some(Self { request, amount, seed })
     }
 }
 
@@ -121,7 +121,7 @@ impl Bytes {
     }
 
     /// Reads and compares all that is left. What is sent must be these bytes, in this order, and an end before them all
-    /// must not look like one in good order.
+    /// must not look like a clean one.
     pub async fn expect(&mut self, reader: &mut ReadHalf) -> Result<(), Failed> {
         while self.left > 0 {
             let wanted = self.part();
@@ -131,13 +131,13 @@ impl Bytes {
                 match reader.read(&mut got[filled..]).await? {
                     0 => {
                         let missing = wanted.len() - filled + self.left;
-                        let text = format!("a stream ended in good order {missing} bytes too early");
-                        return Err(Broken::new("G17", text).into());
+                        let text = format!("a stream ended cleanly {missing} bytes too early");
+                        return Err(Violation::new("G17", text).into());
                     }
                     read => filled += read,
                 }
                 if got[..filled] != wanted[..filled] {
-                    return Err(Broken::new("G18", "what arrived on a stream is not what was sent").into());
+                    return Err(Violation::new("G18", "what arrived on a stream is not what was sent").into());
                 }
             }
         }
@@ -149,7 +149,7 @@ impl Bytes {
 pub async fn expect_end(reader: &mut ReadHalf) -> Result<(), Failed> {
     match reader.read(&mut [0]).await? {
         0 => Ok(()),
-        _ => Err(Broken::new("G18", "a stream carried more bytes than were sent").into()),
+        _ => Err(Violation::new("G18", "a stream carried more bytes than were sent").into()),
     }
 }
 
@@ -157,9 +157,9 @@ pub async fn expect_end(reader: &mut ReadHalf) -> Result<(), Failed> {
 pub async fn expect_greeting(reader: &mut ReadHalf) -> Result<(), Failed> {
     let mut byte = [0];
     match reader.read(&mut byte).await? {
-        0 => Err(Broken::new("G17", "a stream ended in good order before its greeting").into()),
+        0 => Err(Violation::new("G17", "a stream ended cleanly before its greeting").into()),
         _ if byte[0] == GREETING => Ok(()),
-        _ => Err(Broken::new("G18", "a stream did not begin with its greeting").into()),
+        _ => Err(Violation::new("G18", "a stream did not begin with its greeting").into()),
     }
 }
 
@@ -172,18 +172,18 @@ pub async fn serve(stream: MuxStream, conditions: &Conditions, counters: &Counte
     while filled < header.len() {
         match reader.read(&mut header[filled..]).await? {
             0 => {
-                let text = format!("a stream ended in good order after {filled} bytes of its header");
-                return Err(Broken::new("G17", text).into());
+                let text = format!("a stream ended cleanly after {filled} bytes of its header");
+                return Err(Violation::new("G17", text).into());
             }
             read => filled += read,
         }
     }
     let Some(header) = Header::decode(header) else {
-        return Err(Broken::new("G18", "the header of a stream is not what was sent").into());
+        return Err(Violation::new("G18", "the header of a stream is not what was sent").into());
     };
     let amount = header.amount as usize;
-    match header.wish {
-        Wish::Echo => {
+    match header.request {
+        Request::Echo => {
             let mut expected = Bytes::new(header.seed, amount);
             while expected.left() > 0 {
                 let mut part = Bytes { rng: expected.rng.clone(), left: expected.left.min(PART) };
@@ -193,18 +193,18 @@ pub async fn serve(stream: MuxStream, conditions: &Conditions, counters: &Counte
             expect_end(&mut reader).await?;
             writer.shutdown().await?;
         }
-        Wish::Sink => {
+        Request::Sink => {
             Bytes::new(header.seed, amount).expect(&mut reader).await?;
             expect_end(&mut reader).await?;
             writer.write_all(&header.seed.to_be_bytes()).await?;
             writer.shutdown().await?;
         }
-        Wish::Source => {
+        Request::Source => {
             expect_end(&mut reader).await?;
             Bytes::new(header.seed, amount).send(&mut writer).await?;
             writer.shutdown().await?;
         }
-        Wish::CutShort => {
+        Request::CutShort => {
             expect_end(&mut reader).await?;
             let mut bytes = Bytes::new(header.seed, amount);
             while bytes.left() > amount / 2 {
@@ -212,34 +212,34 @@ pub async fn serve(stream: MuxStream, conditions: &Conditions, counters: &Counte
             }
             counters.add("stream dropped in the middle of a reply", 1);
         }
-        Wish::Deaf => {
+        Request::Deaf => {
             writer.shutdown().await?;
             counters.add("stream dropped unread after a FIN", 1);
         }
-        Wish::Slow => {
+        Request::Slow => {
             sleep(Duration::from_millis(header.amount.into())).await;
             let mut rest = Vec::new();
             reader.read_to_end(&mut rest).await?;
             let mut expected = Bytes::new(header.seed, rest.len());
             let all = rest.chunks(PART).all(|part| expected.part() == part);
             if !all {
-                return Err(Broken::new("G18", "what arrived on a stream is not what was sent").into());
+                return Err(Violation::new("G18", "what arrived on a stream is not what was sent").into());
             }
             let read = u64::try_from(rest.len()).unwrap_or(u64::MAX);
             writer.write_all(&read.to_be_bytes()).await?;
             writer.shutdown().await?;
         }
-        Wish::Both => {
+        Request::Both => {
             Bytes::new(header.seed, amount).send(&mut writer).await?;
             writer.shutdown().await?;
             Bytes::new(header.seed, amount).expect(&mut reader).await?;
             expect_end(&mut reader).await?;
         }
-        Wish::Silent => {
+        Request::Silent => {
             expect_end(&mut reader).await?;
             writer.shutdown().await?;
         }
-        Wish::Unaccepting => {
+        Request::Unaccepting => {
             let unaccepting = conditions.during(Condition::AcceptingStopped);
             writer.write_all(&header.seed.to_be_bytes()).await?;
             sleep(Duration::from_millis(header.amount.into())).await;

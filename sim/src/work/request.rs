@@ -5,17 +5,17 @@ use tokio::io::AsyncWriteExt;
 use evermux::MuxStream;
 use rand::Rng;
 
-use super::piece::{Failed, Work};
-use super::protocol::{Bytes, Header, Wish, expect_end, expect_greeting};
+use super::item::{Failed, Work};
+use super::protocol::{Bytes, Header, Request, expect_end, expect_greeting};
 
 pub(super) const WORK: Work = Work {
     name: "request",
     about: "Sends bytes, says FIN, and gets them back",
     drawn: true,
-    run: |piece| {
+    run: |item| {
         Box::pin(async {
-            let stream = piece.open().await?;
-            exchange(stream, piece.rng.next_u64(), piece.bytes).await
+            let stream = item.open().await?;
+            exchange(stream, item.rng.next_u64(), item.bytes).await
         })
     },
 };
@@ -23,7 +23,7 @@ pub(super) const WORK: Work = Work {
 /// Sends bytes and gets them back, both at once.
 pub(super) async fn exchange(stream: MuxStream, seed: u64, bytes: usize) -> Result<(), Failed> {
     let (mut reader, mut writer) = stream.into_split();
-    let header = Header { wish: Wish::Echo, amount: u32::try_from(bytes).unwrap_or(u32::MAX), seed };
+    let header = Header { request: Request::Echo, amount: u32::try_from(bytes).unwrap_or(u32::MAX), seed };
     let write = async {
         writer.write_all(&header.encode()).await?;
         Bytes::new(seed, bytes).send(&mut writer).await?;

@@ -3,24 +3,24 @@
 use futures_util::future::try_join_all;
 use rand::{Rng, RngExt};
 
-use super::piece::{Failed, Piece, Work};
+use super::item::{Failed, Work, WorkItem};
 use super::request::exchange;
 
 pub(super) const WORK: Work = Work {
     name: "short",
     about: "Up to 40 short requests at once, each on a stream of its own",
     drawn: true,
-    run: |piece| Box::pin(short(piece)),
+    run: |item| Box::pin(short(item)),
 };
 
 const STREAMS_MAX: usize = 40;
 const BYTES_MAX: usize = 64;
 
-async fn short(piece: &mut Piece) -> Result<(), Failed> {
-    let streams = piece.rng.random_range(1..=STREAMS_MAX);
-    let requests = (0..streams).map(|_| (piece.rng.next_u64(), piece.rng.random_range(0..=BYTES_MAX)));
+async fn short(item: &mut WorkItem) -> Result<(), Failed> {
+    let streams = item.rng.random_range(1..=STREAMS_MAX);
+    let requests = (0..streams).map(|_| (item.rng.next_u64(), item.rng.random_range(0..=BYTES_MAX)));
     let requests = requests.collect::<Vec<_>>();
-    let session = &piece.session;
+    let session = &item.session;
     try_join_all(requests.into_iter().map(|(seed, bytes)| async move {
         loop {
             let done = match session.open_stream().await {

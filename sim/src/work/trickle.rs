@@ -6,30 +6,30 @@ use rand::{Rng, RngExt};
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
-use super::piece::{Failed, Piece, Work};
-use super::protocol::{Bytes, Header, Wish, expect_end, expect_greeting};
+use super::item::{Failed, Work, WorkItem};
+use super::protocol::{Bytes, Header, Request, expect_end, expect_greeting};
 
 pub(super) const WORK: Work = Work {
     name: "trickle",
     about: "Sends a few bytes at a time, with pauses of up to two seconds, and gets them back",
     drawn: true,
-    run: |piece| Box::pin(trickle(piece)),
+    run: |item| Box::pin(trickle(item)),
 };
 
 const PARTS_MAX: usize = 4;
 
-async fn trickle(piece: &mut Piece) -> Result<(), Failed> {
-    let seed = piece.rng.next_u64();
-    let parts = piece.rng.random_range(1..=PARTS_MAX);
-    let (mut reader, mut writer) = piece.open().await?.into_split();
-    let header = Header { wish: Wish::Echo, amount: u32::try_from(parts).unwrap_or(u32::MAX), seed };
+async fn trickle(item: &mut WorkItem) -> Result<(), Failed> {
+    let seed = item.rng.next_u64();
+    let parts = item.rng.random_range(1..=PARTS_MAX);
+    let (mut reader, mut writer) = item.open().await?.into_split();
+    let header = Header { request: Request::Echo, amount: u32::try_from(parts).unwrap_or(u32::MAX), seed };
     writer.write_all(&header.encode()).await?;
     expect_greeting(&mut reader).await?;
     let bytes = Bytes::new(seed, parts).part();
     let mut expected = Bytes::new(seed, parts);
     for byte in bytes {
         writer.write_all(&[byte]).await?;
-        sleep(Duration::from_millis(piece.rng.random_range(0..2_000))).await;
+        sleep(Duration::from_millis(item.rng.random_range(0..2_000))).await;
     }
     expected.expect(&mut reader).await?;
     writer.shutdown().await?;

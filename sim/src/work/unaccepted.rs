@@ -8,16 +8,16 @@ use rand::{Rng, RngExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
-use super::piece::{Failed, Piece, Work};
-use super::protocol::{Header, Wish, expect_end, expect_greeting};
+use super::item::{Failed, Work, WorkItem};
+use super::protocol::{Header, Request, expect_end, expect_greeting};
 use super::request::exchange;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 pub(super) const WORK: Work = Work {
     name: "unaccepted",
     about: "Opens more streams than may wait, while the other side accepts none; a stream that it has goes on",
     drawn: true,
-    run: |piece| Box::pin(unaccepted(piece)),
+    run: |item| Box::pin(unaccepted(item)),
 };
 
 /// By how many they are too many, where few may wait.
@@ -26,32 +26,32 @@ const STREAMS_MAX: usize = 16;
 /// By then the streams have arrived.
 const ARRIVED: Duration = Duration::from_millis(200);
 
-async fn unaccepted(piece: &mut Piece) -> Result<(), Failed> {
-    let seed = piece.rng.next_u64();
-    let unaccepting = Duration::from_millis(piece.rng.random_range(1_500..2_000));
+async fn unaccepted(item: &mut WorkItem) -> Result<(), Failed> {
+    let seed = item.rng.next_u64();
+    let unaccepting = Duration::from_millis(item.rng.random_range(1_500..2_000));
     // Accepted before the one after it.
-    let beside = piece.open().await?;
-    let (mut reader, mut writer) = piece.open().await?.into_split();
+    let beside = item.open().await?;
+    let (mut reader, mut writer) = item.open().await?.into_split();
     let amount = u32::try_from(unaccepting.as_millis()).unwrap_or(u32::MAX);
-    writer.write_all(&Header { wish: Wish::Unaccepting, amount, seed }.encode()).await?;
+    writer.write_all(&Header { request: Request::Unaccepting, amount, seed }.encode()).await?;
     expect_greeting(&mut reader).await?;
     reader.read_exact(&mut [0; 8]).await?;
     let begun = Instant::now();
-    let piece = &*piece;
-    let crowd = (0..STREAMS_MAX.min(piece.backlog + TOO_MANY)).map(|_| async {
-        match piece.session.open_stream().await {
+    let item = &*item;
+    let crowd = (0..STREAMS_MAX.min(item.backlog + TOO_MANY)).map(|_| async {
+        match item.session.open_stream().await {
             Ok(stream) => exchange(stream, seed, 10).await,
             Err(error) => Err(Failed::Interrupted(error.into())),
         }
     });
     let beside = async {
         sleep(ARRIVED).await;
-        let (exchanged, pong) = tokio::join!(exchange(beside, seed, 1_000), piece.session.ping());
+        let (exchanged, pong) = tokio::join!(exchange(beside, seed, 1_000), item.session.ping());
         exchanged?;
         pong.map_err(|reason| std::io::Error::from(OpenError::Lost(reason)))?;
-        if piece.calm && begun.elapsed() >= unaccepting {
+        if item.calm && begun.elapsed() >= unaccepting {
             let text = format!("a stream waited {:?} for others beside it that nobody accepts", begun.elapsed());
-            return Err(Broken::new("G16", text).into());
+            return Err(Violation::new("G16", text).into());
         }
         Ok(())
     };
@@ -59,8 +59,8 @@ async fn unaccepted(piece: &mut Piece) -> Result<(), Failed> {
     beside?;
     for done in crowd {
         match done {
-            Err(Failed::Interrupted(_)) if !piece.session.is_closed() => {
-                piece.counters.add("a stream found no place in the queue of its acceptor", 1);
+            Err(Failed::Interrupted(_)) if !item.session.is_closed() => {
+                item.counters.add("a stream found no place in the queue of its acceptor", 1);
             }
             done => done?,
         }

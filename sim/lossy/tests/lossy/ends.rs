@@ -144,7 +144,7 @@ fn data_for_a_stream_that_was_dropped_is_answered_by_a_reset() {
     assert_eq!(network.count("resets sent"), 1);
 }
 
-/// Otherwise a peer that never closes would keep the connections of a host for ever.
+/// Otherwise a peer that never closes would keep the connections of a host forever.
 #[test]
 fn a_connection_that_nobody_has_waits_for_a_minute_for_the_fin_of_the_peer() {
     let mut network = Network::new(1);

@@ -9,7 +9,7 @@ use evermux::{MuxManager, MuxStream, OpenError, Session};
 use rand_chacha::ChaCha8Rng;
 
 use crate::counters::Counters;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 
 /// A kind of work.
 pub struct Work {
@@ -20,14 +20,14 @@ pub struct Work {
     /// Whether random plans have it.
     pub drawn: bool,
     /// Does one piece of it.
-    pub run: for<'a> fn(&'a mut Piece) -> Doing<'a>,
+    pub run: for<'a> fn(&'a mut WorkItem) -> Doing<'a>,
 }
 
 /// A piece of work that is being done.
 pub type Doing<'a> = Pin<Box<dyn Future<Output = Result<(), Failed>> + 'a>>;
 
 /// One piece of work.
-pub struct Piece {
+pub struct WorkItem {
     /// The session that the caller was given.
     pub session: Session,
     /// The manager that gave it.
@@ -46,7 +46,7 @@ pub struct Piece {
     pub counters: Counters,
 }
 
-impl Piece {
+impl WorkItem {
     /// Opens a stream, which the other side greets.
     ///
     /// # Errors
@@ -71,7 +71,7 @@ pub enum Failed {
     /// It was interrupted: it may be done again, on the next session.
     Interrupted(io::Error),
     /// A guarantee was broken.
-    Broken(Broken),
+    Violation(Violation),
 }
 
 impl From<io::Error> for Failed {
@@ -80,8 +80,8 @@ impl From<io::Error> for Failed {
     }
 }
 
-impl From<Broken> for Failed {
-    fn from(broken: Broken) -> Self {
-        Self::Broken(broken)
+impl From<Violation> for Failed {
+    fn from(broken: Violation) -> Self {
+        Self::Violation(broken)
     }
 }

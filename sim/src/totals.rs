@@ -11,7 +11,7 @@ use crate::outcome::Outcome;
 
 /// What many runs add up to. Two of them can be [merged](Self::merge), when they come from different machines.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Tally {
+pub struct Totals {
     /// Runs that came to an outcome.
     pub runs: u64,
     /// Runs in which a guarantee was broken, or which gave no outcome.
@@ -22,7 +22,7 @@ pub struct Tally {
     pub simulated_ms: u64,
     /// How often each rare thing happened.
     pub counters: BTreeMap<String, u64>,
-    /// How long each thing took that has a bound, at the most.
+    /// The longest that each thing with a bound took.
     pub worst: BTreeMap<String, Worst>,
     /// The states that the runs were in.
     pub states: BTreeSet<u64>,
@@ -32,10 +32,10 @@ pub struct Tally {
 
 /// The share of the last runs that must have found nothing new: fewer than one new state in so many runs.
 const RUNS_FOR_A_NEW_STATE: u64 = 50;
-/// How many runs a sweep has at the least before it counts as stable.
+/// The least number of runs after which a sweep counts as stable.
 const RUNS_MIN: u64 = 400;
 
-impl Tally {
+impl Totals {
     /// Adds a run.
     pub fn add(&mut self, outcome: &Outcome) {
         self.runs += 1;
@@ -90,7 +90,7 @@ impl Tally {
         if self.runs < RUNS_MIN || !self.never().is_empty() {
             return false;
         }
-        // The last third at the least.
+        // The last third at least.
         let Some((runs, states)) = self.curve.iter().rev().find(|(runs, _)| runs * 3 <= self.runs * 2) else {
             return false;
         };
@@ -122,7 +122,7 @@ impl Tally {
         }
         for (name, worst) in &self.worst {
             let (took, bound) = (Duration::from_millis(worst.ms), Duration::from_millis(worst.bound_ms));
-            lines.push(format!("  {name} {took:?} at the most; the bound is {bound:?}"));
+            lines.push(format!("  {name} {took:?} at most; the bound is {bound:?}"));
         }
         let curve = self.curve.iter().map(|(runs, states)| format!("{states} after {runs}")).collect::<Vec<_>>();
         lines.push(format!("  states seen: {}; {}", self.states.len(), curve.join(", ")));

@@ -27,10 +27,10 @@ pub const OTHER: &str = "other";
 /// The port that receivers listen on.
 pub const PORT: u16 = 7233;
 
-type Errand = Pin<Box<dyn Future<Output = ()>>>;
+type HostTask = Pin<Box<dyn Future<Output = ()>>>;
 
 /// What the hosts of a run and the world around them share. All of them run on one thread.
-pub struct Board {
+pub struct RunContext {
     /// The seed of the run.
     pub seed: u64,
     /// What the run does.
@@ -40,7 +40,7 @@ pub struct Board {
     pub(crate) target: Arc<Mutex<&'static str>>,
     /// Cancels what every caller is doing.
     pub cancel: watch::Sender<u64>,
-    pub(crate) hosts: BTreeMap<&'static str, HostBoard>,
+    pub(crate) hosts: BTreeMap<&'static str, HostContext>,
     pub(crate) end: watch::Sender<bool>,
     /// The callers that have been served by a piece of work begun after the last fault, and how long after it.
     pub(crate) served: RefCell<BTreeMap<usize, Duration>>,
@@ -58,12 +58,12 @@ pub struct Board {
 pub(crate) type CallerId = (&'static str, usize);
 
 /// What is known of one host.
-pub(crate) struct HostBoard {
+pub(crate) struct HostContext {
     pub(crate) conditions: Conditions,
     pub(crate) restart: watch::Sender<u64>,
     pub(crate) manager: RefCell<Option<MuxManager>>,
-    pub(crate) errands: RefCell<Vec<Errand>>,
-    pub(crate) errand: Notify,
+    pub(crate) tasks: RefCell<Vec<HostTask>>,
+    pub(crate) task_added: Notify,
     pub(crate) impairments: Impairments,
     pub(crate) carrier: RefCell<Carrier>,
     pub(crate) starts: Cell<u64>,
@@ -71,22 +71,22 @@ pub(crate) struct HostBoard {
     pub(crate) live_at: Cell<Option<Duration>>,
 }
 
-impl Board {
-    /// The board of a run.
+impl RunContext {
+    /// The context of a run.
     pub fn new(seed: u64, plan: Plan, counters: Counters) -> Rc<Self> {
         let host = |name| {
-            let board = HostBoard {
+            let context = HostContext {
                 conditions: Conditions::new(plan.network.chunk),
                 restart: watch::Sender::new(0),
                 manager: RefCell::default(),
-                errands: RefCell::default(),
-                errand: Notify::new(),
+                tasks: RefCell::default(),
+                task_added: Notify::new(),
                 impairments: impairments(plan.network.transport),
                 carrier: RefCell::new(Carrier::Turmoil),
                 starts: Cell::new(0),
                 live_at: Cell::new(None),
             };
-            (name, board)
+            (name, context)
         };
         Rc::new(Self {
             seed,
@@ -105,7 +105,7 @@ impl Board {
         })
     }
 
-    pub(crate) fn host(&self, name: &str) -> &HostBoard {
+    pub(crate) fn host(&self, name: &str) -> &HostContext {
         &self.hosts[name]
     }
 
@@ -146,9 +146,9 @@ impl Board {
     }
 
     /// Runs something on a host, if and when it is up.
-    pub fn errand(&self, host: &str, errand: impl Future<Output = ()> + 'static) {
-        self.host(host).errands.borrow_mut().push(Box::pin(errand));
-        self.host(host).errand.notify_one();
+    pub fn spawn_on(&self, host: &str, task: impl Future<Output = ()> + 'static) {
+        self.host(host).tasks.borrow_mut().push(Box::pin(task));
+        self.host(host).task_added.notify_one();
     }
 
     /// Lets every manager shut down for good.

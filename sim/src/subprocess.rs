@@ -16,7 +16,7 @@ use crate::outcome::Outcome;
 use crate::plan::Plan;
 use crate::scenarios::Scenario;
 use crate::trace;
-use crate::verdict::Broken;
+use crate::verdict::Violation;
 use crate::watch::{LOOK, Patience};
 
 /// How much processor time the process of a run may take. A run that comes to no end says so long before.
@@ -99,7 +99,7 @@ impl<'a> Job<'a> {
             counters: std::collections::BTreeMap::default(),
             worst: std::collections::BTreeMap::default(),
             states: std::collections::BTreeSet::default(),
-            result: Err(Broken::new("hang", stuck)),
+            result: Err(Violation::new("hang", stuck)),
         }
     }
 }

@@ -22,7 +22,7 @@ impl Counter {
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct Totals {
     pub(crate) cuts: Counter,
     pub(crate) freezes: Counter,
     /// Requests that were answered correctly.
@@ -54,7 +54,7 @@ impl Sessions {
     }
 }
 
-impl Tally {
+impl Totals {
     /// Gives the moment of the first checked reply on a session that nobody knows yet.
     pub(crate) fn next_session(&self) -> oneshot::Receiver<Instant> {
         let (sender, receiver) = oneshot::channel();
