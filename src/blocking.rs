@@ -17,11 +17,11 @@ impl Wake for Unpark {
     }
 }
 
-/// Waits for a future that needs no runtime to be polled in.
+/// Waits for a future that needs no runtime.
 ///
 /// # Panics
 ///
-/// Inside an async context, when it would have to wait.
+/// Inside an async context, if it would have to wait.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
     park_until_ready(future, || {
         thread::park();
@@ -41,7 +41,7 @@ pub(crate) fn block_on_timeout<F: Future>(timeout: Duration, future: F) -> Optio
     })
 }
 
-/// Polls until the future is ready. `park` waits for a wake-up, and says whether there is time left for another.
+/// Polls until the future is ready. `park` waits for a wake-up, and returns whether there is time left for another.
 fn park_until_ready<F: Future>(future: F, mut park: impl FnMut() -> bool) -> Option<F::Output> {
     let mut future = pin!(future);
     let waker = Waker::from(Arc::new(Unpark(thread::current())));
@@ -65,8 +65,8 @@ fn park_until_ready<F: Future>(future: F, mut park: impl FnMut() -> bool) -> Opt
 
 /// Panics where a wait would block a thread that drives async tasks.
 ///
-/// `Handle::try_current` cannot tell this from `spawn_blocking` and `block_in_place`. A blocking receive of what is
-/// already there can: it panics in the first alone.
+/// `Handle::try_current` cannot tell such a thread from one in `spawn_blocking` or `block_in_place`. A blocking receive
+/// of a value that is already there can: it panics only on the former.
 pub(crate) fn assert_may_wait() {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let _ = sender.send(());

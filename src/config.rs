@@ -1,30 +1,31 @@
-//! Every setting, with its default, its unit and its bounds.
+//! All settings, with their defaults, units and bounds.
 //!
-//! A [`Config`] is checked once, when it is built. What accepts a `Config` never has to check it again: with every
-//! value that is allowed a manager works, which `proptests/tests/config.rs` tries.
+//! A [`Config`] is checked once, when it is built, and never again: a manager works with every allowed value, which
+//! `proptests/tests/config.rs` tests.
 
 use std::{fmt, ops::RangeInclusive, time::Duration};
 
 use crate::error::ConfigError;
 
-/// Clocks count in milliseconds: a shorter time would be over before it has begun.
+/// Clocks count in milliseconds: a shorter time would be over before it began.
 const SHORTEST: Duration = Duration::from_millis(1);
 
 const MAX_HANDSHAKES_IN_FLIGHT: usize = 1 << 16;
-/// Together with those that are open they must stay below the yamux crate's own limit, which ends the session.
+/// Together with the open streams these must stay below the yamux crate's own limit, which ends the session.
 const MAX_ACCEPT_BACKLOG: usize = if usize::BITS >= 64 { 1 << 16 } else { 1 << 10 };
-/// The yamux crate looks at every stream of a session when one is opened: 198 µs with this many. Where `usize` has 32
-/// bits the crate's own limit, which ends the session, is near.
+/// To open a stream, the yamux crate looks at every stream of the session: 198 µs with this many. Where `usize` has 32
+/// bits, the crate's own limit, which ends the session, is close.
 const MAX_STREAMS: u32 = if usize::BITS >= 64 { 1 << 14 } else { 1 << 10 };
 const MAX_WINDOW_GROWTH_BUDGET: usize = 1 << 30;
 const MAX_EVENT_BACKLOG: usize = 1 << 16;
 
-/// How many streams one side can open on a session: half of the ids, less some for those that are opened meanwhile.
+/// How many streams one side can open on a session: half of the ids, less a margin for streams that are opened in the
+/// meantime.
 const STREAM_IDS: u32 = (1 << 31) - (1 << 17);
 
 /// The settings of a manager and of its sessions.
 ///
-/// A `Duration` may be as long as it can be, and so say "never": past ten years it counts as ten years.
+/// A `Duration` may be arbitrarily long, to mean "never": anything over ten years counts as ten years.
 ///
 /// ```
 /// use std::time::Duration;
@@ -116,12 +117,11 @@ macro_rules! settings {
 }
 
 settings! {
-    /// How long one resolution of a host name may take; at least 1 ms. Default: 5 s.
+    /// How long resolving a host name may take; at least 1 ms. Default: 5 s.
     resolve_timeout: Duration,
-    /// How long connecting may take, all addresses of the host together; at least 1 ms. Default: 5 s.
+    /// How long connecting may take, for all addresses of the host together; at least 1 ms. Default: 5 s.
     connect_timeout: Duration,
-    /// How long the transport's handshake and the proof of the session may take, together; at least 1 ms. Default: 10
-    /// s.
+    /// How long the transport's handshake and the proof of the session may take together; at least 1 ms. Default: 10 s.
     handshake_timeout: Duration,
     /// The first pause between attempts; longer than zero. Default: 1 s.
     backoff_initial: Duration,
@@ -133,7 +133,7 @@ settings! {
     /// Default: 0.2.
     backoff_jitter: f32,
     /// How long a session must have lived for the next attempt to follow its loss at once, and for the backoff to start
-    /// over. After the first goodbye of a shorter one the next attempt follows at once as well. Default: 10 s.
+    /// over. After the first goodbye of a shorter session, the next attempt follows at once as well. Default: 10 s.
     stable_after: Duration,
     /// The longest random pause before an attempt that would be made at once. It spreads out a fleet whose members lost
     /// the same peer at the same moment. Default: none.
@@ -144,51 +144,52 @@ settings! {
     max_elapsed: Option<Duration>,
     /// A ping is sent after this long without a byte from the peer; at least 1 ms. Default: 10 s.
     heartbeat_idle: Duration,
-    /// How long the peer may stay silent after the socket has taken a ping; at least 1 ms. Three round trips, if that
-    /// is longer. Default: 5 s.
+    /// How long the peer may stay silent after the socket has taken a ping; at least 1 ms. If three round trips take
+    /// longer, they count instead. Default: 5 s.
     heartbeat_timeout: Duration,
     /// How long a write to the socket may stay pending; at least 1 ms. Default: 10 s.
     write_timeout: Duration,
-    /// How long a live session may stay silent while another waits for its place at the receiver, before it loses the
+    /// At a receiver, how long a live session may stay silent while another waits for its place, before it loses the
     /// place: this is how a peer that comes back takes over from its own ghost. Sessions are probed no more often than
-    /// this. At least 1 ms; at most half of `handshake_timeout` counts. Default: 2 s.
+    /// this. At least 1 ms; capped at half of `handshake_timeout`. Default: 2 s.
     takeover_probe_timeout: Duration,
     /// How many accepted connections may be in their handshake at once, from 1 to 65,536: the transport's handshake and
-    /// the proof of the session. Each takes some 130 KiB. Default: 64.
+    /// the proof of the session. Each takes about 130 KiB. Default: 64.
     ///
     /// One more waits until another has passed or ended; until then no others are accepted, and they wait in the
-    /// kernel. A handshake that has said nothing for a second is dropped to make room, the one that has been silent for
-    /// the longest, so that silent strangers keep nobody out. It counts as silent from its accept on, from the end of
-    /// its transport's handshake, into which nobody can look, or from its last byte. When nobody was silent, passed or
-    /// ended for a second, the oldest makes room. [`Event::CrowdedOut`](crate::Event::CrowdedOut) reports each.
+    /// kernel. To make room, the handshake that has been silent for longest is dropped, once that is a second, so that
+    /// silent strangers keep nobody out. Silence counts from the accept, from the end of the transport's handshake,
+    /// which cannot be observed, or from the last byte, whichever is latest. If within a second none has been silent
+    /// for that long, passed or ended, the oldest makes room. [`Event::CrowdedOut`](crate::Event::CrowdedOut) reports
+    /// each.
     max_handshakes_in_flight: usize,
     /// How long streams in flight may take to finish when a session closes; at least 1 ms. Default: 10 s.
     drain_timeout: Duration,
     /// How long [`Session::open_stream`](crate::Session::open_stream) waits for room; at least 1 ms. Default: 75 s.
     open_timeout: Duration,
-    /// How many inbound streams of a session may wait to be accepted, from 1 to 65,536, or to 1,024 where `usize` has
-    /// 32 bits; one more is reset. They come on top of the `max_concurrent_streams` that were accepted. Default: 256.
+    /// How many inbound streams of a session may wait to be accepted, from 1 to 65,536 (1,024 where `usize` has 32
+    /// bits); one more is reset. They come on top of the `max_concurrent_streams` that were accepted. Default: 256.
     ///
-    /// Below 256 this sheds load: a peer opens that many before it waits for the first to be acknowledged, and those of
-    /// a burst past the limit are refused. A peer that does not wait, such as libp2p's JavaScript, runs into the limit
-    /// with whatever it opens at once: raise it for such peers.
+    /// Below 256 this sheds load: a peer opens up to 256 before it waits for the first to be acknowledged, and the
+    /// excess of a burst is refused. A peer that does not wait, such as libp2p's JavaScript, hits the limit with any
+    /// larger burst: raise it for such peers.
     accept_backlog: usize,
     /// How long an inbound stream waits to be accepted before it is reset. At least 1 ms. A peer that runs hashicorp's
     /// yamux (Go) ends the whole session after 75 s. Default: 60 s.
     accept_timeout: Duration,
-    /// How many streams may be open in one session, in each direction: from 1 to 16,384, or to 1,024 where `usize` has
-    /// 32 bits. Inbound ones count once they are accepted. Default: 256.
+    /// How many streams may be open in one session, in each direction: from 1 to 16,384 (1,024 where `usize` has 32
+    /// bits). Inbound streams count once they are accepted. Default: 256.
     ///
-    /// Many cost time: to open a stream the yamux crate looks at every stream of the session, which takes 44 µs with
-    /// 4,000 and 198 µs with 16,000.
+    /// Many streams cost time: to open one, the yamux crate looks at every stream of the session, which takes 44 µs
+    /// with 4,000 and 198 µs with 16,000.
     max_concurrent_streams: u32,
-    /// How many streams this side opens on one session before it closes cleanly and the next one is made. From 1 to
-    /// 2,147,352,576, since ids are not reused. Default: the maximum.
+    /// How many streams this side opens on one session before the session closes cleanly and the next one is made. From
+    /// 1 to 2,147,352,576, since ids are not reused. Default: the maximum.
     max_streams_per_session: u32,
     /// Whether a closing session sends its GoAway before its streams have ended. An evermux peer always gets it early;
-    /// this is for other peers. hashicorp's yamux and libp2p's go-yamux v4 open no more streams then, and keep those
-    /// that are open. go-yamux v5, the yamux crate, tokio-yamux, and libp2p's JavaScript and Python drop them.
-    /// Default: no.
+    /// this is for other peers. hashicorp's yamux and libp2p's go-yamux v4 then open no more streams, and keep those
+    /// that are open. go-yamux v5, the yamux crate, tokio-yamux, and libp2p's JavaScript and Python drop them. Default:
+    /// no.
     early_go_away: bool,
     /// How many bytes the receive windows of one session may grow by in total, on a path whose round trip is over one
     /// millisecond; at most 1 GiB. Default: 64 MiB.
@@ -201,7 +202,7 @@ settings! {
 }
 
 impl Config {
-    /// Begins with the defaults.
+    /// Starts with the defaults.
     pub fn builder() -> ConfigBuilder {
         ConfigBuilder::default()
     }
@@ -217,7 +218,7 @@ impl ConfigBuilder {
     ///
     /// # Errors
     ///
-    /// [`ConfigError`] names the first setting that is out of its bounds, what it was given, and the bounds.
+    /// [`ConfigError`] names the first setting that is out of bounds, its value, and the bounds.
     pub fn build(self) -> Result<Config, ConfigError> {
         let config = self.0;
         for (name, value) in [

@@ -1,10 +1,10 @@
-//! Deadlines from settings of any length.
+//! Deadlines from durations of any length.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// A longer time is taken as this one: a clock cannot tell the end of every `Duration`.
+/// A longer time counts as this one: a clock cannot represent the end of every `Duration`.
 const LONGEST: Duration = Duration::from_secs(10 * 365 * 24 * 60 * 60);
 
 /// `start + duration`, capped at ten years.

@@ -1,4 +1,4 @@
-//! What happens to a manager, in order.
+//! The events of a manager, in order.
 
 use std::{
     error::Error,
@@ -25,20 +25,20 @@ use crate::{
 pub enum Event {
     /// An establisher dials.
     Connecting {
-        /// How many attempts there have been in a row for this place, including this one.
+        /// The number of attempts in a row for this place, including this one.
         attempt: u32,
     },
     /// An attempt has failed.
     AttemptFailed {
-        /// How many have failed in a row for this place, including this one.
+        /// The number of failures in a row for this place, including this one.
         attempt: u32,
         /// Why.
         error: Arc<dyn Error + Send + Sync>,
         /// The pause before the next attempt; `None` when there will be none.
         next_delay: Option<Duration>,
     },
-    /// A receiver could not accept a connection. It goes on: at once if the error concerns that connection alone,
-    /// otherwise after a pause.
+    /// A receiver could not accept a connection. It continues: at once if the error concerns only that connection
+    /// and is not one of many in a row, otherwise after a pause.
     AcceptFailed {
         /// Why.
         error: Arc<dyn Error + Send + Sync>,
@@ -48,19 +48,19 @@ pub enum Event {
     CrowdedOut {
         /// The address of the other side, where the transport has one.
         peer: Option<SocketAddr>,
-        /// For how long it had said nothing.
+        /// How long it had been silent.
         silent_for: Duration,
     },
     /// A receiver had no place for a peer that waited for one: all were taken by live sessions. Sent at most once a
-    /// second; [`Status::held_out`](crate::manager::Status::held_out) counts them.
+    /// second; [`Status::held_out`](crate::manager::Status::held_out) counts them all.
     HeldOut {
         /// The address of the peer, where the transport has one.
         peer: Option<SocketAddr>,
         /// The addresses of the peers that hold the places.
         holders: Vec<SocketAddr>,
     },
-    /// A receiver turned a connection away because [`Builder::admit`](crate::manager::Builder::admit) said so. Sent at
-    /// most once a second; [`Status::not_admitted`](crate::manager::Status::not_admitted) counts them.
+    /// A receiver turned a connection away because [`Builder::admit`](crate::manager::Builder::admit) returned `false`.
+    /// Sent at most once a second; [`Status::not_admitted`](crate::manager::Status::not_admitted) counts them all.
     NotAdmitted {
         /// The address of the other side, where the transport has one.
         peer: Option<SocketAddr>,
@@ -71,10 +71,10 @@ pub enum Event {
         session: SessionId,
         /// The address of the other side, where the transport has one.
         peer: Option<SocketAddr>,
-        /// The round trip that proved it, without the time for which a receiver withheld its answer.
+        /// The round trip that proved it, less the time for which a receiver withheld its answer.
         round_trip: Option<Duration>,
     },
-    /// A session that was live opens no more streams: it closes cleanly. Callers get another.
+    /// A session that was live is closing cleanly, and opens no more streams. Callers get another.
     SessionDraining {
         /// Its id.
         session: SessionId,
@@ -93,7 +93,7 @@ pub enum Event {
     },
     /// No more sessions will be made; the open ones are closed.
     Stopped(Stopped),
-    /// The reader was too slow: it has missed this many events before the next one.
+    /// The reader was too slow: this many events before the next one were lost.
     Missed(u64),
 }
 
@@ -108,17 +108,17 @@ impl Events {
         Self(ReusableBoxFuture::new(receive(receiver)))
     }
 
-    /// Those of a manager that has ended: none.
+    /// The events of a manager that has ended: none.
     pub(crate) fn none() -> Self {
         let (_, receiver): (Sender<Event>, _) = channel(1);
         Self::new(receiver)
     }
 
-    /// Waits for the next event. `None` when the manager has shut down.
+    /// Waits for the next event. Returns `None` once the manager has shut down.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future takes no event.
+    /// Dropping the future loses no event.
     pub async fn next(&mut self) -> Option<Event> {
         StreamExt::next(self).await
     }

@@ -1,9 +1,8 @@
 //! One logical multiplexed connection that never dies.
 //!
-//! One side **establishes** (dials), the other **receives** (listens). Over each TCP connection runs a [yamux] session,
-//! on which either side opens streams. When a connection dies the next one is made. Every caller that asks the
-//! [`MuxManager`] is given the live session; none is given a session that it knows to be dead, and none hangs at
-//! shutdown.
+//! One side **establishes** (dials), the other **receives** (listens). Each TCP connection carries a [yamux] session,
+//! on which either side opens streams. When a connection dies, the next one is made. Every caller that asks the
+//! [`MuxManager`] gets the live session; none gets a session that it knows to be dead, and none hangs at shutdown.
 //!
 //! ```
 //! use evermux::MuxManager;
@@ -32,14 +31,14 @@
 //!
 //! # Guarantees
 //!
-//! - [`MuxManager::session`] ends in a live session, or in the reason why there will be none ([`Stopped`]). It never
-//!   returns a session to a caller that has learnt of its end.
-//! - A peer that is silently gone is found by a heartbeat, a path that takes no bytes by its stalled writes; both
-//!   bounds are settings of [`Config`].
-//! - A stream that was cut never looks complete: reading ends with end of file only after the peer's own end, with
-//!   every byte before it. Anything else is an error ([`MuxStream`]).
+//! - [`MuxManager::session`] returns a live session, or the reason why there will be none ([`Stopped`]). It never
+//!   returns a session to a caller that already knows that it has ended.
+//! - A heartbeat detects a peer that has silently gone, and stalled writes a path that takes no bytes; both timeouts
+//!   are settings of [`Config`].
+//! - A stream that was cut never looks complete: a reader sees end of file only after the peer's own end, and every
+//!   byte before it. Anything else is an error ([`MuxStream`]).
 //! - After [`MuxManager::shutdown`] no task runs, every socket is closed, and the port can be bound again.
-//! - Every future can be dropped at any time. Put deadlines on them with [`tokio::time::timeout`].
+//! - Every future can be dropped at any time. Set deadlines with [`tokio::time::timeout`].
 //!
 //! # What a drop does
 //!
@@ -47,12 +46,12 @@
 //! | --- | --- |
 //! | the last [`MuxManager`] | it shuts down in the background, within [`Config::drain_timeout`] |
 //! | [`manager::Reader`], [`Incoming`], [`Events`] | nothing: they keep no manager running |
-//! | the last handle of a session that a manager has | nothing: the manager keeps it |
-//! | the last handle of a session alone, its streams among them | it closes cleanly |
+//! | the last handle of a session that a manager holds | nothing: the manager keeps it |
+//! | the last handle of a session without a manager, including its streams | it closes cleanly |
 //! | a [`MuxStream`] before `shutdown()` | it is reset: the peer sees an error, after the bytes that were written |
 //! | a [`MuxStream`] after `shutdown()` | the peer has 10 s and 1 MiB to finish; then it is reset |
 //! | a [`WriteHalf`] before `shutdown()` | the stream is reset, both directions |
-//! | a [`ReadHalf`] beside its other half | nothing: the peer stops when its window of 256 KiB is full |
+//! | a [`ReadHalf`] while its other half lives | nothing: the peer stops when its window of 256 KiB is full |
 //! | a [`provider::Candidate`] | its session ends |
 //! | any future | nothing is left behind, no wake-up and no stream is lost |
 //!
@@ -60,47 +59,47 @@
 //!
 //! | for | see |
 //! | --- | --- |
-//! | a connection that lives | [`MuxManager`] |
+//! | a connection that stays alive | [`MuxManager`] |
 //! | a server | [`MuxManager::incoming`] |
 //! | several sessions at once | [`Builder::sessions`](manager::Builder::sessions) |
-//! | what happens to it | [`MuxManager::status`], [`MuxManager::events`], [`Builder::on_session`](manager::Builder::on_session) |
+//! | what it is doing | [`MuxManager::status`], [`MuxManager::events`], [`Builder::on_session`](manager::Builder::on_session) |
 //! | threads without async | [`Builder::start_blocking`](manager::Builder::start_blocking), [`MuxManager::session_blocking`], [`Session::open_stream_blocking`], [`MuxStream::into_blocking`] |
 //! | another transport than TCP | [`Connect`] and [`Accept`], with [`MuxManager::establish_with`] and [`MuxManager::receive_with`] |
 //! | custom sources of sessions | [`Provide`], with [`MuxManager::provide_with`] |
 //! | one session without a manager | [`Session::client`] and [`Session::server`] |
 //! | settings | [`Config`] |
-//! | the synchronization core alone | [`sync`] |
+//! | the synchronization core by itself | [`sync`] |
 //! | a guide for a task: NAT, threads, graceful shutdown, TLS, testing | [`docs`] |
 //!
-//! Traces go to [`tracing`](https://docs.rs/tracing): a span for each manager, each place of an establisher that has
-//! several, and each session; changes of state at `info`, failed attempts with the next pause at `warn`, frames without
+//! Traces go to [`tracing`](https://docs.rs/tracing): a span for each manager, each session, and each place of an
+//! establisher that has several; state changes at `info`, failed attempts with the next pause at `warn`, frames without
 //! their payload at `trace`.
 //!
 //! # Security
 //!
 //! evermux neither encrypts nor authenticates. A receiver gives a place to any yamux client that answers a ping, and
-//! hands its session to callers, so a stranger that comes first has the place.
-//! [`Builder::admit`](manager::Builder::admit) sees an address and nothing else. On an untrusted network put TLS, with
-//! client certificates, into [`Connect`] and [`Accept`]: [`docs::transports`] shows where.
+//! hands its session to callers, so a stranger that arrives first gets the place.
+//! [`Builder::admit`](manager::Builder::admit) sees only an address. On an untrusted network, put TLS with client
+//! certificates into [`Connect`] and [`Accept`]: [`docs::transports`] shows where.
 //!
-//! What a hostile peer can cost is limited, but for processor time. With the defaults a session holds at most some 320
-//! MiB, where nobody here reads; the up to 64 sessions that wait for a place hold 64 MiB each; handshakes hold 8 MiB.
-//! The table of limits in ARCHITECTURE.md has them all; fewer streams and no growth of windows make them smaller
-//! ([`docs::settings`]). A peer that floods or breaks the protocol loses its stream or its session, and no peer takes
-//! the place of a session that answers.
+//! What a hostile peer can cost is limited, except for processor time. With the defaults, a session holds at most about
+//! 320 MiB, if nobody here reads; up to 64 sessions wait for a place and hold 64 MiB each; handshakes hold 8 MiB. The
+//! table of limits in ARCHITECTURE.md lists them all; fewer streams and no window growth lower them
+//! ([`docs::settings`]). A peer that floods or breaks the protocol loses its stream or its session, and no peer can
+//! take the place of a session that answers.
 //!
 //! # Features
 //!
 //! | feature | default | adds |
 //! | --- | --- | --- |
-//! | `serde` | no | `Serialize` for [`Status`](manager::Status) and what it holds |
+//! | `serde` | no | `Serialize` for [`Status`](manager::Status) and its contents |
 //!
 //! # Platforms
 //!
-//! It is tested on 64-bit Linux. There is code for Windows and other Unix systems where sockets differ; it is not
-//! tested.
+//! evermux is tested on 64-bit Linux. There is code for Windows and other Unix systems where sockets differ, but it is
+//! untested.
 //!
-//! - `TCP_NOTSENT_LOWAT` is set on Linux and Android alone. Elsewhere the kernel holds more, so on a slow path a short
+//! - `TCP_NOTSENT_LOWAT` is set only on Linux and Android. Elsewhere the kernel holds more, so on a slow path a short
 //!   message waits longer behind a long one, and so does a heartbeat's ping.
 //! - Where `usize` has 32 bits, [`Config::max_concurrent_streams`] and [`Config::accept_backlog`] are at most 1,024.
 //!
@@ -111,7 +110,7 @@
 //! # Interoperability
 //!
 //! The other side need not be evermux. Tested peers are hashicorp/yamux (Go), rust-yamux (the `yamux` crate, 0.12 to
-//! 0.14), tokio-yamux, and libp2p's yamux for JavaScript and Python: `interop/README.md` has the results, behaviour by
+//! 0.14), tokio-yamux, and libp2p's yamux for JavaScript and Python: `interop/README.md` has the results for each
 //! behaviour. Only an evermux peer reports why it closed a session, or that it refused a stream.
 //!
 //! [yamux]: https://github.com/hashicorp/yamux/blob/master/spec.md
@@ -144,10 +143,10 @@ pub use provider::{Accept, Connect, Connected, Provide, TcpAcceptor, TcpConnecto
 pub use session::{Blocking, BlockingStream, MuxStream, ReadHalf, Session, WriteHalf};
 #[doc(inline)]
 pub use sync::SessionId;
-/// Of tokio-util: see [`Builder::shutdown_on`](manager::Builder::shutdown_on).
+/// Re-exported from tokio-util: see [`Builder::shutdown_on`](manager::Builder::shutdown_on).
 pub use tokio_util::sync::CancellationToken;
 
-/// The programs of the README compile.
+/// Compiles the programs in the README.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -1,12 +1,12 @@
-//! Randomness: one seed, and independent generators that are derived from it.
+//! Randomness: one seed, and independent generators derived from it.
 //!
-//! A seed decides a run, so nothing else draws from the operating system. Each user derives a generator under a label
-//! of its own: what one draws does not change what another gets.
+//! A seed decides a run, so nothing else draws from the operating system. Each user derives a generator under its own
+//! label: what one draws does not change what another gets.
 
 use rand::{SeedableRng, TryRng, rngs::SysRng};
 use rand_chacha::ChaCha8Rng;
 
-/// The generator that belongs to `label`.
+/// The generator for `label`.
 ///
 /// Generators of one seed have the same key and differ in their stream number, so they do not overlap.
 pub(crate) fn derive(seed: u64, label: &str) -> ChaCha8Rng {
@@ -15,16 +15,16 @@ pub(crate) fn derive(seed: u64, label: &str) -> ChaCha8Rng {
     rng
 }
 
-/// A seed from the operating system: the only place that asks it for randomness.
+/// Draws a seed from the operating system. Nothing else asks it for randomness.
 ///
 /// # Panics
 ///
-/// When the operating system has none to give.
+/// If the operating system has no randomness.
 pub(crate) fn draw_seed() -> u64 {
-    SysRng.try_next_u64().expect("the operating system gives no randomness")
+    SysRng.try_next_u64().expect("the operating system has no randomness")
 }
 
-/// The 64-bit FNV-1a hash: std's hashers may change from release to release, and a seed must not.
+/// The 64-bit FNV-1a hash: std's hashers may change from release to release, and the meaning of a seed must not.
 fn fnv1a(bytes: &[u8]) -> u64 {
     const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
     const PRIME: u64 = 0x0000_0100_0000_01b3;

@@ -1,4 +1,4 @@
-//! Guides, a page for each task. There is no code here but in the examples, which are compiled and run.
+//! Guides, one page per task. The only code here is in the examples, which are compiled and run.
 //!
 //! | you want | see |
 //! | --- | --- |

@@ -1,4 +1,4 @@
-//! What a transport fails with: dialling, and accepting.
+//! The errors of a transport: of dialling, and of accepting.
 
 use std::{error::Error, fmt, io, sync::Arc};
 
@@ -50,9 +50,8 @@ impl From<io::Error> for ConnectError {
 
 /// Why a connection could not be accepted, and whether the next one may be.
 ///
-/// An [`io::Error`] becomes one of a single [`connection`](Self::connection) where that is what it says, and is
-/// [`transient`](Self::transient) otherwise; it is never [`fatal`](Self::fatal), since its number alone does not say
-/// so.
+/// An [`io::Error`] that concerns a single connection becomes [`connection`](Self::connection), and any other becomes
+/// [`transient`](Self::transient); none becomes [`fatal`](Self::fatal), since the error number alone cannot show that.
 ///
 /// ```
 /// use std::io;
@@ -67,14 +66,14 @@ pub struct AcceptError {
     concerns: Concerns,
 }
 
-/// What an error of accepting costs.
+/// What an accept error costs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Concerns {
     /// One connection.
     Connection,
-    /// All that come for a while.
+    /// All connections for a while.
     Now,
-    /// All that will ever come.
+    /// All connections from now on.
     Ever,
 }
 
@@ -84,7 +83,7 @@ impl AcceptError {
         Self { source: source.into(), concerns: Concerns::Connection }
     }
 
-    /// The next connection may be accepted, after a pause: something has run out, file descriptors perhaps.
+    /// The next connection may be accepted, after a pause: something has run out, perhaps file descriptors.
     pub fn transient(source: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { source: source.into(), concerns: Concerns::Now }
     }
@@ -127,7 +126,7 @@ impl From<io::Error> for AcceptError {
     }
 }
 
-/// Whether `accept` hands on an error of the connection that it took: accept(2) names these, and firewalls give
+/// Whether this is an error of the new connection that `accept` passed on: accept(2) names these, and firewalls cause
 /// `EPERM`.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{
@@ -146,7 +145,7 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     named || error.raw_os_error().is_some_and(|number| NAMELESS.contains(&number))
 }
 
-/// Such errors that have no [`io::ErrorKind`], or share it with others.
+/// Those of them that have no [`io::ErrorKind`], or share it with others.
 #[cfg(any(target_os = "android", target_os = "linux"))]
 const NAMELESS: &[i32] =
     &[libc::EPERM, libc::EPROTO, libc::ENOPROTOOPT, libc::EHOSTDOWN, libc::EOPNOTSUPP, libc::ENONET];

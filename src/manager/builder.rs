@@ -64,21 +64,21 @@ impl<S> Builder<S> {
         Self { source, name: None, config, sessions: 1, accept_streams: true, hooks, shutdown_on: None }
     }
 
-    /// Names the manager in its traces. Without it they have no name.
+    /// Names the manager in its traces. By default it has no name.
     pub fn name(mut self, name: impl Into<Arc<str>>) -> Self {
         self.name = Some(name.into());
         self
     }
 
-    /// Sets the settings. Without it the defaults hold.
+    /// Sets the configuration. By default it is `Config::default()`.
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Sets how many sessions the manager holds at once, from 1 to 1,024. Without it there is one.
+    /// Sets how many sessions the manager holds at once, from 1 to 1,024. Default: 1.
     ///
-    /// Each has a place of its own: an establisher makes, loses and re-makes each by itself, with its own pauses, and a
+    /// Each has its own place: an establisher makes, loses and remakes each independently, with its own pauses, and a
     /// receiver accepts up to that many peers. Callers get the live session with the fewest open streams.
     ///
     /// ```
@@ -105,21 +105,20 @@ impl<S> Builder<S> {
         self
     }
 
-    /// Sets whether the peers may open streams. With `false` each is reset at once, and an evermux peer is told that it
-    /// was [refused](crate::StreamError::Refused): for a side that serves nothing. Whoever takes streams here waits for
-    /// none, and a session whose peer opens some is warned of once. Without it they wait for whoever takes them.
+    /// Sets whether the peers may open streams. With `false`, for a side that serves nothing, each is reset at once,
+    /// and an evermux peer sees that it was [refused](crate::StreamError::Refused). No streams can be taken here then,
+    /// and a warning is logged once for each session whose peer opens some. By default streams wait to be taken.
     pub fn accept_streams(mut self, accept: bool) -> Self {
         self.accept_streams = accept;
         self
     }
 
-    /// Calls a closure with each session that becomes live. What it returns runs as a task of the manager: it is
+    /// Calls a closure with each session that becomes live. The future it returns runs as a task of the manager: it is
     /// dropped when the session has ended, and the shutdown waits for it.
     ///
-    /// What is to be done at the end of the session belongs in a `Drop`: nothing after `session.closed().await` runs.
+    /// Work for the end of the session belongs in a `Drop`: nothing after `session.closed().await` runs.
     ///
-    /// A panic in it ends this task and nothing else. It does not keep the manager running, as long as it holds no
-    /// [`MuxManager`].
+    /// A panic in it ends only this task. It does not keep the manager running, unless it holds a [`MuxManager`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -165,13 +164,15 @@ impl<S> Builder<S> {
 }
 
 impl<S: Listens> Builder<S> {
-    /// Asks a closure about each connection that was accepted, before its handshake. With `false` it is closed.
+    /// Asks a closure about each accepted connection, before its handshake. If it returns `false`, the connection is
+    /// closed.
     ///
-    /// It is given the address of the peer, where the transport has one, and should not take long. A panic in it costs
+    /// It gets the address of the peer, where the transport has one, and should not take long. A panic in it costs only
     /// that connection.
     ///
-    /// An evermux peer is told so ([`CloseReason::NotAdmitted`](crate::CloseReason::NotAdmitted)); nobody else is
-    /// answered. Since that takes the transport's handshake, one a second is told, and all others are closed at once.
+    /// An evermux peer gets [`CloseReason::NotAdmitted`](crate::CloseReason::NotAdmitted); any other gets no answer.
+    /// Since an answer takes the transport's handshake, only one peer a second gets one, and all others are closed at
+    /// once.
     ///
     /// ```
     /// use evermux::MuxManager;
@@ -187,7 +188,7 @@ impl<S: Listens> Builder<S> {
 }
 
 impl<S: Source> Builder<S> {
-    /// Starts the manager on the current runtime. It shuts down when the last handle is dropped, so one has to be kept:
+    /// Starts the manager on the current runtime. It shuts down when the last handle is dropped, so keep one:
     ///
     /// ```compile_fail
     /// # #![deny(unused_must_use)]
@@ -197,12 +198,12 @@ impl<S: Source> Builder<S> {
     /// # }
     /// ```
     ///
-    /// Returns when the provider runs, not when it is connected: an absent peer is no error. Waits only for the
-    /// resolution of a name to listen on, at most [`Config::resolve_timeout`].
+    /// Returns once the provider runs, not once it is connected: an absent peer is not an error. Waits only to resolve
+    /// a name to listen on, for at most [`Config::resolve_timeout`].
     ///
     /// # Errors
     ///
-    /// [`StartError::Address`] and [`StartError::Bind`]: the address cannot be understood, or cannot be bound.
+    /// [`StartError::Address`] and [`StartError::Bind`]: the address is not valid, or cannot be bound.
     /// [`StartError::Sessions`]: [`sessions`](Self::sessions) is out of range. [`StartError::NoRuntime`] outside a
     /// tokio runtime.
     ///
@@ -212,7 +213,7 @@ impl<S: Source> Builder<S> {
     ///
     /// # Panics
     ///
-    /// When the runtime was built without time, or, for TCP, without I/O.
+    /// If the runtime was built without time, or, for TCP, without I/O.
     pub async fn start(self) -> Result<MuxManager, StartError> {
         let Self { source, name, config, sessions, accept_streams, hooks, shutdown_on } = self;
         if !SESSIONS.contains(&sessions) {
@@ -268,12 +269,12 @@ impl<S: Source> Builder<S> {
         Ok(MuxManager(Arc::new(handles)))
     }
 
-    /// [`start`](Self::start) for threads without async, on a runtime that is there. It waits as `start` does.
+    /// [`start`](Self::start) for threads without async, on an existing runtime. It waits as `start` does.
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start). [`StartError::CurrentThread`] when the runtime has no threads of its own: the manager
-    /// would stand still whenever nobody waits in its `block_on`.
+    /// As [`start`](Self::start). [`StartError::CurrentThread`] if the runtime has no threads of its own: the manager
+    /// would stall whenever no call to its `block_on` is running.
     ///
     /// # Panics
     ///
@@ -299,7 +300,7 @@ impl<S: Source> Builder<S> {
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start). [`StartError::Runtime`] when the thread or its runtime cannot be made.
+    /// As [`start`](Self::start). [`StartError::Runtime`] if the thread or its runtime cannot be created.
     ///
     /// # Panics
     ///
@@ -326,7 +327,7 @@ impl<S: fmt::Debug> fmt::Debug for Builder<S> {
     }
 }
 
-/// Starts a manager on a runtime, and runs that until the manager has shut down.
+/// Starts a manager on a runtime, and drives the runtime until the manager has shut down.
 fn run_on<S: Source>(
     runtime: runtime::Runtime,
     builder: Builder<S>,
@@ -335,12 +336,12 @@ fn run_on<S: Source>(
     match runtime.block_on(builder.start()) {
         Ok(manager) => {
             let shutdown = manager.0.shutdown.clone();
-            // If nobody takes it, its drop is its shutdown.
+            // If nobody receives it, its drop shuts it down.
             drop(reply.send(Ok(manager)));
             runtime.block_on(shutdown.finished());
         }
         Err(error) => drop(reply.send(Err(error))),
     }
-    // A lookup of a name may still run: nobody waits for it.
+    // A name lookup may still be running: nobody waits for it.
     runtime.shutdown_background();
 }

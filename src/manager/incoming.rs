@@ -4,7 +4,7 @@ use std::{
     fmt,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use futures_util::{Stream, StreamExt};
@@ -19,8 +19,8 @@ use crate::{
 ///
 /// A [`Stream`] that ends with the manager. It does not keep the manager running.
 ///
-/// When the last one is dropped nobody is left to take what the peers open: what waits is reset, and what comes is,
-/// until there is another. Before the first, streams wait for it; those of a session from which
+/// When the last one is dropped, nobody is left to take what the peers open: waiting streams are reset, and so are new
+/// ones until there is another. Before the first, streams wait for it; those of a session from which
 /// [`accept_stream`](crate::Session::accept_stream) takes wait for that.
 #[must_use = "streams are refused when the last one is dropped"]
 pub struct Incoming(Taker<Inbound>);
@@ -30,12 +30,12 @@ impl Incoming {
         Self(arrivals.taker())
     }
 
-    /// Takes the next inbound stream of any session, and tells its peer so. `None` when the manager has stopped and no
-    /// stream is left that came before.
+    /// Takes the next inbound stream of any session, and acknowledges it to the peer. Returns `None` once the manager
+    /// has stopped and no earlier stream is left.
     ///
-    /// Waits for one; and while [`Config::max_concurrent_streams`](crate::Config::max_concurrent_streams) that were
-    /// taken are open in each session that has some. What waited when its session was lost is given out all the same: a
-    /// stream that came whole is whole.
+    /// Waits while there is none, and while each session that has some already has
+    /// [`Config::max_concurrent_streams`](crate::Config::max_concurrent_streams) taken streams open. Streams that were
+    /// waiting when their session was lost are still returned: a stream that arrived whole is whole.
     ///
     /// # Cancel safety
     ///
@@ -58,12 +58,7 @@ impl Stream for Incoming {
     type Item = MuxStream;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<MuxStream>> {
-        loop {
-            let Some(inbound) = ready!(self.0.poll_take(cx)) else { return Poll::Ready(None) };
-            if let Some(stream) = inbound.accept() {
-                return Poll::Ready(Some(stream));
-            }
-        }
+        self.0.poll_take(cx).map(|inbound| inbound.map(Inbound::accept))
     }
 }
 

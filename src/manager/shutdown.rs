@@ -1,6 +1,6 @@
 //! How a manager ends.
 //!
-//! One task of its own carries the shutdown out, so that dropping a `shutdown()` future stops nothing.
+//! A dedicated task carries out the shutdown, so that dropping a `shutdown()` future stops nothing.
 
 use std::{future::pending, pin::pin, sync::Arc, thread, time::Duration};
 
@@ -27,7 +27,7 @@ use crate::{
 /// Grace past the deadline before tasks are dropped. Sessions normally keep the deadline themselves.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// Asks for the shutdown, and waits for it.
+/// Requests the shutdown, and waits for it.
 #[derive(Clone)]
 pub(super) struct Shutdown {
     deadline: Arc<watch::Sender<Option<Instant>>>,
@@ -37,13 +37,13 @@ pub(super) struct Shutdown {
 }
 
 impl Shutdown {
-    /// Of these tasks; asked for by that token too.
+    /// A shutdown of these tasks, which the external token can request as well.
     pub(super) fn new(tasks: Tasks, external: Option<CancellationToken>) -> Self {
         let deadline = Arc::new(watch::Sender::new(None));
         Self { deadline, external, finished: CancellationToken::new(), tasks }
     }
 
-    /// Asks for the shutdown within this time. Of several requests the earliest deadline counts.
+    /// Requests the shutdown within this time. Of several requests, the earliest deadline counts.
     pub(super) fn request(&self, within: Duration) {
         let deadline = deadline::after(Instant::now(), within);
         self.deadline.send_if_modified(|earliest| {
@@ -66,11 +66,11 @@ impl Shutdown {
     /// Waits until nothing of the manager is left.
     pub(super) async fn finished(&self) {
         self.finished.cancelled().await;
-        // The supervisor waits for them too, but not where the runtime drops it first.
+        // The supervisor waits for them too, but not if the runtime drops it first.
         self.tasks.join().await;
     }
 
-    /// Waits until the token from outside asks.
+    /// Waits until the external token is cancelled.
     async fn external(&self) {
         match &self.external {
             Some(token) => token.cancelled().await,
@@ -79,7 +79,7 @@ impl Shutdown {
     }
 }
 
-/// Says that the supervisor has ended. Made before its task, so that no end of the runtime is too early for it.
+/// Reports that the supervisor has ended. Created before its task, so that it runs even if the runtime ends first.
 pub(super) struct Finished {
     shutdown: Shutdown,
     slot: Arc<Slot>,
@@ -95,9 +95,9 @@ impl Finished {
 impl Drop for Finished {
     fn drop(&mut self) {
         if thread::panicking() {
-            error!("the shutdown panicked, in a waker perhaps: what still runs is dropped");
+            error!("the shutdown panicked, perhaps in a waker: dropping what still runs");
         }
-        // Nothing is left of a shutdown that came to its end.
+        // After a completed shutdown nothing is left to stop.
         self.shutdown.tasks.stop();
         self.shutdown.tasks.kill();
         if let Some(reason) = self.slot.stopped() {
@@ -112,7 +112,7 @@ impl Drop for Finished {
 /// What a provider's task returns: `None` when it was dropped at the end of the shutdown.
 pub(super) type Ended = Option<Result<(), Arc<GaveUp>>>;
 
-/// Watches over a manager, and shuts it down: when it has ended, no task of the manager runs any more (G5).
+/// Supervises a manager, and shuts it down: once it has ended, no task of the manager runs (G5).
 pub(super) struct Supervisor {
     pub(super) slot: Arc<Slot>,
     pub(super) tasks: Tasks,
@@ -122,7 +122,7 @@ pub(super) struct Supervisor {
 }
 
 impl Supervisor {
-    /// Runs until the manager has ended. However that comes about, `finished` says so.
+    /// Runs until the manager has ended, which `finished` reports however it happens.
     pub(super) async fn run(self, mut provider: JoinHandle<Ended>, finished: Finished) {
         let mut deadline = self.shutdown.deadline.subscribe();
         let ended = tokio::select! {
@@ -146,13 +146,14 @@ impl Supervisor {
     }
 
     async fn close(&self, mut deadline: watch::Receiver<Option<Instant>>, is_asked: bool) {
-        // A manager that has given up by itself takes no longer than one that was asked.
+        // A manager that has given up by itself takes no longer than one that was asked to stop.
         let own = (!is_asked).then(|| crate::deadline::after(Instant::now(), self.drain_timeout));
-        // A shutdown that was begun without a limit is given one.
+        // Sets a limit on a shutdown that was begun without one.
         let mut external = pin!(self.shutdown.external());
         let mut is_told = false;
         self.progress.set(Activity::ShuttingDown);
-        // No session is installed after this, and whoever waits is freed. What it returns is among the sessions below.
+        // No session is installed after this, and waiting callers are freed. What it returns is among the sessions
+        // below.
         drop(self.slot.stop(Stopped::ShutDown));
         if let Some(reason) = self.slot.stopped() {
             self.progress.stopped(reason);
@@ -168,7 +169,7 @@ impl Supervisor {
             tokio::select! {
                 biased;
                 () = self.tasks.join() => return,
-                // An earlier deadline: sessions are told anew.
+                // An earlier deadline: pass it to the sessions.
                 Ok(()) = deadline.changed() => {}
                 () = &mut external, if !is_told => {
                     is_told = true;
@@ -177,7 +178,7 @@ impl Supervisor {
                 () = sleep_until(until + GRACE) => break,
             }
         }
-        warn!("the time for the shutdown is over: what still runs is dropped");
+        warn!("the shutdown timed out: dropping what still runs");
         self.tasks.kill();
         self.tasks.join().await;
     }
@@ -205,8 +206,8 @@ pub(super) async fn provide(
     ended
 }
 
-/// However a provider ends, its slot is stopped with the reason, and nobody waits in vain (G12). Made before its task,
-/// so that it runs even if the runtime ends first.
+/// However a provider ends, this stops its slot with the reason, so that nobody waits in vain (G12). Created before its
+/// task, so that it runs even if the runtime ends first.
 pub(super) struct ProviderEnd {
     progress: Arc<Progress>,
     /// None if it gave no reason.
@@ -225,8 +226,8 @@ impl Drop for ProviderEnd {
     fn drop(&mut self) {
         let reason = self.reason.take().unwrap_or_else(|| {
             let cause = if thread::panicking() { GaveUpCause::Panicked } else { GaveUpCause::RuntimeEnded };
-            let notes = self.progress.get();
-            Stopped::GaveUp(Arc::new(GaveUp { cause, attempts: notes.attempts, last_error: notes.last_error }))
+            let snapshot = self.progress.get();
+            Stopped::GaveUp(Arc::new(GaveUp { cause, attempts: snapshot.attempts, last_error: snapshot.last_error }))
         });
         self.guard.set_reason(reason);
     }

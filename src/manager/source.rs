@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// Where a manager gets its sessions. Sealed: it is one of the types beside it.
+/// Where a manager gets its sessions. Sealed: implemented by the types in this module.
 pub trait Source: sealed::Prepare {}
 
 impl<S: sealed::Prepare> Source for S {}
@@ -32,7 +32,7 @@ mod sealed {
         #[allow(private_bounds, reason = "sealed")]
         type Provider: Provider;
 
-        /// Finds what is wrong before anything runs.
+        /// Reports errors before anything runs.
         fn prepare(self, config: &Config) -> impl Future<Output = Result<Self::Provider, StartError>> + Send;
     }
 }
@@ -43,7 +43,7 @@ pub(super) trait Provider {
 
     fn local_addr(&self) -> Option<SocketAddr>;
 
-    /// What its traces are in.
+    /// The span of its traces.
     fn span(&self) -> Span;
 
     fn run(self, installer: Installer) -> impl Future<Output = Result<(), GaveUp>> + Send + 'static;

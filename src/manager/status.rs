@@ -5,7 +5,7 @@ use std::{error::Error, net::SocketAddr, sync::Arc, time::Duration};
 use super::{Activity, Handles};
 use crate::{error::Stopped, sync::SessionId};
 
-/// What a manager is doing at one moment.
+/// A snapshot of what a manager is doing.
 ///
 /// With the feature `serde` it can be serialised: errors and reasons as their text, times in seconds, under names that
 /// end in `_seconds`.
@@ -26,7 +26,7 @@ pub struct Status {
     /// [`CloseReason::HeldOut`](crate::CloseReason::HeldOut).
     pub held_out: u64,
     /// How many connections a receiver has turned away since the start because
-    /// [`Builder::admit`](crate::manager::Builder::admit) said so.
+    /// [`Builder::admit`](crate::manager::Builder::admit) returned `false`.
     pub not_admitted: u64,
     /// How many attempts have failed in a row since the start or the last session. Always 0 for a receiver, which makes
     /// none.
@@ -34,7 +34,7 @@ pub struct Status {
     /// The error of the last attempt or `accept` that failed; kept when a later one succeeds.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialize::text"))]
     pub last_error: Option<Arc<dyn Error + Send + Sync>>,
-    /// How long it has paused between attempts since the start in total, including the current pause.
+    /// Total time paused between attempts since the start, including the current pause.
     #[cfg_attr(feature = "serde", serde(rename = "backoff_slept_seconds", serialize_with = "serialize::seconds"))]
     pub backoff_slept: Duration,
     /// Why no more sessions will be made.
@@ -58,13 +58,13 @@ pub struct SessionStatus {
         serde(rename = "round_trip_seconds", serialize_with = "serialize::optional_seconds")
     )]
     pub round_trip: Option<Duration>,
-    /// Open streams in both directions, plus the calls that wait to open one.
+    /// Open streams in both directions, plus the calls waiting to open one.
     pub open_streams: usize,
 }
 
 impl Status {
     pub(super) fn collect(manager: &Handles) -> Self {
-        let notes = manager.progress.get();
+        let snapshot = manager.progress.get();
         let live = manager.slot.live();
         let sessions: Vec<_> = live
             .into_iter()
@@ -76,7 +76,7 @@ impl Status {
             })
             .collect();
         let stopped = manager.slot.stopped();
-        let activity = match notes.activity {
+        let activity = match snapshot.activity {
             // The slot is ahead of the notes.
             activity if stopped.is_some() && activity != Activity::Stopped => Activity::ShuttingDown,
             _ if !sessions.is_empty() => Activity::Live,
@@ -86,20 +86,20 @@ impl Status {
         Self {
             activity,
             sessions,
-            sessions_so_far: notes.sessions_so_far,
-            crowded_out: notes.crowded_out,
-            held_out: notes.held_out,
-            not_admitted: notes.not_admitted,
-            attempts: notes.attempts,
-            backoff_slept: notes.backoff_slept(),
-            last_error: notes.last_error,
+            sessions_so_far: snapshot.sessions_so_far,
+            crowded_out: snapshot.crowded_out,
+            held_out: snapshot.held_out,
+            not_admitted: snapshot.not_admitted,
+            attempts: snapshot.attempts,
+            backoff_slept: snapshot.backoff_slept(),
+            last_error: snapshot.last_error,
             stopped,
         }
     }
 }
 
 #[cfg(feature = "serde")]
-#[allow(clippy::trivially_copy_pass_by_ref, clippy::ref_option, reason = "serde gives references to the fields")]
+#[allow(clippy::trivially_copy_pass_by_ref, clippy::ref_option, reason = "serde passes references to the fields")]
 mod serialize {
     use std::{fmt::Display, time::Duration};
 

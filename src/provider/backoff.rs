@@ -1,13 +1,13 @@
 //! How long a provider pauses between attempts, and when it gives up.
 //!
-//! Three things are told apart, and each has its own clock:
+//! Three things are kept apart, and each has its own clock:
 //!
-//! - The **pause** grows with every attempt that fails and with every session that dies young. Only a session that was
-//!   stable makes it start anew: a peer that accepts and drops at once meets growing pauses (G11, the flap guard).
-//!   A clean goodbye is no failure: the first is answered at once.
+//! - The **pause** grows with every attempt that fails and with every session that dies young. Only a stable session
+//!   makes it start over: a peer that accepts and drops at once meets growing pauses (G11, the flap guard). A clean
+//!   goodbye is not a failure: after the first there is no pause but `first_retry_jitter`.
 //! - The **failures in a row** and the **time without a session**, which `max_attempts` and `max_elapsed` limit, start
-//!   anew with every session, however short.
-//! - With several places, failures beside a live session move the pause alone.
+//!   over with every session, however short.
+//! - With several places, failures while another session is live affect only the pause.
 
 use std::{mem, time::Duration};
 
@@ -18,9 +18,9 @@ use tokio::time::Instant;
 
 use crate::{config::Config, random};
 
-/// The pauses of one provider, by the settings of a [`Config`].
+/// The pauses of one provider, according to a [`Config`].
 ///
-/// It never reads a clock, never sleeps and does no I/O: it is told what happened and when, and answers.
+/// It never reads a clock, never sleeps and does no I/O: the caller reports what happened and when, and gets the pause.
 ///
 /// ```
 /// use std::time::Duration;
@@ -46,7 +46,7 @@ pub struct Backoff {
     first_retry_jitter: Duration,
     max_attempts: Option<u32>,
     max_elapsed: Option<Duration>,
-    /// A session that was not stable has said goodbye since the last that was.
+    /// An unstable session has said goodbye since the last stable one.
     heard_goodbye: bool,
     attempts: u32,
     without_session_since: Instant,
@@ -64,17 +64,17 @@ pub enum Retry {
 }
 
 impl Backoff {
-    /// Starts at `now` without a session, with a generator that `seed` decides.
+    /// Starts at `now` without a session, with a generator seeded by `seed`.
     ///
-    /// The same seed and the same history give the same pauses. [`Config::seed`] is not looked at.
+    /// The same seed and the same history give the same pauses. [`Config::seed`] is ignored.
     pub fn seeded(config: &Config, seed: u64, now: Instant) -> Self {
         Self::new(config, random::derive(seed, "backoff"), now)
     }
 
     /// Starts at `now` without a session.
     pub(crate) fn new(config: &Config, rng: ChaCha8Rng, now: Instant) -> Self {
-        // backon would draw its jitter from a generator of its own: the jitter here comes from `rng`, so that one seed
-        // decides all. For the same reason its generator, which is made in any case, gets a seed.
+        // backon would draw its jitter from its own generator: here the jitter comes from `rng`, so that one seed
+        // decides everything. For the same reason backon's generator, which is created in any case, gets a seed.
         let pauses = ExponentialBuilder::new()
             .with_min_delay(config.backoff_initial())
             .with_factor(config.backoff_factor())
@@ -99,9 +99,9 @@ impl Backoff {
 
     /// An attempt failed at `now`: what next?
     ///
-    /// The pause is `backoff_initial` × `backoff_factor`ⁿ, at most `backoff_max`, give or take the share
-    /// `backoff_jitter`. It is cut short where `max_elapsed` would end within it, so that giving up is late by one
-    /// attempt at most.
+    /// The pause is `backoff_initial` × `backoff_factor`ⁿ, at most `backoff_max`, plus or minus the fraction
+    /// `backoff_jitter`. It is cut short if `max_elapsed` would end within it, so that giving up is late by at most one
+    /// attempt.
     pub fn after_failure(&mut self, now: Instant) -> Retry {
         self.attempts = self.attempts.saturating_add(1);
         let pause = self.pause();
@@ -116,7 +116,7 @@ impl Backoff {
     /// An attempt failed at `now` while the manager has a live session in another place: how long to pause?
     ///
     /// The pause grows as in [`after_failure`](Self::after_failure). The failures in a row and the time without a
-    /// session start anew.
+    /// session start over.
     pub fn after_failure_beside_live(&mut self, now: Instant) -> Duration {
         self.restart_limits(now);
         self.pause()
@@ -124,8 +124,8 @@ impl Backoff {
 
     /// A session that had lived for `lived` was lost at `now`: how long to pause?
     ///
-    /// After `stable_after` or longer the pauses start anew, and the first is drawn from zero to `first_retry_jitter`,
-    /// which is zero by default: the attempt is made at once. A shorter life is answered with the next growing pause.
+    /// After `stable_after` or longer, the pauses start over, and the first is drawn from zero to `first_retry_jitter`,
+    /// which is zero by default: the attempt is made at once. After a shorter life, the pause is the next growing one.
     pub fn after_session(&mut self, lived: Duration, now: Instant) -> Duration {
         self.restart_limits(now);
         if lived < self.stable_after {
@@ -136,11 +136,11 @@ impl Backoff {
         self.first_retry()
     }
 
-    /// A session that had lived for `lived` began to close cleanly at `now`, on this side or at the peer's wish: how
-    /// long to pause?
+    /// A session that had lived for `lived` began to close cleanly at `now`, on this side or by the peer: how long to
+    /// pause?
     ///
-    /// The first one is answered as a stable session is, however short it was: a peer that restarts is well. Until a
-    /// session is stable again, each further one is answered with the next growing pause, less what it has lived.
+    /// The first one counts as a stable session, however short it was: a peer that restarts is healthy. Until a session
+    /// is stable again, each further one is followed by the next growing pause, less the time that it lived.
     pub fn after_goodbye(&mut self, lived: Duration, now: Instant) -> Duration {
         if lived >= self.stable_after {
             return self.after_session(lived, now);
@@ -169,7 +169,7 @@ impl Backoff {
     }
 
     fn pause(&mut self) -> Duration {
-        // backon's iterator ends after `usize::MAX` pauses; then the longest goes on.
+        // backon's iterator ends after `usize::MAX` pauses; after that, the longest repeats.
         let pause = self.next.next().unwrap_or(self.longest);
         let share = 1.0 + self.rng.random_range(-self.jitter..=self.jitter);
         scale(pause, share)

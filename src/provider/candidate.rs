@@ -1,7 +1,7 @@
 //! A session on its way into the slot.
 //!
-//! Whoever installs has the permit for a place, and the session holds it until it has left the slot (see [`Claim`]). So
-//! an install finds its place free, and who waits for one is served in the order of asking.
+//! An install takes the permit for a place, and the session holds it until it has left the slot (see [`Claim`]). So an
+//! install finds its place free, and those that wait for a place are served in the order of asking.
 //!
 //! # The life of a candidate
 //!
@@ -34,17 +34,22 @@ use std::{
     sync::{Arc, atomic::AtomicUsize},
 };
 
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::OwnedSemaphorePermit,
+    time::Instant,
+};
 use tracing::info;
 
-use super::{installer::Installer, place::PlacePermit};
+use super::{installer::Installer, net::Connected, place::PlacePermit};
 use crate::{
+    deadline,
     error::{CloseReason, Stopped},
-    session::{Goodbye, Session},
+    session::{Goodbye, Identity, Role, Session, Transport},
     sync::{Claim, Refused, SessionId},
 };
 
-/// A session that is not in the slot yet: nobody but the provider knows of it.
+/// A session that is not in the slot yet: only the provider knows of it.
 ///
 /// Dropping it ends it.
 #[must_use = "dropping a candidate ends its session"]
@@ -61,8 +66,8 @@ pub struct Candidate {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum InstallError {
-    /// No place is free, or the session that was to be replaced has left its place to another. The candidate lives, and
-    /// can be installed later.
+    /// No place is free, or the session to be replaced has already left its place. The candidate lives, and can be
+    /// installed later.
     Full,
     /// It has ended: it was not proven in time, or lost before it was installed.
     NotProven(CloseReason),
@@ -93,30 +98,96 @@ impl From<InstallError> for io::Error {
     }
 }
 
-impl Candidate {
-    pub(super) fn new(
-        installer: Installer,
-        session: Session,
-        claim: Claim<Session, Stopped, OwnedSemaphorePermit>,
-        load: Arc<AtomicUsize>,
-        place: Option<PlacePermit>,
-    ) -> Self {
-        Self { installer, session: Some(session), claim, load, place }
+impl Installer {
+    /// Makes a session from a connection that this side has made, once there is a free place for it.
+    ///
+    /// Waits for the place, in the order of asking. The candidate holds it until it is installed or dropped.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future closes the connection, and passes its turn on.
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub async fn client<Io>(&self, connected: Connected<Io>) -> Candidate
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let place = self.place().await;
+        self.client_in(place, connected)
     }
 
+    /// Makes a session from a connection that the peer has made. It has no place yet, so the peer, if it is evermux,
+    /// does not publish it yet (G14).
+    ///
+    /// # Panics
+    ///
+    /// Outside a tokio runtime.
+    pub fn server<Io>(&self, connected: Connected<Io>) -> Candidate
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let prove_by = deadline::after(Instant::now(), self.core().config.handshake_timeout());
+        self.server_by(prove_by, connected)
+    }
+
+    /// [`server`](Self::server), where the time for the proof is already running.
+    pub(crate) fn server_by<Io>(&self, prove_by: Instant, connected: Connected<Io>) -> Candidate
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        self.launch(connected, Role::Server, prove_by, None)
+    }
+
+    /// Makes a session from a connection that this side has made, in a free place.
+    pub(crate) fn client_in<Io>(&self, place: PlacePermit, connected: Connected<Io>) -> Candidate
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let prove_by = deadline::after(Instant::now(), self.core().config.handshake_timeout());
+        self.launch(connected, Role::Client, prove_by, Some(place))
+    }
+
+    fn launch<Io>(
+        &self,
+        connected: Connected<Io>,
+        role: Role,
+        prove_by: Instant,
+        place: Option<PlacePermit>,
+    ) -> Candidate
+    where
+        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    {
+        let Connected { io, local, peer, unsent_limit } = connected;
+        let transport = Transport { io, addresses: (local, peer), unsent_limit };
+        let claim = Claim::new(&self.core().slot);
+        let departure = claim.departure();
+        let clear = Box::new(move || departure.leave());
+        let load = Arc::new(AtomicUsize::new(0));
+        let arrivals = Arc::clone(self.core().tasks.arrivals());
+        let identity = Identity { id: claim.id(), clear, load: Arc::clone(&load), arrivals };
+        let (session, driver) =
+            Session::launch(transport, role, role == Role::Server, prove_by, identity, &self.core().config);
+        self.core().tasks.drive(&session, claim.hold(), driver);
+        Candidate { installer: self.clone(), session: Some(session), claim, load, place }
+    }
+}
+
+impl Candidate {
     /// The session's id, which stays the same when it is installed.
     pub fn id(&self) -> SessionId {
         self.claim.id()
     }
 
     /// Waits for a round trip that proves the session (G15), until
-    /// [`Config::handshake_timeout`](crate::Config::handshake_timeout) after its begin.
+    /// [`Config::handshake_timeout`](crate::Config::handshake_timeout) after it was created.
     ///
-    /// [`install`](Self::install) and [`replace`](Self::replace) do it as well.
+    /// [`install`](Self::install) and [`replace`](Self::replace) do this as well.
     ///
     /// # Errors
     ///
-    /// Why it has ended.
+    /// The reason the session has ended.
     ///
     /// # Cancel safety
     ///
@@ -126,11 +197,11 @@ impl Candidate {
         session.proven().await
     }
 
-    /// Waits for a free place, in the order of asking, and holds it. One that holds a place already has it at once.
+    /// Waits for a free place, in the order of asking, and holds it. Returns at once if it already holds one.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future passes the turn on.
+    /// Dropping the future passes its turn on.
     pub async fn place(&mut self) {
         if self.place.is_none() {
             let place = self.installer.place().await;
@@ -147,20 +218,20 @@ impl Candidate {
         self.session.as_ref().and_then(Session::peer_addr)
     }
 
-    /// Ends the session, and tells its peer why. Waits until that is done, for a second at most.
+    /// Ends the session, and tells its peer why. Waits until that is done, for at most a second.
     pub(super) async fn refuse(mut self, goodbye: Goodbye) {
         if let Some(session) = self.session.take() {
             session.refuse(goodbye).await;
         }
     }
 
-    /// Waits until the session can no more be installed, because it ends.
+    /// Waits until the session can no longer be installed, because it is ending.
     pub(crate) async fn lost(&self) -> CloseReason {
         self.session().retired().await.reason
     }
 
-    /// Puts the session into a free place, where callers find it. Waits for its [proof](Self::proven), and not for the
-    /// place: with [`place`](Self::place) before it there is one.
+    /// Puts the session into a free place, where callers find it. Waits for its [proof](Self::proven), but not for a
+    /// place: to wait for one, call [`place`](Self::place) first.
     ///
     /// # Errors
     ///
@@ -172,7 +243,7 @@ impl Candidate {
     ///
     /// # Panics
     ///
-    /// When it was installed before.
+    /// If it was installed before.
     pub async fn install(&mut self) -> Result<Session, InstallError> {
         self.proven().await.map_err(InstallError::NotProven)?;
         if self.place.is_none() {
@@ -187,7 +258,7 @@ impl Candidate {
         Ok(self.installed())
     }
 
-    /// Puts the session into the place of another one, which ends with [`CloseReason::Replaced`]. Waits for its
+    /// Puts the session into the place of another, which ends with [`CloseReason::Replaced`]. Waits for its
     /// [proof](Self::proven).
     ///
     /// ```
@@ -243,7 +314,7 @@ impl Candidate {
     ///
     /// # Errors
     ///
-    /// [`InstallError`]. [`InstallError::Full`] when `old` is in no place; it may be tried again.
+    /// [`InstallError`]. [`InstallError::Full`] if `old` is in no place; it may be tried again.
     ///
     /// # Cancel safety
     ///
@@ -251,7 +322,7 @@ impl Candidate {
     ///
     /// # Panics
     ///
-    /// When it was installed before.
+    /// If it was installed before.
     pub async fn replace(&mut self, old: SessionId) -> Result<Session, InstallError> {
         self.proven().await.map_err(InstallError::NotProven)?;
         let Some(ghost) = self.installer.core().tasks.hold_of(old) else { return Err(InstallError::Full) };
@@ -263,7 +334,7 @@ impl Candidate {
         }
         let session = self.installed();
         if let Some(old) = old {
-            // By whoever replaced it, and after the lock (G6).
+            // By the one that replaced it, and after the lock (G6).
             old.end(CloseReason::Replaced);
         }
         Ok(session)

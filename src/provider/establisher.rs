@@ -20,14 +20,14 @@ use crate::{
     session::{Retirement, Session},
 };
 
-/// Where an establisher is.
+/// The phase that an establisher is in.
 enum Phase {
     Connecting,
     Live(Session, Instant),
     BackingOff(Duration),
 }
 
-/// How an attempt failed.
+/// Why an attempt failed.
 struct Failure {
     error: Arc<dyn Error + Send + Sync>,
     fatal: bool,
@@ -39,7 +39,7 @@ impl Failure {
     }
 }
 
-/// A connector that did not end.
+/// The connector did not finish in time.
 #[derive(Debug)]
 struct ConnectTimedOut(Duration);
 
@@ -51,7 +51,7 @@ impl fmt::Display for ConnectTimedOut {
 
 impl Error for ConnectTimedOut {}
 
-/// Keeps a session in each place. Returns when it is asked to end, or why it gave up: for one place, and so for all.
+/// Keeps a session in each place. Returns when asked to stop, or when it gives up: on one place, and so on all.
 pub(crate) async fn establish<C: Connect>(connector: C, installer: Installer) -> Result<(), GaveUp> {
     let places = (0..installer.places()).map(|place| {
         // The only place needs no name.
@@ -61,7 +61,7 @@ pub(crate) async fn establish<C: Connect>(connector: C, installer: Installer) ->
     try_join_all(places).await.map(drop)
 }
 
-/// Dials, proves, installs, and dials again after each loss, when the backoff says so (G11).
+/// Dials, proves, installs, and dials again after each loss, when the backoff allows it (G11).
 async fn keep<C: Connect>(connector: &C, installer: &Installer, place: usize) -> Result<(), GaveUp> {
     let config = installer.config();
     let rng = match place {
@@ -97,7 +97,7 @@ async fn keep<C: Connect>(connector: &C, installer: &Installer, place: usize) ->
                 let Retirement { reason, .. } = tokio::select! {
                     biased;
                     () = installer.stopped() => return Ok(()),
-                    // Not its end: a session that drains takes no new streams, and the next one is made meanwhile.
+                    // Not its end: a draining session takes no new streams, and the next one is made in the meantime.
                     retirement = session.retired() => retirement,
                 };
                 let (lived, now) = (since.elapsed(), Instant::now());
@@ -121,7 +121,7 @@ async fn keep<C: Connect>(connector: &C, installer: &Installer, place: usize) ->
                 }
             }
             Phase::BackingOff(pause) => {
-                // Before anyone can see the pause, and so want its end.
+                // Before anyone can see the pause, and so ask for its end.
                 let reconnect_now = installer.reconnect_now();
                 let _pause = installer.progress().pause();
                 tokio::select! {
@@ -136,7 +136,7 @@ async fn keep<C: Connect>(connector: &C, installer: &Installer, place: usize) ->
     }
 }
 
-/// One attempt, to the live session. `None` when the manager has stopped.
+/// Makes one attempt, up to a live session. Returns `None` if the manager has stopped.
 async fn attempt<C: Connect>(
     connector: &C,
     installer: &Installer,
@@ -159,7 +159,7 @@ async fn attempt<C: Connect>(
     }
 }
 
-/// Books a failed attempt: returns the pause before the next one, or gives up.
+/// Records a failed attempt: returns the pause before the next one, or gives up.
 fn after_failure(backoff: &mut Backoff, installer: &Installer, failure: Failure) -> Result<Duration, GaveUp> {
     let Failure { error, fatal } = failure;
     let now = Instant::now();

@@ -1,10 +1,10 @@
-//! The handshakes of a receiver: how many there may be at once, and which of them makes room for another (G13).
+//! The handshakes of a receiver: how many there may be at once, and which one makes room for another (G13).
 //!
-//! Each holds a permit from its accept until it has passed or ended. When there is none left, whoever comes next waits
-//! for one, and nobody else is accepted meanwhile: the kernel holds the others. So a burst of honest peers is served in
-//! its turn, and loses nobody. A crowd that says nothing keeps nobody out for long: a handshake that has been silent
-//! for [`SILENCE`] is dropped, the one that has been so for the longest; and if for so long nobody was silent, passed
-//! or ended, the oldest, which has had the most time.
+//! Each holds a permit from its accept until it has passed or ended. When none is left, the next connection waits for
+//! one, and no other is accepted until then: the kernel holds the others. So a burst of honest peers is served in
+//! order, and loses nobody. A silent crowd keeps nobody out for long: the handshake that has been silent for longest is
+//! dropped, once that is [`SILENCE`]; and if within that time none is found silent, passes or ends, the oldest is
+//! dropped, which has had the most time.
 
 use std::{
     net::SocketAddr,
@@ -26,29 +26,29 @@ use super::{
 };
 use crate::{error::CloseReason, session::Session};
 
-/// How long a handshake may be silent while another waits, and the longest for which accepting pauses.
+/// How long a handshake may be silent while another waits, and the longest that accepting pauses.
 const SILENCE: Duration = Duration::from_secs(1);
-/// It is looked at twice, so far apart. In a process that stood still its bytes may wait to be read.
+/// Silence is checked twice, this far apart: after the process stood still, bytes may be waiting to be read.
 const APART: Duration = Duration::from_millis(50);
 
-/// The handshakes that are going on.
+/// The handshakes in progress.
 pub(super) struct Handshakes {
     installer: Installer,
     permits: Arc<Semaphore>,
-    /// In the order of their accepts; with some that are over, until there are as many as may be.
+    /// In the order of their accepts. Some may be over; they are removed when the list is full.
     list: Vec<Known>,
-    /// Somebody has waited for room since then.
+    /// Since when a connection has waited for room.
     waits: Option<Instant>,
-    /// He had waited for too long when it was looked.
+    /// When that was first found to be too long.
     overdue: Option<Instant>,
     warnings: Seldom,
 }
 
-/// A handshake, as the receiver knows it.
+/// The receiver's side of a handshake.
 struct Known {
     shared: Arc<Shared>,
     task: AbortHandle,
-    /// Since when it was last heard of when it was found silent, and when that was.
+    /// If it was found silent: when its peer was last heard from, and when that was found.
     found: Option<(Instant, Instant)>,
 }
 
@@ -59,15 +59,16 @@ struct Shared {
 }
 
 enum Stage {
-    /// The transport's own handshake, into which nobody can look: it counts as silent from its accept on.
+    /// The transport's own handshake, which cannot be observed: it counts as silent from its accept on.
     Finishing(OwnedSemaphorePermit),
-    /// Since its transport was ready. That was a word of the peer's, unless there is nothing to be done for it.
+    /// Since its transport was ready, which counts as a sign of life: the peer took part in it, unless there was
+    /// nothing to do.
     Proving(OwnedSemaphorePermit, Session, Instant),
     /// It has passed, or ended.
     Over,
 }
 
-/// A handshake, as its task has it. It is over when this is dropped.
+/// The task's side of a handshake, which is over when this is dropped.
 pub(super) struct Handshake(Arc<Shared>);
 
 impl Shared {
@@ -75,7 +76,7 @@ impl Shared {
         self.stage.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// When its peer was last heard of. None when it is over.
+    /// When its peer was last heard from. `None` if it is over.
     fn heard(&self) -> Option<Instant> {
         match &*self.stage() {
             Stage::Finishing(_) => Some(self.begun),
@@ -90,7 +91,7 @@ impl Shared {
 }
 
 impl Handshake {
-    /// The transport is ready, and the session has to be proven. Says whether it may go on.
+    /// The transport is ready, and the session has to be proven. Returns whether it may go on.
     pub(super) fn begins_proof(&self, candidate: &Candidate) -> bool {
         let mut stage = self.0.stage();
         *stage = match std::mem::replace(&mut *stage, Stage::Over) {
@@ -103,7 +104,7 @@ impl Handshake {
 
 impl Drop for Handshake {
     fn drop(&mut self) {
-        // Outside the lock: what it holds is foreign (G7).
+        // Outside the lock: what it holds runs foreign code (G7).
         drop(self.0.end());
     }
 }
@@ -144,7 +145,7 @@ impl Handshakes {
         room
     }
 
-    /// A handshake begins, in this room: `spawn` begins its task.
+    /// Begins a handshake in this room; `spawn` starts its task.
     pub(super) fn begin(
         &mut self,
         room: OwnedSemaphorePermit,
@@ -164,7 +165,7 @@ impl Handshakes {
         self.installer.config().max_handshakes_in_flight()
     }
 
-    /// Looks for room, and takes it from a handshake where that may be. Else says when to look again.
+    /// Looks for room, and takes it from a handshake if that is allowed. Otherwise returns when to look again.
     fn look(&mut self, now: Instant) -> Result<OwnedSemaphorePermit, Instant> {
         if let Ok(room) = Arc::clone(&self.permits).try_acquire_owned() {
             return Ok(room);
@@ -186,19 +187,19 @@ impl Handshakes {
                 silent = Some((index, heard));
             }
         }
-        // Where there is none the one that waits is overdue.
+        // If there is none, the connection that waits is overdue.
         let victim = silent.map_or(0, |(index, _)| index);
         if next > now {
             return Err(next);
         }
-        // Where the last has just ended by itself its permit is on its way.
+        // If the last has just ended by itself, its permit is on its way.
         if self.list.is_empty() {
             return Err(now + APART);
         }
         self.crowd_out(victim, now).ok_or(now)
     }
 
-    /// Drops a handshake, and returns its room. None if it is over by now.
+    /// Drops a handshake, and returns its room. `None` if it is already over.
     fn crowd_out(&mut self, index: usize, now: Instant) -> Option<OwnedSemaphorePermit> {
         let Known { shared, task, .. } = self.list.remove(index);
         let silent_for = now.saturating_duration_since(shared.heard()?);
@@ -232,8 +233,8 @@ impl Handshakes {
     }
 }
 
-/// When to look again at something that must not be found twice at or after a moment: the first time may be [`APART`]
-/// before. It was found twice when that is not later than `now`.
+/// When to look again at something that has to be found twice, [`APART`] apart and the second time not before `moment`.
+/// It has been found twice if the result is not later than `now`.
 fn again(found: &mut Option<Instant>, moment: Instant, now: Instant) -> Instant {
     if found.is_none() && now + APART >= moment {
         *found = Some(now);

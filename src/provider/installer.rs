@@ -1,61 +1,47 @@
 //! How a connection becomes a session in the slot.
-//!
-use std::{
-    fmt,
-    future::Future,
-    net::SocketAddr,
-    pin::Pin,
-    sync::{Arc, atomic::AtomicUsize},
-    time::Duration,
-};
+
+use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::{Notify, futures::Notified},
-    time::Instant,
-};
+use tokio::sync::{Notify, futures::Notified};
 use tokio_util::task::task_tracker::TrackedFuture;
 use tracing::info;
 
 use super::{
-    candidate::Candidate,
-    net::Connected,
     place::{PlacePermit, Places},
     progress::Progress,
     tasks::Tasks,
 };
 use crate::{
     config::Config,
-    deadline,
     error::{CloseReason, Stopped},
-    session::{Identity, Retirement, Session, Transport, wire::Role},
-    sync::{Claim, SessionId, SessionSlot},
+    session::{Retirement, Session},
+    sync::{SessionId, SessionSlot},
 };
 
 /// The slot of a manager.
 pub(crate) type Slot = SessionSlot<Session, Stopped>;
 
-/// What a user has to say to what a provider does.
+/// The user's hooks into what a provider does.
 #[derive(Clone, Default)]
 pub(crate) struct Hooks {
-    /// What is to be done with each session that becomes live.
+    /// Called with each session that becomes live.
     pub(crate) on_session: Option<OnSession>,
-    /// Whether a connection from this address is welcome.
+    /// Whether a connection from this address is admitted.
     pub(crate) admit: Option<Admit>,
 }
 
 type OnSession = Arc<dyn Fn(Session) -> Pin<Box<dyn Future<Output = ()> + Send>> + Send + Sync>;
 type Admit = Arc<dyn Fn(Option<SocketAddr>) -> bool + Send + Sync>;
 
-/// Makes sessions of connections, and puts them where callers find them. A provider is given one: see
+/// Turns connections into sessions, and puts them where callers find them. A provider gets one: see
 /// [`Provide`](super::Provide).
 ///
-/// Cheap to clone; clones speak of the same manager. It does not keep the manager running.
+/// Cheap to clone; clones refer to the same manager. It does not keep the manager running.
 #[derive(Clone)]
 pub struct Installer(Arc<Core>);
 
-/// What an [`Installer`] is made of.
+/// The parts of an [`Installer`].
 pub(crate) struct Core {
     pub(crate) slot: Arc<Slot>,
     pub(crate) places: Places,
@@ -86,12 +72,12 @@ impl Installer {
         self.0.slot.places()
     }
 
-    /// The live sessions, in the order of their places.
+    /// The live sessions, in order of their places.
     pub fn sessions(&self) -> Vec<Session> {
         self.0.slot.live().into_iter().map(|(_, session)| session).collect()
     }
 
-    /// Waits until the manager shuts down. A provider waits for it beside everything else, and then returns.
+    /// Waits until the manager shuts down. A provider waits for this alongside everything else, and then returns.
     ///
     /// # Cancel safety
     ///
@@ -100,92 +86,18 @@ impl Installer {
         self.0.tasks.stopped().await;
     }
 
-    /// Whether the manager shuts down.
+    /// Whether the manager is shutting down.
     pub fn is_stopped(&self) -> bool {
         self.0.tasks.is_stopped()
     }
 
-    /// Runs a task of the manager. Its shutdown waits for it, and drops it when the time for that is over.
+    /// Spawns a task of the manager. The shutdown waits for it, and drops it when its time is up.
     ///
     /// # Panics
     ///
     /// Outside a tokio runtime.
     pub fn spawn(&self, future: impl Future<Output = ()> + Send + 'static) {
         drop(self.0.tasks.spawn(future));
-    }
-
-    /// Makes a session of a connection that this side has made, once there is a free place for it.
-    ///
-    /// Waits for the place, in the order of asking. The candidate holds it until it is installed or dropped.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future closes the connection, and passes the turn on.
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime.
-    pub async fn client<Io>(&self, connected: Connected<Io>) -> Candidate
-    where
-        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let place = self.place().await;
-        self.client_in(place, connected)
-    }
-
-    /// Makes a session of a connection that the peer has made. It has no place yet, so the peer, if it is evermux, does
-    /// not publish it yet (G14).
-    ///
-    /// # Panics
-    ///
-    /// Outside a tokio runtime.
-    pub fn server<Io>(&self, connected: Connected<Io>) -> Candidate
-    where
-        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let prove_by = deadline::after(Instant::now(), self.0.config.handshake_timeout());
-        self.server_by(prove_by, connected)
-    }
-
-    /// [`server`](Self::server), where the time for the proof has begun before.
-    pub(crate) fn server_by<Io>(&self, prove_by: Instant, connected: Connected<Io>) -> Candidate
-    where
-        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        self.launch(connected, Role::Server, prove_by, None)
-    }
-
-    /// A session of a connection that this side has made, in a place that is free.
-    pub(crate) fn client_in<Io>(&self, place: PlacePermit, connected: Connected<Io>) -> Candidate
-    where
-        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let prove_by = deadline::after(Instant::now(), self.0.config.handshake_timeout());
-        self.launch(connected, Role::Client, prove_by, Some(place))
-    }
-
-    fn launch<Io>(
-        &self,
-        connected: Connected<Io>,
-        role: Role,
-        prove_by: Instant,
-        place: Option<PlacePermit>,
-    ) -> Candidate
-    where
-        Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
-    {
-        let Connected { io, local, peer, unsent_limit } = connected;
-        let transport = Transport { io, addresses: (local, peer), unsent_limit };
-        let claim = Claim::new(&self.0.slot);
-        let departure = claim.departure();
-        let clear = Box::new(move || departure.leave());
-        let load = Arc::new(AtomicUsize::new(0));
-        let arrivals = Arc::clone(self.0.tasks.arrivals());
-        let identity = Identity { id: claim.id(), clear, load: Arc::clone(&load), arrivals };
-        let (session, driver) =
-            Session::launch(transport, role, role == Role::Server, prove_by, identity, &self.0.config);
-        self.0.tasks.drive(&session, claim.hold(), driver);
-        Candidate::new(self.clone(), session, claim, load, place)
     }
 
     /// Seed of the provider's random choices.
@@ -197,7 +109,7 @@ impl Installer {
         &self.0.progress
     }
 
-    /// Becomes ready when somebody wants the current pause to end; counts from this call on, polled or not.
+    /// Becomes ready when the current pause is to end. Requests count from this call on, polled or not.
     pub(crate) fn reconnect_now(&self) -> Notified<'_> {
         self.0.reconnect_now.notified()
     }
@@ -207,7 +119,7 @@ impl Installer {
         self.0.tasks.track(future)
     }
 
-    /// Whether a connection from this address is welcome.
+    /// Whether a connection from this address is admitted.
     pub(crate) fn admits(&self, peer: Option<SocketAddr>) -> bool {
         self.0.hooks.admit.as_ref().is_none_or(|admit| admit(peer))
     }
@@ -222,8 +134,8 @@ impl Installer {
         self.0.places.acquire().await
     }
 
-    /// Asks every live session for a sign of life, all at once, and waits until each has given one or been silent for
-    /// `within`. Returns the first that was silent, in the order of places.
+    /// Probes every live session for a sign of life, all at once, and waits until each has given one or been silent for
+    /// `within`. Returns the first silent one, in order of places.
     pub(crate) async fn silent_session(&self, within: Duration) -> Option<SessionId> {
         let sessions = self.0.slot.live();
         let silent = join_all(sessions.iter().map(|(_, session)| session.is_silent(within))).await;
@@ -250,7 +162,7 @@ impl Installer {
             end.session.closed().await;
             drop(end);
         });
-        // Its drop gives the streams, whatever becomes of the call that comes before.
+        // Its drop lets the streams be taken, whatever happens in the call before it.
         let gives = GiveStreams(session.clone());
         let Some(on_session) = self.0.hooks.on_session.clone() else { return };
         let session = session.clone();
@@ -267,7 +179,7 @@ impl Installer {
     }
 }
 
-/// Lets the streams of a session be taken: whoever is called with the session knows of it before that.
+/// Lets the streams of a session be taken, but not before `on_session` was called with it.
 struct GiveStreams(Session);
 
 impl Drop for GiveStreams {
@@ -282,7 +194,7 @@ impl fmt::Debug for Installer {
     }
 }
 
-/// The end of a session that was live. Its drop is told to whoever reads the events.
+/// The end of a session that was live. Its drop reports that to readers of events.
 struct CloseEvent {
     installer: Installer,
     session: Session,
@@ -290,7 +202,7 @@ struct CloseEvent {
 
 impl Drop for CloseEvent {
     fn drop(&mut self) {
-        // Without a reason it is dropped with its driver, which may come later.
+        // Without a reason, it is being dropped along with its driver, which may go later.
         let dropped = if self.installer.is_stopped() { CloseReason::Closed } else { CloseReason::RuntimeEnded };
         let reason = self.session.close_reason().unwrap_or(dropped);
         self.installer.0.progress.session_closed(self.session.id(), reason);

@@ -1,10 +1,10 @@
 //! Where connections come from.
 //!
-//! [`net`] says what a network is: [`Connect`] dials, [`Accept`] listens, and TCP is one of each. [`backoff`] says how
-//! long to pause between attempts. Both stand alone: a custom provider may use either.
+//! [`net`] defines what a network is: [`Connect`] dials, [`Accept`] listens, and TCP has one of each. [`backoff`]
+//! decides how long to pause between attempts. Both stand alone: a custom provider may use either.
 //!
-//! Two providers are built in, one that dials and one that listens. A [`Provide`] is another way to come by sessions:
-//! it is given an [`Installer`], and puts sessions where callers find them.
+//! Two providers are built in, one that dials and one that listens. A [`Provide`] is a custom source of sessions: it
+//! gets an [`Installer`], and puts sessions where callers find them.
 
 use std::{error::Error, future::Future};
 
@@ -69,11 +69,11 @@ pub use net::{Accept, Connect, Connected, TcpAcceptor, TcpConnector};
 pub trait Provide: Send + 'static {
     /// Makes sessions until [`Installer::stopped`], and then returns.
     ///
-    /// It is one task of the manager. The shutdown waits for it, and drops it when the time for that is over.
+    /// It is one task of the manager. The shutdown waits for it, and drops it when its time is up.
     ///
     /// # Errors
     ///
-    /// When it can make no more sessions. The manager then gives up with this error; as it does when this returns
-    /// without one before it was asked to.
+    /// If it can make no more sessions. The manager then gives up with this error; it also gives up if this returns
+    /// `Ok` before it was asked to.
     fn provide(self, installer: Installer) -> impl Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send;
 }

@@ -1,4 +1,4 @@
-//! A network, as two small traits, and its TCP forms.
+//! A network as two small traits, and their TCP implementations.
 //!
 //! TCP, TLS, Unix sockets, pipes in memory and simulated networks all fit behind [`Connect`] and [`Accept`]. Nothing
 //! else in this crate names a socket.
@@ -33,19 +33,18 @@ mod tcp;
 /// });
 /// ```
 pub trait Connect: Send + Sync + 'static {
-    /// A connection: any ordered stream of bytes in both directions.
+    /// A connection: any ordered, bidirectional stream of bytes.
     type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
     /// Makes one attempt, and waits until it has succeeded or failed.
     ///
-    /// It should end in a bounded time. Handshakes of the transport belong in it. It is called again after each
-    /// failure that is not fatal, and after each loss of a connection, with pauses in between. Several calls may run
-    /// at once.
+    /// It should finish in bounded time. Transport handshakes belong in it. It is called again after each failure that
+    /// is not fatal, and after each loss of a connection, with pauses in between. Several calls may run at once.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::transient`] when another attempt may succeed, [`ConnectError::fatal`] when none can: the
-    /// manager then gives up.
+    /// [`ConnectError::transient`] if another attempt may succeed, [`ConnectError::fatal`] if none can: the manager
+    /// then gives up.
     ///
     /// # Cancel safety
     ///
@@ -83,20 +82,20 @@ pub trait Connect: Send + Sync + 'static {
 /// }
 /// ```
 pub trait Accept: Send + Sync + 'static {
-    /// A connection: any ordered stream of bytes in both directions.
+    /// A connection: any ordered, bidirectional stream of bytes.
     type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
-    /// What was accepted and has still to be finished. Dropping it closes it.
+    /// A connection that was accepted and still has to be finished. Dropping it closes it.
     type Pending: Send + 'static;
 
     /// Takes the next connection and nothing more; waits until there is one. Called by one task, one call at a time.
     ///
     /// # Errors
     ///
-    /// [`AcceptError::connection`] when one connection was lost before it could be taken: it is called again at once,
-    /// and after a pause where that happens 64 times in a row. [`AcceptError::transient`] when none can be taken now,
-    /// for want of file descriptors perhaps: it is called again after a pause of 100 ms. [`AcceptError::fatal`] when
-    /// none ever will: the manager then gives up. `?` on an [`io::Error`] tells the first two apart.
+    /// [`AcceptError::connection`] if one connection was lost before it could be taken: `accept` is called again at
+    /// once, or after a pause if that happens 64 times in a row. [`AcceptError::transient`] if none can be taken now,
+    /// perhaps for want of file descriptors: it is called again after a pause of 100 ms. [`AcceptError::fatal`] if none
+    /// ever will be: the manager then gives up. `?` on an [`io::Error`] tells the first two apart.
     ///
     /// # Cancel safety
     ///
@@ -104,30 +103,31 @@ pub trait Accept: Send + Sync + 'static {
     /// either still waiting to be accepted or closed.
     fn accept(&self) -> impl Future<Output = Result<Self::Pending, AcceptError>> + Send;
 
-    /// Finishes what [`accept`](Self::accept) took, a TLS handshake for example, and waits until that has succeeded or
-    /// failed. Many run at once, each under a deadline of the caller's.
+    /// Finishes what [`accept`](Self::accept) took, for example with a TLS handshake, and waits until that has
+    /// succeeded or failed. Many run at once, each under a deadline set by the caller.
     ///
     /// # Errors
     ///
-    /// [`AcceptError::fatal`] when no other connection will ever be accepted: the manager then gives up. Any other
-    /// costs this connection and nothing else.
+    /// [`AcceptError::fatal`] if no other connection will ever be accepted: the manager then gives up. Any other error
+    /// costs only this connection.
     ///
     /// # Cancel safety
     ///
     /// An implementation must be cancel-safe: dropping the future closes the connection.
     fn finish(&self, pending: Self::Pending) -> impl Future<Output = Result<Connected<Self::Io>, AcceptError>> + Send;
 
-    /// Where it listens, with the port that the operating system chose; `None` where there are no such addresses.
+    /// The address that it listens on, with the port that the operating system chose; `None` if the transport has no
+    /// addresses.
     fn local_addr(&self) -> Option<SocketAddr>;
 
-    /// The peer address of a connection that is not finished; `None`, the default, if the transport has no addresses.
+    /// The peer's address of a connection that is not finished; `None`, the default, if the transport has no addresses.
     fn peer_addr(pending: &Self::Pending) -> Option<SocketAddr> {
         let _ = pending;
         None
     }
 }
 
-/// A connection that was just made, with its addresses where it has any.
+/// A new connection, with its addresses if it has any.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Connected<Io> {
@@ -141,7 +141,7 @@ pub struct Connected<Io> {
 }
 
 impl<Io> Connected<Io> {
-    /// A connection and what is known of its addresses.
+    /// A connection with its addresses, as far as they are known.
     pub fn new(io: Io, local: Option<SocketAddr>, peer: Option<SocketAddr>) -> Self {
         Self { io, local, peer, unsent_limit: None }
     }
@@ -151,11 +151,11 @@ impl<Io> Connected<Io> {
         Self::new(io, None, None)
     }
 
-    /// With what sets how many bytes the transport may hold that it has not sent yet.
+    /// Sets the function that limits how many unsent bytes the transport may hold.
     ///
-    /// On a slow path a short message waits for what the kernel holds. It is set to what the path carries in 32 ms,
-    /// from 16 KiB to 128 KiB. An error changes nothing. [`TcpConnector`] and [`TcpAcceptor`] give
-    /// [`set_unsent_limit`]; whatever wraps a socket hands it on:
+    /// On a slow path a short message waits behind what the kernel holds. The limit is set to what the path carries in
+    /// 32 ms, from 16 KiB to 128 KiB. An error changes nothing. [`TcpConnector`] and [`TcpAcceptor`] use
+    /// [`set_unsent_limit`]; a wrapper of a socket passes it on:
     ///
     /// ```
     /// use evermux::{Connected, provider::net::set_unsent_limit};

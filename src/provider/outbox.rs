@@ -1,48 +1,48 @@
-//! In which order events are told.
+//! The order in which events are sent.
 
 use std::collections::{BTreeSet, VecDeque};
 
 use crate::{events::Event, sync::SessionId};
 
-/// The events that are about to be told, in the order of the slot: that a session is live comes after the news of every
-/// session that had left its place before.
+/// The events that are about to be sent, in the order of the slot: a session is reported live only after the departure
+/// of every session that had left its place before.
 #[derive(Debug)]
 pub(super) struct Outbox {
-    /// Of these it was told, or will be, that they are live; and not yet that they are no more.
+    /// Sessions that were or will be reported live, and whose departure has not been reported yet.
     live: BTreeSet<u64>,
     queue: VecDeque<Queued>,
-    /// How many may wait there. One more, and the first waits for nothing: no reader has room for more.
+    /// How many may wait there. If there is one more, the first waits no longer: no reader has room for more.
     limit: usize,
-    /// Somebody is telling. One alone, since nobody is told under the lock.
-    pub(super) telling: bool,
+    /// Somebody is sending. Only one may, since events are sent outside the lock.
+    pub(super) emitting: bool,
 }
 
 #[derive(Debug)]
 struct Queued {
     event: Event,
-    /// The sessions whose news come first.
+    /// The sessions whose departure comes first.
     after: BTreeSet<u64>,
 }
 
 impl Outbox {
-    /// Of a manager whose readers have room for this many events.
+    /// For a manager whose readers have room for this many events.
     pub(super) fn new(limit: usize) -> Self {
-        Self { live: BTreeSet::new(), queue: VecDeque::new(), limit, telling: false }
+        Self { live: BTreeSet::new(), queue: VecDeque::new(), limit, emitting: false }
     }
 
-    /// Puts an event behind all others.
+    /// Queues an event behind all others.
     pub(super) fn push(&mut self, event: Event, after: BTreeSet<u64>) {
         self.queue.push_back(Queued { event, after });
     }
 
-    /// A session is live. Returns those that have left the slot and whose end is not published yet.
+    /// A session is live. Returns those that have left the slot and whose departure is not reported yet.
     pub(super) fn enters(&mut self, session: SessionId, is_in_slot: impl Fn(u64) -> bool) -> BTreeSet<u64> {
         let left = self.live.iter().copied().filter(|live| !is_in_slot(*live)).collect();
         self.live.insert(session.as_u64());
         left
     }
 
-    /// A session is live no more: what waits for this news comes after the event, if there is one.
+    /// A session is no longer live: what waits for its departure comes after the event, if there is one.
     pub(super) fn leaves(&mut self, session: SessionId, event: Option<Event>) {
         let session = session.as_u64();
         self.live.remove(&session);
@@ -56,10 +56,10 @@ impl Outbox {
         }
     }
 
-    /// The next event to be told. Whoever tells has come to the end when there is none.
+    /// The next event to send. When there is none, the sender is done.
     pub(super) fn next(&mut self) -> Option<Event> {
         let is_full = self.queue.len() > self.limit;
-        self.telling = self.queue.front().is_some_and(|queued| is_full || queued.after.is_empty());
-        if self.telling { self.queue.pop_front().map(|queued| queued.event) } else { None }
+        self.emitting = self.queue.front().is_some_and(|queued| is_full || queued.after.is_empty());
+        if self.emitting { self.queue.pop_front().map(|queued| queued.event) } else { None }
     }
 }

@@ -1,4 +1,4 @@
-//! The places of a manager: as many sessions can be in its slot.
+//! The places of a manager: how many sessions its slot can hold.
 
 use std::sync::Arc;
 
@@ -6,10 +6,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::sync::Hold;
 
-/// The permit for a place, as a session holds it until it has left the slot.
+/// The permit for a place, which a session holds until it has left the slot.
 pub(crate) type PlaceHold = Hold<OwnedSemaphorePermit>;
 
-/// Those that are free.
+/// The free places.
 #[derive(Debug)]
 pub(crate) struct Places(Arc<Semaphore>);
 

@@ -1,4 +1,4 @@
-//! What a provider is doing, for [`Status`](crate::manager::Status) and for whoever asks for it.
+//! What a provider is doing, for [`Status`](crate::manager::Status) and for readers of events.
 
 use std::{
     collections::BTreeSet,
@@ -23,7 +23,8 @@ use crate::{
 #[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "snake_case"))]
 #[non_exhaustive]
 pub enum Activity {
-    /// It dials, or proves a connection that it has dialled. A custom provider does what it does.
+    /// It dials, or proves a connection that it has dialled. Stands for whatever a custom provider does without a
+    /// session.
     Connecting,
     /// It waits for the peer to dial.
     Listening,
@@ -37,18 +38,18 @@ pub enum Activity {
     Stopped,
 }
 
-/// The notes of one provider, and who is told of what happens. Locked for moments only, and nothing foreign runs
-/// meanwhile.
+/// The status of one provider, and the subscribers to its events. Locked only briefly, and no foreign code runs under a
+/// lock.
 #[derive(Debug)]
 pub(crate) struct Progress {
-    notes: Mutex<Snapshot>,
+    snapshot: Mutex<Snapshot>,
     events: Mutex<Subscribers>,
     outbox: Mutex<Outbox>,
     /// How many events are kept for a slow reader.
     backlog: usize,
 }
 
-/// Whom events are told.
+/// Who gets the events.
 #[derive(Debug)]
 enum Subscribers {
     /// Nobody has asked yet.
@@ -58,13 +59,13 @@ enum Subscribers {
     Ended,
 }
 
-/// Whoever tells, until it has come to the end. Where a reader's waker panics before that, another may go on.
-struct Telling<'a>(Option<&'a Progress>);
+/// The one that sends events, until it is done. If a reader's waker panics before that, another may go on.
+struct Emitting<'a>(Option<&'a Progress>);
 
-impl Drop for Telling<'_> {
+impl Drop for Emitting<'_> {
     fn drop(&mut self) {
         if let Some(progress) = self.0 {
-            progress.outbox().telling = false;
+            progress.outbox().emitting = false;
         }
     }
 }
@@ -81,14 +82,14 @@ pub(crate) struct Snapshot {
     pub(crate) last_error: Option<Arc<dyn Error + Send + Sync>>,
     /// [`Event::Stopped`] was sent.
     stopped: bool,
-    /// What was slept between attempts up to `counted_at`, and how many loops sleep since then.
+    /// The time slept between attempts up to `counted_at`, and how many loops have slept since then.
     backoff_slept: Duration,
     sleeping: u32,
     counted_at: Instant,
 }
 
 impl Snapshot {
-    /// All the time that was slept between attempts, with the pauses that are going on.
+    /// The total time slept between attempts, including the current pauses.
     pub(crate) fn backoff_slept(&self) -> Duration {
         self.backoff_slept + self.counted_at.elapsed() * self.sleeping
     }
@@ -98,7 +99,7 @@ impl Snapshot {
         self.counted_at = Instant::now();
     }
 
-    /// A shutdown is not undone by what a provider says in its last moments.
+    /// What a provider reports in its last moments does not undo a shutdown.
     fn set(&mut self, activity: Activity) {
         let ending = matches!(self.activity, Activity::ShuttingDown | Activity::Stopped);
         if !ending || activity == Activity::Stopped {
@@ -109,7 +110,7 @@ impl Snapshot {
 
 impl Progress {
     pub(crate) fn new(activity: Activity, backlog: usize) -> Self {
-        let notes = Snapshot {
+        let snapshot = Snapshot {
             activity,
             attempts: 0,
             sessions_so_far: 0,
@@ -123,18 +124,18 @@ impl Progress {
             counted_at: Instant::now(),
         };
         let (events, outbox) = (Mutex::new(Subscribers::None), Mutex::new(Outbox::new(backlog)));
-        Self { notes: Mutex::new(notes), events, outbox, backlog }
+        Self { snapshot: Mutex::new(snapshot), events, outbox, backlog }
     }
 
-    fn notes(&self) -> MutexGuard<'_, Snapshot> {
-        self.notes.lock().unwrap_or_else(PoisonError::into_inner)
+    fn snapshot(&self) -> MutexGuard<'_, Snapshot> {
+        self.snapshot.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn subscribers(&self) -> MutexGuard<'_, Subscribers> {
         self.events.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What happens from now on.
+    /// The events from now on.
     pub(crate) fn events(&self) -> Events {
         let mut subscribers = self.subscribers();
         match &*subscribers {
@@ -152,7 +153,7 @@ impl Progress {
         self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whom events are told, if there is anybody.
+    /// Who gets the events, if there is anyone.
     fn readers(&self) -> Option<broadcast::Sender<Event>> {
         match &*self.subscribers() {
             Subscribers::Some(sender) => Some(sender.clone()),
@@ -160,51 +161,51 @@ impl Progress {
         }
     }
 
-    /// Tells whoever reads the events.
-    fn tell(&self, event: impl FnOnce() -> Event) {
+    /// Sends an event to the readers.
+    fn emit(&self, event: impl FnOnce() -> Event) {
         if self.readers().is_some() {
             self.outbox().push(event(), BTreeSet::new());
-            self.tell_all();
+            self.emit_all();
         }
     }
 
-    /// Tells what is in the outbox, unless somebody does.
-    fn tell_all(&self) {
-        if std::mem::replace(&mut self.outbox().telling, true) {
+    /// Sends what is in the outbox, unless somebody is already doing so.
+    fn emit_all(&self) {
+        if std::mem::replace(&mut self.outbox().emitting, true) {
             return;
         }
-        let mut telling = Telling(Some(self));
+        let mut emitting = Emitting(Some(self));
         while let Some(event) = { self.outbox().next() } {
-            // Readers are woken outside the lock (G7). It is no error if there are none any more.
+            // Readers are woken outside the lock (G7). It is not an error if there are none left.
             if let Some(sender) = self.readers() {
                 let _ = sender.send(event);
             }
         }
-        telling.0 = None;
+        emitting.0 = None;
     }
 
     pub(crate) fn get(&self) -> Snapshot {
-        self.notes().clone()
+        self.snapshot().clone()
     }
 
-    /// Snapshot what is done now.
+    /// Records what is being done now.
     pub(crate) fn set(&self, activity: Activity) {
-        self.notes().set(activity);
+        self.snapshot().set(activity);
     }
 
-    /// A pause between attempts begins, and lasts until what is returned is dropped.
+    /// Begins a pause between attempts, which lasts until the returned value is dropped.
     pub(crate) fn pause(&self) -> Pause<'_> {
-        let mut notes = self.notes();
-        notes.set(Activity::BackingOff);
-        notes.count();
-        notes.sleeping += 1;
+        let mut snapshot = self.snapshot();
+        snapshot.set(Activity::BackingOff);
+        snapshot.count();
+        snapshot.sleeping += 1;
         Pause(self)
     }
 
     /// An attempt begins.
     pub(crate) fn connecting(&self, attempt: u32) {
         self.set(Activity::Connecting);
-        self.tell(|| Event::Connecting { attempt });
+        self.emit(|| Event::Connecting { attempt });
     }
 
     /// An attempt failed; `attempt` counts failures in a row.
@@ -214,61 +215,61 @@ impl Progress {
         error: &Arc<dyn Error + Send + Sync>,
         next_delay: Option<Duration>,
     ) {
-        let mut notes = self.notes();
-        notes.attempts = notes.attempts.saturating_add(1);
-        let old = notes.last_error.replace(Arc::clone(error));
-        drop(notes);
+        let mut snapshot = self.snapshot();
+        snapshot.attempts = snapshot.attempts.saturating_add(1);
+        let old = snapshot.last_error.replace(Arc::clone(error));
+        drop(snapshot);
         drop(old);
-        self.tell(|| Event::AttemptFailed { attempt, error: Arc::clone(error), next_delay });
+        self.emit(|| Event::AttemptFailed { attempt, error: Arc::clone(error), next_delay });
     }
 
-    /// No connection could be accepted.
+    /// A connection could not be accepted.
     pub(crate) fn accept_failed(&self, error: &Arc<dyn Error + Send + Sync>) {
-        let old = self.notes().last_error.replace(Arc::clone(error));
+        let old = self.snapshot().last_error.replace(Arc::clone(error));
         drop(old);
-        self.tell(|| Event::AcceptFailed { error: Arc::clone(error) });
+        self.emit(|| Event::AcceptFailed { error: Arc::clone(error) });
     }
 
-    /// A handshake had to make room. Says how many had to so far.
+    /// A handshake had to make room. Returns how many have so far.
     pub(crate) fn crowded_out(&self, peer: Option<SocketAddr>, silent_for: Duration) -> u64 {
-        let mut notes = self.notes();
-        notes.crowded_out += 1;
-        let so_far = notes.crowded_out;
-        drop(notes);
-        self.tell(|| Event::CrowdedOut { peer, silent_for });
+        let mut snapshot = self.snapshot();
+        snapshot.crowded_out += 1;
+        let so_far = snapshot.crowded_out;
+        drop(snapshot);
+        self.emit(|| Event::CrowdedOut { peer, silent_for });
         so_far
     }
 
-    /// A peer found no place; these have them, if that is to be told. Says how many found none so far.
+    /// A peer found no place; `holders` have them, if an event is due. Returns how many have found none so far.
     pub(crate) fn held_out(&self, peer: Option<SocketAddr>, holders: Option<Vec<SocketAddr>>) -> u64 {
-        let mut notes = self.notes();
-        notes.held_out += 1;
-        let so_far = notes.held_out;
-        drop(notes);
+        let mut snapshot = self.snapshot();
+        snapshot.held_out += 1;
+        let so_far = snapshot.held_out;
+        drop(snapshot);
         if let Some(holders) = holders {
-            self.tell(|| Event::HeldOut { peer, holders });
+            self.emit(|| Event::HeldOut { peer, holders });
         }
         so_far
     }
 
-    /// A peer was not admitted. Says how many were not so far.
+    /// A peer was not admitted. Returns how many were not so far.
     pub(crate) fn not_admitted(&self, peer: Option<SocketAddr>, is_told: bool) -> u64 {
-        let mut notes = self.notes();
-        notes.not_admitted += 1;
-        let so_far = notes.not_admitted;
-        drop(notes);
+        let mut snapshot = self.snapshot();
+        snapshot.not_admitted += 1;
+        let so_far = snapshot.not_admitted;
+        drop(snapshot);
         if is_told {
-            self.tell(|| Event::NotAdmitted { peer });
+            self.emit(|| Event::NotAdmitted { peer });
         }
         so_far
     }
 
-    /// A session is live, and these are in the slot.
+    /// A session is live; `in_slot` returns those in the slot.
     pub(crate) fn session_live(&self, session: &Session, in_slot: impl FnOnce() -> Vec<(SessionId, Session)>) {
-        let mut notes = self.notes();
-        notes.sessions_so_far += 1;
-        notes.attempts = 0;
-        drop(notes);
+        let mut snapshot = self.snapshot();
+        snapshot.sessions_so_far += 1;
+        snapshot.attempts = 0;
+        drop(snapshot);
         let (id, peer, round_trip) = (session.id(), session.peer_addr(), session.round_trip());
         self.enters(id, in_slot, || Event::SessionLive { session: id, peer, round_trip });
     }
@@ -281,7 +282,7 @@ impl Progress {
     ) {
         let event = self.readers().map(|_| event());
         let mut outbox = self.outbox();
-        // Within the lock: one that has entered the outbox by now and is in the slot is found in it.
+        // Under the lock: a session that has entered the outbox by now and is still in the slot is found there.
         let in_slot = in_slot();
         let after = outbox.enters(session, |live| in_slot.iter().any(|(id, _)| id.as_u64() == live));
         if let Some(event) = event {
@@ -289,13 +290,13 @@ impl Progress {
         }
         drop(outbox);
         drop(in_slot);
-        self.tell_all();
+        self.emit_all();
     }
 
     fn leaves(&self, session: SessionId, event: impl FnOnce() -> Event) {
         let event = self.readers().map(|_| event());
         self.outbox().leaves(session, event);
-        self.tell_all();
+        self.emit_all();
     }
 
     /// A session that was live begins to close, within this time.
@@ -310,13 +311,13 @@ impl Progress {
 
     /// No more sessions will be made. Only the first call is reported.
     pub(crate) fn stopped(&self, reason: Stopped) {
-        let is_known = std::mem::replace(&mut self.notes().stopped, true);
+        let is_known = std::mem::replace(&mut self.snapshot().stopped, true);
         if !is_known {
-            self.tell(|| Event::Stopped(reason));
+            self.emit(|| Event::Stopped(reason));
         }
     }
 
-    /// The provider has ended, and all that was its: there are no more events.
+    /// The provider has ended, with everything that belonged to it: there are no more events.
     pub(crate) fn ended(&self) {
         self.set(Activity::Stopped);
         let subscribers = std::mem::replace(&mut *self.subscribers(), Subscribers::Ended);
@@ -329,9 +330,9 @@ pub(crate) struct Pause<'a>(&'a Progress);
 
 impl Drop for Pause<'_> {
     fn drop(&mut self) {
-        let mut notes = self.0.notes();
-        notes.count();
-        notes.sleeping -= 1;
+        let mut snapshot = self.0.snapshot();
+        snapshot.count();
+        snapshot.sleeping -= 1;
     }
 }
 
@@ -342,7 +343,7 @@ mod tests {
     use super::*;
     use crate::{provider::installer::Slot, sync::Claim};
 
-    /// The ids of the first sessions of a manager.
+    /// The id of the session with this number.
     fn id(number: u64) -> SessionId {
         let slot = Arc::new(Slot::new(1));
         let mut ids = std::iter::repeat_with(|| Claim::<_, _, ()>::new(&slot).id());
@@ -355,7 +356,7 @@ mod tests {
         progress.enters(id(session), in_slot, event);
     }
 
-    /// What has been told since the last call.
+    /// The events sent since the last call.
     fn told(events: &mut Events) -> Vec<String> {
         let all = std::iter::from_fn(|| events.next().now_or_never().flatten());
         let name = |event| match event {

@@ -1,7 +1,7 @@
 //! The provider that listens.
 //!
-//! It accepts and does nothing else in its loop: each connection is finished, half-proven and installed in a task of
-//! its own, under one deadline (G13). How many may be on their way is the matter of [`Handshakes`].
+//! Its loop only accepts: each connection is finished, half-proven and installed in its own task, under one deadline
+//! (G13). [`Handshakes`] limits how many are on their way.
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -28,23 +28,23 @@ use crate::{
 
 /// The pause after a failed accept: long enough that file descriptors may be freed, short enough to go unnoticed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// So many connections in a row may be lost before they are accepted, and no pause is made. A listener that fails at
-/// once forever may call its error what it likes.
+/// When this many connections in a row were lost before they were accepted, accepting pauses: a listener that fails at
+/// once forever may report any error.
 const LOST_IN_A_ROW: u32 = 64;
 /// Candidates that may wait for a place; one more is turned away.
 const MAX_CANDIDATES: usize = 64;
-/// A candidate is turned away this long before its deadline, or a quarter of its time: its peer, whose time may be the
-/// same, learns of it before it gives up by itself.
+/// A candidate is turned away this long before its deadline, or a quarter of its time if that is less, so that its
+/// peer, which may have the same deadline, hears of it before it gives up by itself.
 const BEFORE_DEADLINE: Duration = Duration::from_secs(1);
 
-/// Accepts, proves and installs. Returns when it is asked to end, or why it gave up.
+/// Accepts, proves and installs. Returns when asked to stop, or when it gives up.
 pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Result<(), GaveUp> {
     let acceptor = Arc::new(acceptor);
     let waiting = Arc::new(Waiting::new());
     let refusals = Arc::new(Refusals::new(installer.clone()));
     let mut tasks = JoinSet::new();
     let mut handshakes = Handshakes::new(installer.clone());
-    // What was accepted and waits for room among the handshakes. Nobody else is accepted meanwhile.
+    // A connection that was accepted and waits for room among the handshakes. No other is accepted until then.
     let mut next = None;
     let mut lost_in_a_row = 0;
     let mut resume_at = None;
@@ -92,7 +92,7 @@ pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Res
         }
     };
     drop(next);
-    // Nothing of a connection outlives its provider (G5). Where the provider is dropped, its shutdown waits for them.
+    // Nothing of a connection outlives its provider (G5). If the provider is dropped, the shutdown waits for them.
     tasks.abort_all();
     while let Some(ended) = tasks.join_next().await {
         _ = log_handshake_failure(ended);
@@ -103,7 +103,7 @@ pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Res
     }
 }
 
-/// Waits for an error of a connection after which nothing will ever be accepted.
+/// Waits for an error of a connection after which nothing will ever be accepted again.
 async fn fatal(tasks: &mut JoinSet<Result<(), AcceptError>>) -> AcceptError {
     loop {
         match tasks.join_next().await.map(log_handshake_failure) {
@@ -114,7 +114,8 @@ async fn fatal(tasks: &mut JoinSet<Result<(), AcceptError>>) -> AcceptError {
     }
 }
 
-/// Logs how a connection ended before it was a session; returns the error after which nothing will ever be accepted.
+/// Logs how a connection ended before it became a session; returns an error after which nothing will ever be accepted
+/// again.
 fn log_handshake_failure(ended: Result<Result<(), AcceptError>, JoinError>) -> Option<AcceptError> {
     match ended {
         Ok(Err(error)) if error.is_fatal() => return Some(error),
@@ -125,10 +126,10 @@ fn log_handshake_failure(ended: Result<Result<(), AcceptError>, JoinError>) -> O
     None
 }
 
-/// What candidates share that have no place yet.
+/// Shared by the candidates that have no place yet.
 struct Waiting {
     candidates: Semaphore,
-    /// Whoever has it looks for a ghost; in the order of asking. In it: when that was last begun.
+    /// The candidate that has it looks for a ghost, in the order of asking. It contains when the last look began.
     round: Mutex<Option<Instant>>,
 }
 
@@ -137,9 +138,9 @@ impl Waiting {
         Self { candidates: Semaphore::new(MAX_CANDIDATES), round: Mutex::new(None) }
     }
 
-    /// Looks for a half-open session, one whose peer is gone, again and again, and returns the first one found (G14).
+    /// Looks again and again for a half-open session, one whose peer is gone, and returns the first one found (G14).
     ///
-    /// A peer that comes back finds its own ghost so. Whoever is alive answers, and keeps its place.
+    /// This is how a peer that comes back finds its own ghost. A session that is alive answers, and keeps its place.
     async fn ghost(&self, installer: &Installer) -> SessionId {
         let config = installer.config();
         let probe = config.takeover_probe_timeout().min(config.handshake_timeout() / 2);

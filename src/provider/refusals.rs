@@ -1,5 +1,4 @@
-//! The connections that a receiver turns away: whoever dialled is told why, and so is whoever reads the log and the
-//! events.
+//! The connections that a receiver turns away, and how the peer, the log and the events learn why.
 
 use std::{
     net::SocketAddr,
@@ -18,10 +17,10 @@ use super::{
 };
 use crate::session::{Goodbye, Session, turn_away};
 
-/// The least time between two events of a kind.
+/// The minimum time between two events of a kind.
 const BETWEEN_EVENTS: Duration = Duration::from_secs(1);
-/// How often one that is not admitted is told so, and how long that may take. The others are closed in silence: to tell
-/// them costs the handshake of the transport, and anybody can come.
+/// How often a peer that is not admitted gets an answer, and how long that may take. The others are closed without one:
+/// an answer costs the transport's handshake, and anyone can connect.
 const BETWEEN_TELLINGS: Duration = Duration::from_secs(1);
 const TELLING: Duration = Duration::from_secs(1);
 
@@ -33,7 +32,7 @@ pub(super) struct Refusals {
     tellings: Mutex<Seldom>,
 }
 
-/// When to tell of one kind.
+/// When to report one kind.
 struct Reports {
     events: Seldom,
     warnings: Seldom,
@@ -57,7 +56,7 @@ impl Refusals {
         Self { installer, held_out: Reports::new(), not_admitted: Reports::new(), tellings }
     }
 
-    /// Repoll a candidate away for which there is no place.
+    /// Turns away a candidate for which there is no place.
     pub(super) async fn hold_out(&self, candidate: Candidate) {
         let (event, warning) = Reports::are_due(&self.held_out);
         let peer = candidate.peer_addr();
@@ -65,14 +64,13 @@ impl Refusals {
         let so_far = self.installer.progress().held_out(peer, event.then(|| holders.clone()));
         if warning {
             let peer = peer.map(tracing::field::display);
-            let text =
-                "a peer is held out: every place is taken by a session that is alive; do two have the same settings?";
+            let text = "a peer is held out: every place is taken by a live session; do two have the same settings?";
             warn!(event = "held_out", peer, ?holders, so_far, "{text}");
         }
         candidate.refuse(Goodbye::HeldOut).await;
     }
 
-    /// Repoll a connection away whose address is not admitted.
+    /// Turns away a connection whose address is not admitted.
     pub(super) async fn not_admit<A: Accept>(&self, acceptor: &A, pending: A::Pending, peer: Option<SocketAddr>) {
         let (event, warning) = Reports::are_due(&self.not_admitted);
         let so_far = self.installer.progress().not_admitted(peer, event);
@@ -86,7 +84,7 @@ impl Refusals {
             return;
         }
         let telling = async {
-            // What goes wrong with it is no matter.
+            // Its failure does not matter.
             if let Ok(connected) = acceptor.finish(pending).await {
                 let _ = turn_away(connected.io, Goodbye::NotAdmitted).await;
             }

@@ -1,10 +1,10 @@
-//! What may happen often, and is told seldom.
+//! Limits on reports of what may happen often.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// The least time between two warnings of a kind: there may be many, and the first says it all.
+/// The minimum time between two warnings of a kind: there may be many, and the first says it all.
 pub(super) const BETWEEN_WARNINGS: Duration = Duration::from_secs(60);
 
 /// Limits how often something is reported: not again within a given time.
@@ -19,7 +19,7 @@ impl Seldom {
         Self { between, last: None }
     }
 
-    /// Whether it is to be told now.
+    /// Whether a report is due now.
     pub(super) fn is_due(&mut self, now: Instant) -> bool {
         let is_due = self.last.is_none_or(|last| now.saturating_duration_since(last) >= self.between);
         if is_due {

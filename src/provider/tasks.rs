@@ -1,4 +1,4 @@
-//! What runs for a manager, so that its shutdown ends all of it (G5).
+//! Everything that runs for a manager, so that its shutdown ends all of it (G5).
 
 use std::{
     future::Future,
@@ -27,20 +27,20 @@ pub(crate) struct Tasks {
     tracker: TaskTracker,
     stop: CancellationToken,
     kill: CancellationToken,
-    /// Every session that is driven: candidates, those in the slot, and those that drain. One for each driver's task.
+    /// Every driven session: candidates, those in the slot, and those that drain. One entry per driver task.
     driven: Arc<Mutex<Vec<Driven>>>,
-    /// The streams of the peers, of every session.
+    /// The streams that peers have opened, of every session.
     arrivals: Arc<Arrivals<Inbound>>,
 }
 
-/// A session that is driven, and what it holds of its place.
+/// A driven session, and its hold on its place.
 #[derive(Clone)]
 struct Driven {
     session: Session,
     hold: Arc<PlaceHold>,
 }
 
-/// Takes a session out of the list when its driver ends, in whatever way.
+/// Removes a session from the list when its driver ends, however it ends.
 struct Listed {
     tasks: Tasks,
     id: SessionId,
@@ -67,17 +67,17 @@ impl Tasks {
         }
     }
 
-    /// The streams of the peers, of every session.
+    /// The streams that peers have opened, of every session.
     pub(crate) fn arrivals(&self) -> &Arc<Arrivals<Inbound>> {
         &self.arrivals
     }
 
-    /// The streams of the peers are refused, now and later.
+    /// Refuses the streams that peers open, now and later.
     pub(crate) fn refuse_streams(&self) {
         drop(self.arrivals.refuse());
     }
 
-    /// Runs a future until it is ready, or dropped because the time for that is over.
+    /// Spawns a future, and drops it unfinished when [`kill`](Self::kill) is called.
     pub(crate) fn spawn<F>(&self, future: F) -> JoinHandle<Option<F::Output>>
     where
         F: Future<Output: Send> + Send + 'static,
@@ -86,7 +86,7 @@ impl Tasks {
         self.tracker.spawn(async move { kill.run_until_cancelled(future).await }.in_current_span())
     }
 
-    /// Makes [`join`](Self::join) wait for a future that is spawned elsewhere: for its end, or its drop.
+    /// Makes [`join`](Self::join) wait for a future that is spawned elsewhere, until it ends or is dropped.
     pub(crate) fn track<F: Future>(&self, future: F) -> TrackedFuture<F> {
         self.tracker.track_future(future)
     }
@@ -106,18 +106,18 @@ impl Tasks {
         }));
     }
 
-    /// What a session that is driven holds of its place.
+    /// The hold of a driven session on its place.
     pub(crate) fn hold_of(&self, id: SessionId) -> Option<Arc<PlaceHold>> {
         let driven = self.driven();
         driven.iter().find(|driven| driven.session.id() == id).map(|driven| Arc::clone(&driven.hold))
     }
 
-    /// Every session that is driven.
+    /// Every driven session.
     pub(crate) fn sessions(&self) -> Vec<Session> {
         self.driven().iter().map(|driven| driven.session.clone()).collect()
     }
 
-    /// Makes every session close within this time: those that drain already as well.
+    /// Makes every session close within this time, including those that already drain.
     pub(crate) fn close_sessions(&self, within: Duration) {
         for session in self.sessions() {
             // One poll begins it, and `join` waits for its end.
@@ -129,14 +129,14 @@ impl Tasks {
         self.driven.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Asks providers to end. Whoever takes streams is given those that are there.
+    /// Asks providers to stop. Waiting streams can still be taken.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
         self.tracker.close();
         self.arrivals.stop();
     }
 
-    /// Whether providers are asked to end.
+    /// Whether providers were asked to stop.
     pub(crate) fn is_stopped(&self) -> bool {
         self.stop.is_cancelled()
     }
@@ -146,12 +146,12 @@ impl Tasks {
         self.kill.cancel();
     }
 
-    /// Waits until no task runs. Only after [`stop`](Self::stop).
+    /// Waits until no task runs. To be called only after [`stop`](Self::stop).
     pub(crate) async fn join(&self) {
         self.tracker.wait().await;
     }
 
-    /// Waits until providers are asked to end.
+    /// Waits until providers are asked to stop.
     pub(crate) async fn stopped(&self) {
         self.stop.cancelled().await;
     }

@@ -12,7 +12,7 @@ pub type BlockingStream = Blocking<MuxStream>;
 
 /// A [`MuxStream`] for threads, or a half of one: [`std::io::Read`] and [`std::io::Write`].
 ///
-/// It needs no runtime of its own. When the runtime of its session ends, its calls end with an error.
+/// It needs no runtime of its own. When the runtime of its session ends, its calls fail.
 ///
 /// ```
 /// use std::{io::{Read, Write}, thread};
@@ -31,7 +31,7 @@ pub type BlockingStream = Blocking<MuxStream>;
 ///
 /// # Panics
 ///
-/// Where it would have to wait inside an async context, as tokio's blocking calls do. `spawn_blocking` and
+/// If it would have to wait inside an async context, as with tokio's blocking calls. `spawn_blocking` and
 /// `block_in_place` are fine.
 #[must_use = "dropping what may still write, before `shutdown`, resets the stream"]
 #[derive(Debug)]
@@ -46,31 +46,31 @@ impl<S> Blocking<S> {
         Self { inner, read_timeout: None, write_timeout: None }
     }
 
-    /// Sets how long a read may wait, before it fails with [`TimedOut`](io::ErrorKind::TimedOut) and has taken nothing.
-    /// Without it, and with `None`, it waits as long as the session lives.
+    /// Sets how long a read may wait before it fails with [`TimedOut`](io::ErrorKind::TimedOut) without having read
+    /// anything. By default, and with `None`, it waits for as long as the session lives.
     pub fn set_read_timeout(&mut self, timeout: Option<Duration>) {
         self.read_timeout = timeout;
     }
 
-    /// Sets how long a write may wait, before it fails with [`TimedOut`](io::ErrorKind::TimedOut) and has written
-    /// nothing. Without it, and with `None`, it waits as long as the session lives.
+    /// Sets how long a write may wait before it fails with [`TimedOut`](io::ErrorKind::TimedOut) without having written
+    /// anything. By default, and with `None`, it waits for as long as the session lives.
     pub fn set_write_timeout(&mut self, timeout: Option<Duration>) {
         self.write_timeout = timeout;
     }
 
-    /// What it was made of.
+    /// The inner stream, or half.
     pub fn get_ref(&self) -> &S {
         &self.inner
     }
 
-    /// Returns what it was made of.
+    /// Returns the inner stream, or half.
     pub fn into_inner(self) -> S {
         self.inner
     }
 }
 
 impl Blocking<MuxStream> {
-    /// Waits for the end of the stream, whatever was read of it or written to it: [`MuxStream::closed`], without a
+    /// Waits for the end of the stream, regardless of what was read or written: [`MuxStream::closed`], without a time
     /// limit.
     ///
     /// # Errors
@@ -94,7 +94,7 @@ impl Blocking<MuxStream> {
 }
 
 impl<S: AsyncWrite + Unpin> Blocking<S> {
-    /// Says that no more bytes come. Reading goes on.
+    /// Finishes writing: no more bytes follow. Reading goes on.
     ///
     /// # Errors
     ///
@@ -139,7 +139,7 @@ impl<S: AsyncWrite + Unpin> io::Write for Blocking<S> {
 }
 
 impl MuxStream {
-    /// Makes it a [`std::io::Read`] and [`std::io::Write`], for threads without async.
+    /// Turns it into a [`std::io::Read`] and [`std::io::Write`], for threads without async.
     ///
     /// ```
     /// use std::io::{Read, Write};
@@ -167,14 +167,14 @@ impl MuxStream {
 }
 
 impl ReadHalf {
-    /// Makes it a [`std::io::Read`], for threads without async.
+    /// Turns it into a [`std::io::Read`], for threads without async.
     pub fn into_blocking(self) -> Blocking<Self> {
         Blocking::new(self)
     }
 }
 
 impl WriteHalf {
-    /// Makes it a [`std::io::Write`], for threads without async.
+    /// Turns it into a [`std::io::Write`], for threads without async.
     pub fn into_blocking(self) -> Blocking<Self> {
         Blocking::new(self)
     }

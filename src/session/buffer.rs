@@ -42,7 +42,7 @@ impl Buffer {
         (self.start, self.end) = (0, 0);
     }
 
-    /// Appends as much as there is room for. Returns how much that was.
+    /// Appends as much as fits. Returns how much that was.
     pub(super) fn push(&mut self, bytes: &[u8]) -> usize {
         let n = bytes.len().min(self.room());
         if self.end + n > self.bytes.len() {
@@ -53,7 +53,7 @@ impl Buffer {
         n
     }
 
-    /// Where bytes can be written that [`filled`](Self::filled) then appends. Empty only when there is no room at all.
+    /// The space for bytes that [`filled`](Self::filled) then appends. Empty only if there is no room at all.
     pub(super) fn space(&mut self) -> &mut [u8] {
         if self.end == self.bytes.len() {
             self.compact();

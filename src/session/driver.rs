@@ -1,19 +1,19 @@
 //! The one task that owns the yamux connection and polls it.
 //!
-//! A turn has an order, and each step a reason to stand where it does:
+//! A turn has an order, and each step a reason for its position:
 //!
 //! | step | | why there |
 //! | --- | --- | --- |
-//! | 1 | has the timer of a look fired | before the socket is read: see [`looks`] |
-//! | 2 | what handles ask for | what is written must have been said before |
-//! | 3 | the end of a closing's time | nothing else may put it off |
-//! | 4 | frames, through the crate, or without it before the session is published | the crate measures from its first poll on |
-//! | 5 | streams that are read to their end and discarded | they free credit and places |
-//! | 6 | places that have become free | whoever waits for one may open in the next step |
-//! | 7 | streams that are opened here | they need a place, and credit of acknowledgements that step 4 has read |
-//! | 8 | pings that users ask for, and answers | they go out with the flush |
-//! | 9 | the flush, and then the judgement of what is overdue | only when there is nothing more to read or to open |
-//! | 10 | the closing, and the timer | they see what all others have left |
+//! | 1 | has the timer of a look fired? | before the socket is read: see [`looks`] |
+//! | 2 | commands from handles | what is written must have been asked for first |
+//! | 3 | the deadline of a drain | nothing else may delay it |
+//! | 4 | frames: through the crate, but without it until publication or the first stream | the crate measures from its first poll on |
+//! | 5 | streams that linger: read and discarded | they free credit and permits |
+//! | 6 | streams that have ended | whoever waits for their permits may open in the next step |
+//! | 7 | streams that are opened here | they need a permit, and the acknowledgements that step 4 has read |
+//! | 8 | pings that users ask for, and their answers | they go out with the flush |
+//! | 9 | the flush, and then the judgement of what is overdue | only when nothing is left to read or to open |
+//! | 10 | the drain, and the timer | they see what all other steps have left |
 
 mod drain;
 mod looks;
@@ -45,10 +45,12 @@ use super::{
     command::Command,
     entry::OpenPermit,
     inbound::Inbound,
-    ledger::WINDOW,
+    ledger::Ended,
+    record::WINDOW,
+    role::Role,
     state::SessionState,
-    stream::MuxStream,
-    wire::{Role, Wire, WireCore},
+    unclaimed::Unclaimed,
+    wire::{Wire, WireCore},
 };
 use crate::{
     config::Config,
@@ -57,16 +59,16 @@ use crate::{
     sync::{Lane, Repoll, SessionEnd},
 };
 
-/// The crate's own limit on streams is put out of reach: the wire limits them, and the crate's limit ends the session.
+/// The crate's own limit on streams is out of reach: the wire limits them, and the crate's limit ends the session.
 const CRATE_STREAMS: usize = if usize::BITS >= 64 { 1 << 20 } else { 1 << 12 };
-/// Payload of a Data frame. With its header it fits the 64 KiB that one segment of the kernel's TCP can have: a frame
-/// that is a little longer costs a segment of its own for the rest.
+/// Payload of a Data frame. With its header it fits into the 64 KiB of one segment of the kernel's TCP: a slightly
+/// longer frame costs a segment of its own for the rest.
 const SPLIT_SEND: usize = (64 << 10) - 128;
 
 /// The task of one session. It ends with the session, and its drop ends the session.
 pub(crate) struct Driver<Io> {
-    /// None once the session has ended.
-    life: Option<SessionEnd<Teardown<Io>>>,
+    /// `None` once the session has ended.
+    end: Option<SessionEnd<Teardown<Io>>>,
     /// The crate wakes its own task in every poll that takes a command. Going through the scheduler for each of these
     /// costs twice the context switches.
     repoll: Repoll,
@@ -84,8 +86,10 @@ where
         inbound: Lane<Inbound>,
         channel: (mpsc::WeakUnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
     ) -> Self {
-        let machine = DriverState::new(core, role, Arc::clone(&session), config, inbound, channel);
-        Self { life: Some(SessionEnd::new(Teardown { session, machine: Some(machine) })), repoll: Repoll::new() }
+        let wire = Wire::new(core);
+        let state = DriverState::new(wire.clone(), role, Arc::clone(&session), config, inbound, channel);
+        let teardown = Teardown { session, running: Some(Running { state, wire }) };
+        Self { end: Some(SessionEnd::new(teardown)), repoll: Repoll::new() }
     }
 }
 
@@ -96,50 +100,60 @@ where
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let Self { life, repoll } = self.get_mut();
-        let Some(Teardown { machine: Some(machine), .. }) = life.as_mut().map(SessionEnd::get_mut) else {
+        let Self { end, repoll } = self.get_mut();
+        let Some(Teardown { running: Some(Running { state, wire }), .. }) = end.as_mut().map(SessionEnd::get_mut)
+        else {
             return Poll::Ready(());
         };
-        machine.wire.core().begin_round();
-        let polled = repoll.poll(cx, coop::has_budget_remaining, |cx| machine.turn(cx));
-        if polled.is_pending() && machine.wire.core().has_put_off() {
+        wire.core().begin_round();
+        let polled = repoll.poll(cx, coop::has_budget_remaining, |cx| state.turn(wire, cx));
+        if polled.is_pending() && wire.core().has_put_off() {
             cx.waker().wake_by_ref();
         }
         let reason = ready!(polled);
-        // What has ended before the session has not ended with it.
-        machine.settle();
-        if let Some(life) = life.take() {
-            life.end(&reason);
+        // Streams that ended before the session did not end with it.
+        let ended = wire.core().ledger.take_ended();
+        state.settle(ended);
+        if let Some(end) = end.take() {
+            end.end(&reason);
         }
         Poll::Ready(())
     }
 }
 
-/// What the driver works on. Its drop reports the end to whatever hangs on the session.
+/// A session that has not ended. Its drop reports the end to everything that depends on it.
+struct Running<Io> {
+    state: DriverState<Io>,
+    wire: Wire<Io>,
+}
+
+/// The state of the driver, without the wire.
+///
+/// The crate locks the wire whenever it is polled, so [`turn`](Self::turn) holds the guard before and after that, and
+/// hands what is behind it to each step.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct DriverState<Io> {
     connection: yamux::Connection<Wire<Io>>,
-    wire: Wire<Io>,
     session: Arc<SessionState>,
     commands: mpsc::UnboundedReceiver<Command>,
     /// For the streams that are handed out.
     handles: mpsc::WeakUnboundedSender<Command>,
-    /// Where the streams of the peer wait, un-ACKed, for whoever takes them.
+    /// Where the streams of the peer wait, un-ACKed, until they are taken.
     inbound: Lane<Inbound>,
-    /// From when on they wait there, in milliseconds since this moment, and how long they may.
+    /// Their stamps are milliseconds since this moment; and how long they may wait.
     begun: Instant,
     accept_timeout: Duration,
-    /// Something may wait there.
+    /// A stream may be waiting there.
     inbound_waits: bool,
-    /// That nobody takes them was told.
-    refusal_told: bool,
+    /// The warning that nobody takes them was logged.
+    refusal_logged: bool,
     published: bool,
-    /// It is published, or the peer has opened a stream before that.
+    /// The session is published, or the peer has opened a stream before that.
     needs_the_crate: bool,
-    opens: VecDeque<(OpenPermit, oneshot::Sender<MuxStream>)>,
+    opens: VecDeque<(OpenPermit, oneshot::Sender<Unclaimed>)>,
     pings: Vec<oneshot::Sender<Duration>>,
     pinging: bool,
-    /// The signs of life that were noted while nothing was proven.
+    /// The signs of life that were recorded while nothing was proven.
     heard: u64,
     probes: Vec<Probe>,
     lingers: Vec<Linger>,
@@ -150,9 +164,10 @@ struct DriverState<Io> {
     streams_left: u32,
     timer: Pin<Box<Sleep>>,
     timer_set: Option<Instant>,
-    /// Something has passed its time: when to look at the socket once more.
+    /// Something is overdue: when to look at the socket once more.
     look_at: Option<Instant>,
-    /// That is now. For when it was set: what has passed its time since then is not a matter of this look.
+    /// The look that is under way, by the time it was set for: what became overdue after that is not a matter of this
+    /// look.
     look: Option<Instant>,
 }
 
@@ -161,14 +176,13 @@ where
     Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
     fn new(
-        core: WireCore<Io>,
+        wire: Wire<Io>,
         role: Role,
         session: Arc<SessionState>,
         config: &Config,
         inbound: Lane<Inbound>,
         (handles, commands): (mpsc::WeakUnboundedSender<Command>, mpsc::UnboundedReceiver<Command>),
     ) -> Self {
-        let wire = Wire::new(core);
         let mut yamux_config = yamux::Config::default();
         yamux_config
             .set_max_connection_receive_window(Some(CRATE_STREAMS * WINDOW as usize + config.window_growth_budget()))
@@ -179,8 +193,7 @@ where
             Role::Server => yamux::Mode::Server,
         };
         Self {
-            connection: yamux::Connection::new(wire.clone(), yamux_config, mode),
-            wire,
+            connection: yamux::Connection::new(wire, yamux_config, mode),
             session,
             commands,
             handles,
@@ -188,7 +201,7 @@ where
             begun: Instant::now(),
             accept_timeout: config.accept_timeout(),
             inbound_waits: false,
-            refusal_told: false,
+            refusal_logged: false,
             published: false,
             needs_the_crate: false,
             opens: VecDeque::new(),
@@ -209,100 +222,103 @@ where
     }
 
     /// Does everything that can be done now. Ready with the reason when the session has ended.
-    fn turn(&mut self, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        self.poll_look(cx);
+    fn turn(&mut self, wire: &Wire<Io>, cx: &mut Context<'_>) -> Poll<CloseReason> {
+        self.poll_look(&mut wire.core(), cx);
         loop {
-            if let Some(reason) = self.take_commands(cx) {
+            let mut core = wire.core();
+            if let Some(reason) = self.take_commands(&mut core, cx) {
                 return Poll::Ready(reason);
             }
             let now = Instant::now();
             if self.drain.as_ref().is_some_and(|drain| now >= drain.until)
-                && let Some(reason) = self.cut_short()
+                && let Some(reason) = self.cut_short(&core)
             {
                 return Poll::Ready(reason);
             }
-            let mut again = false;
-            if !self.needs_the_crate && !self.is_sealed() {
-                self.needs_the_crate = self.wire.core().poll_without_the_crate(cx).is_ready();
+            if !self.needs_the_crate && !self.is_sealed(&core) {
+                self.needs_the_crate = core.poll_without_the_crate(cx).is_ready();
             }
-            if self.needs_the_crate && !self.is_sealed() {
-                self.wire.core().begin_poll();
-                match self.connection.poll_next_inbound(cx) {
-                    Poll::Ready(Some(Ok(stream))) => {
-                        again = true;
-                        self.take_inbound(stream);
-                    }
-                    Poll::Ready(None | Some(Err(_))) => return Poll::Ready(self.end(cx)),
-                    Poll::Pending => again |= self.wire.core().end_poll(),
-                }
+            let polls_the_crate = self.needs_the_crate && !self.is_sealed(&core);
+            if polls_the_crate {
+                core.begin_poll();
             }
-            self.poll_lingers(now, cx);
-            self.settle();
-            again |= !self.is_sealed() && self.open_streams(cx);
-            self.poll_pings();
+            drop(core);
+            let inbound = if polls_the_crate { self.connection.poll_next_inbound(cx) } else { Poll::Pending };
+            let mut core = wire.core();
+            let mut again = inbound.is_ready();
+            match inbound {
+                Poll::Ready(Some(Ok(stream))) => self.take_inbound(&core, stream),
+                Poll::Ready(None | Some(Err(_))) => return Poll::Ready(self.end(&mut core, cx)),
+                Poll::Pending => again = polls_the_crate && core.end_poll(),
+            }
+            self.poll_lingers(&mut core, now, cx);
+            let (ended, sealed) = (core.ledger.take_ended(), self.is_sealed(&core));
+            drop(core);
+            self.settle(ended);
+            again |= !sealed && self.open_streams(wire, cx);
+            let mut core = wire.core();
+            self.poll_pings(&mut core);
             if !again {
-                self.wire.core().flush_soon(cx);
-                self.judge(now, cx);
+                core.flush_soon(cx);
+                self.judge(&mut core, now, cx);
             }
-            if self.wire.core().failure().is_some() {
-                return Poll::Ready(self.end(cx));
+            if core.failure().is_some() {
+                return Poll::Ready(self.end(&mut core, cx));
             }
-            self.hear_goodbye();
-            if let Some(reason) = self.poll_drain(now, cx) {
+            self.hear_goodbye(&mut core);
+            if let Some(reason) = self.poll_drain(&mut core, now, cx) {
                 return Poll::Ready(reason);
             }
-            if !again && !self.arm_timer(cx) {
+            if !again && !self.arm_timer(&core, cx) {
                 return Poll::Pending;
             }
         }
     }
 
-    /// Makes places free that have ended on the wire. Not under its lock: others are woken.
-    fn settle(&self) {
-        let ended = self.wire.core().ledger.take_ended();
+    /// Releases what ended streams held on the wire, which wakes others.
+    fn settle(&self, ended: Ended) {
         ended.settle(&self.inbound);
         self.session.gate.wake();
     }
 
-    /// Does what handles ask for. Returns the reason when that ends the session.
-    fn take_commands(&mut self, cx: &mut Context<'_>) -> Option<CloseReason> {
+    /// Runs the commands of handles. Returns the reason if one ends the session.
+    fn take_commands(&mut self, core: &mut WireCore<Io>, cx: &mut Context<'_>) -> Option<CloseReason> {
         while let Poll::Ready(command) = self.commands.poll_recv(cx) {
             match command {
-                // One that had its place before the session began to close, and is refused by the drop of its reply.
+                // It had its permit before the session began to close; dropping its reply refuses it.
                 Some(Command::Open(..)) if self.drain.is_some() => {}
                 Some(Command::Open(permit, reply)) => self.opens.push_back((permit, reply)),
                 Some(Command::Ping(reply)) => self.pings.push(reply),
                 Some(Command::Probe(within, silent)) => {
-                    let wire = self.wire.core();
-                    let (since, within) =
-                        (wire.pings.heartbeat.signs_of_life(), within.max(wire.pings.heartbeat.time_of_the_path()));
+                    let heartbeat = &core.pings.heartbeat;
+                    let (since, within) = (heartbeat.signs_of_life(), within.max(heartbeat.time_of_the_path()));
                     self.probes.push(Probe { since, until: deadline::after(Instant::now(), within), silent });
                 }
                 Some(Command::Linger(stream, entry)) => {
                     self.lingers.push(Linger::new(stream, entry));
                 }
-                Some(Command::GiveUp(id)) => self.wire.core().give_up(id),
+                Some(Command::GiveUp(id)) => core.give_up(id),
                 Some(Command::Publish) => {
                     (self.published, self.needs_the_crate) = (true, true);
-                    self.wire.core().publish();
+                    core.publish();
                 }
-                Some(Command::Close(within)) => self.drain(CloseReason::Closed, within),
+                Some(Command::Close(within)) => self.drain(core, CloseReason::Closed, within),
                 Some(Command::Refuse(goodbye)) => {
-                    self.wire.core().set_goodbye(goodbye);
-                    self.drain(goodbye.reason(), FINISH);
+                    core.set_goodbye(goodbye);
+                    self.drain(core, goodbye.reason(), FINISH);
                     if let Some(drain) = &mut self.drain {
-                        // Nobody has been given its streams.
+                        // Nobody was given its streams.
                         drain.streams_until = Instant::now();
                     }
                 }
                 Some(Command::Abort(reason)) => {
-                    self.wire.core().say_why(&reason, cx);
+                    core.say_why(&reason, cx);
                     return Some(reason);
                 }
                 None if !self.published => return Some(CloseReason::Aborted),
                 None => {
-                    // The last handle is gone, and no command can come any more.
-                    self.drain(CloseReason::Closed, self.drain_timeout);
+                    // The last handle is gone, and no more commands can come.
+                    self.drain(core, CloseReason::Closed, self.drain_timeout);
                     break;
                 }
             }
@@ -310,12 +326,10 @@ where
         None
     }
 
-    /// Sends and answers the pings of users and probes, and tells of the proof.
-    fn poll_pings(&mut self) {
-        let (round_trip, pong, signs) = {
-            let mut wire = self.wire.core();
-            (wire.pings.round_trip(), wire.pings.take_pong(), wire.pings.heartbeat.signs_of_life())
-        };
+    /// Sends and answers the pings of users and probes, and reports the proof.
+    fn poll_pings(&mut self, core: &mut WireCore<Io>) {
+        let pings = &mut core.pings;
+        let (round_trip, pong, signs) = (pings.round_trip(), pings.take_pong(), pings.heartbeat.signs_of_life());
         match round_trip {
             Some(round_trip) if self.session.round_trip() != Some(round_trip) => {
                 self.session.set_round_trip(round_trip);
@@ -328,7 +342,7 @@ where
         }
         if let Some(round_trip) = pong {
             self.pinging = false;
-            // Whoever asked while the ping was under way shares its answer.
+            // Calls made while the ping was under way share its answer.
             for reply in self.pings.drain(..) {
                 let _ = reply.send(round_trip);
             }
@@ -341,30 +355,30 @@ where
         let asked = !self.pings.is_empty() || !self.probes.is_empty();
         if !self.pinging && asked {
             self.pinging = true;
-            self.wire.core().send_ping();
+            core.send_ping();
         }
     }
 
-    /// Sets the timer to the next deadline. Says whether it has already passed.
-    fn arm_timer(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Sets the timer to the next deadline. Returns whether it has already passed.
+    fn arm_timer(&mut self, core: &WireCore<Io>, cx: &mut Context<'_>) -> bool {
         let judged = match self.look_at {
             Some(look_at) => Some(look_at),
             None if self.look.is_some() => None,
             None => {
                 let probes = self.probes.iter().map(|probe| probe.until).min();
                 let accept = self.accept_deadline();
-                self.wire.core().pings.heartbeat.deadline().into_iter().chain(probes).chain(accept).min()
+                core.pings.heartbeat.deadline().into_iter().chain(probes).chain(accept).min()
             }
         };
-        // Once due it is given with the next frame, whenever that comes.
-        let pong = self.wire.core().pings.pong_due().filter(|due| *due > Instant::now());
+        // Once due, it is handed over with the next frame, whenever that comes.
+        let pong = core.pings.pong_due().filter(|due| *due > Instant::now());
         let lingers = self.lingers.iter().map(|linger| linger.until);
         let drain = self.drain.as_ref().map(|drain| if drain.finishing { drain.until } else { drain.streams_until });
         let Some(next) = judged.into_iter().chain(pong).chain(drain).chain(lingers).min() else {
             self.timer_set = None;
             return false;
         };
-        // A timer that is early costs one look; moving it for every byte that comes would cost more.
+        // An early timer costs one look; moving it for every byte would cost more.
         if self.timer_set.is_none_or(|set| next < set) {
             self.timer.as_mut().reset(next);
             self.timer_set = Some(next);
@@ -372,7 +386,7 @@ where
         let passed = self.timer.as_mut().poll(cx).is_ready();
         if passed {
             self.timer_set = None;
-            // Set for a moment that had passed, the timer has not asked anybody.
+            // Set for a moment in the past, the timer fired without a poll of the sockets.
             self.look_at = None;
         }
         passed

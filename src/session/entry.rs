@@ -1,4 +1,4 @@
-//! What wire and handle know of one stream.
+//! What wire and handle share of one stream.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -14,15 +14,15 @@ use crate::{error::StreamError, sync::Ends};
 /// The wire writes it before the yamux crate sees the last byte of a frame; the handle reads it.
 #[derive(Debug, Default)]
 pub(crate) struct Entry {
-    /// The wire carries, the user reads. The end of the peer is its FIN.
+    /// The wire carries, the user reads. The peer's end is its FIN.
     pub(super) ends: Ends,
-    /// The crate's end of it. None before the crate has made it, and once it was reset on this side.
+    /// The crate's end of it. `None` until the crate has made it, and once it was reset on this side.
     inner: Mutex<Option<yamux::Stream>>,
     /// How it ends on the wire.
     pub(super) end: WireEnd,
-    /// What its handle has given to the crate.
+    /// What its handle has handed to the crate.
     pub(super) handed: Handed,
-    /// Who waits for bytes, and who for credit. The crate wakes them, but not when it is lost to a panic.
+    /// The tasks that wait for bytes and for credit. The crate wakes them, except if it is lost to a panic.
     pub(crate) reader: AtomicWaker,
     pub(crate) writer: AtomicWaker,
 }
@@ -32,7 +32,7 @@ impl Entry {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Why there is nothing more to read or to write, if a frame of this stream said so.
+    /// Why no more can be read or written, if a frame of this stream caused that.
     pub(crate) fn error(&self) -> Option<StreamError> {
         if self.is_flooded() {
             Some(StreamError::Flooded)
@@ -47,37 +47,38 @@ impl Entry {
         }
     }
 
-    /// Whether the peer's FIN was handed over, and the bytes that its Data frames carried before it.
+    /// How many bytes the peer's Data frames carried, once its FIN was handed over.
     pub(crate) fn finished_at(&self) -> Option<u64> {
         self.ends.finished_at()
     }
 
-    /// Whether the peer's RST was handed over. After a FIN it fails writes alone.
+    /// Whether the peer's RST was handed over. After a FIN it fails writes only.
     pub(crate) fn is_reset_by_peer(&self) -> bool {
         self.ends.is_reset()
     }
 
-    /// Whether the peer has sent too many frames that nobody reads: we have reset the stream, and dropped what it held.
+    /// Whether the peer sent too many frames that nobody read: we have reset the stream and dropped what it held.
     pub(crate) fn is_flooded(&self) -> bool {
         self.ends.is_flooded()
     }
 
-    /// So many more bytes of it were read. One task reads.
+    /// Counts bytes that were read. Only one task reads.
     pub(crate) fn add_read(&self, bytes: usize) {
         self.ends.set_read(self.ends.read() + bytes as u64);
     }
 
-    /// How many bytes of it were read.
+    /// How many bytes were read.
     pub(crate) fn read(&self) -> u64 {
         self.ends.read()
     }
 
-    /// Whether the handle is gone or has reset the stream: what the crate still says of it is not the user's word.
+    /// Whether the handle is gone or has reset the stream: what the crate still sends for it does not come from the
+    /// user.
     pub(crate) fn is_gone(&self) -> bool {
         self.ends.is_gone()
     }
 
-    /// Whether the user's FIN stands in the queue.
+    /// Whether the user's FIN is queued.
     pub(crate) fn is_fin_queued(&self) -> bool {
         self.ends.is_fin_queued()
     }
@@ -90,14 +91,14 @@ impl Entry {
         self.ends.set_fin_queued();
     }
 
-    /// Drops what the crate has of a flooded stream, read or not, and tells whoever waits for it.
+    /// Drops what the crate holds of a flooded stream, read or not, and wakes its waiters.
     pub(crate) fn drop_flooded(&self) {
         let inner = self.inner().take();
         drop(inner);
         self.wake();
     }
 
-    /// Wakes whoever waits. The crate's end of the stream must be gone.
+    /// Wakes reader and writer. The crate's end of the stream must be gone.
     pub(crate) fn wake(&self) {
         self.reader.wake();
         self.writer.wake();

@@ -12,24 +12,24 @@ pub const HEADER_LEN: usize = 12;
 
 /// Flags of a header.
 pub mod flags {
-    /// Opens a stream; asks, in a Ping.
+    /// Opens a stream; in a Ping, asks.
     pub const SYN: u16 = 1;
-    /// Acknowledges a stream; answers, in a Ping.
+    /// Acknowledges a stream; in a Ping, answers.
     pub const ACK: u16 = 2;
     /// The sender sends no more.
     pub const FIN: u16 = 4;
-    /// The stream has ended at once.
+    /// Ends the stream at once.
     pub const RST: u16 = 8;
 }
 
-/// What a frame is.
+/// The type of a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// Bytes of a stream.
     Data,
     /// Credit for a stream.
     WindowUpdate,
-    /// A question for a sign of life, or the answer.
+    /// A request for a sign of life, or the answer.
     Ping,
     /// The sender opens no more streams, or has met an error.
     GoAway,
@@ -38,7 +38,7 @@ pub enum Kind {
 /// A decoded header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What the frame is.
+    /// The type of the frame.
     pub kind: Kind,
     /// See [`flags`].
     pub flags: u16,
@@ -48,13 +48,13 @@ pub struct Header {
     pub length: u32,
 }
 
-/// Why twelve bytes are no header.
+/// Why twelve bytes are not a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum HeaderError {
     /// The first byte is not 0.
     #[error("a frame of version {0}, where 0 is the only one: is the peer a yamux peer?")]
     Version(u8),
-    /// The second byte is not known.
+    /// The second byte is no known type.
     #[error("a frame of unknown type {0}")]
     Kind(u8),
 }
@@ -90,7 +90,7 @@ impl Header {
         if self.kind == Kind::Data { self.length } else { 0 }
     }
 
-    /// How many more bytes of a stream may be sent to whoever sends this.
+    /// How many more bytes of a stream the sender of this frame accepts.
     pub fn credit(&self) -> u64 {
         let gives = self.kind == Kind::WindowUpdate && !self.has(flags::RST);
         if gives { self.length.into() } else { 0 }
@@ -106,11 +106,11 @@ impl Header {
         bytes
     }
 
-    /// Reads a header.
+    /// Decodes a header.
     ///
     /// # Errors
     ///
-    /// [`HeaderError`] says what no yamux peer sends.
+    /// [`HeaderError`] if no yamux peer sends this.
     pub fn decode(bytes: [u8; HEADER_LEN]) -> Result<Self, HeaderError> {
         let [version, kind, flags_high, flags_low, rest @ ..] = bytes;
         if version != 0 {

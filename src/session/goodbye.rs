@@ -1,19 +1,18 @@
 //! What a GoAway says.
 //!
-//! yamux knows three codes: 0 for a clean end, 1 after a protocol error, 2 after an internal error. Two evermux peers,
-//! who know each other by their proofs, say more:
+//! yamux has three codes: 0 for a clean end, 1 after a protocol error, 2 after an internal error. Two evermux peers,
+//! which know each other by their proofs, use more:
 //!
-//! | code | said when | the peer's reason |
+//! | code | sent when | the peer's reason |
 //! | --- | --- | --- |
 //! | `0x65760001` | a receiver has no place for the session | [`CloseReason::HeldOut`] |
 //! | `0x65760002` | a receiver does not admit the peer | [`CloseReason::NotAdmitted`] |
 //! | `0x65760003` | another session was given its place | [`CloseReason::Displaced`] |
-//! | `0x65760004` | the peer was not heard of for too long | [`CloseReason::PeerTimedOut`] |
+//! | `0x65760004` | the peer was silent for too long | [`CloseReason::PeerTimedOut`] |
 //!
-//! Everybody else is told 0 instead: hashicorp's takes any code but these three for a failure of its own.
+//! Every other peer is sent 0 instead: hashicorp's takes any code but these three for a failure of its own.
 //!
-//! The RST of a stream whose frames nobody read carries [`FLOODED`] where a credit would stand:
-//! [`StreamError::Flooding`].
+//! The RST of a stream whose frames nobody read carries [`FLOODED`] in place of a credit: [`StreamError::Flooding`].
 //!
 //! [`StreamError::Flooding`]: crate::StreamError::Flooding
 
@@ -23,29 +22,29 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, copy, sink};
 
 use super::{
     frame::{HEADER_LEN, Header},
-    wire::Role,
+    role::Role,
 };
 use crate::error::CloseReason;
 
-/// Of a stream that was reset for its unread frames.
+/// Marks the RST of a stream that was reset for its unread frames.
 pub(super) const FLOODED: u32 = 0x6576_0005;
 
-/// Why a side opens no more streams, as its peer is told.
+/// Why a side opens no more streams, as announced to its peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Goodbye {
     /// It closes cleanly.
     Closing,
     /// There is no place for the session.
     HeldOut,
-    /// The peer is not welcome.
+    /// The peer is not admitted.
     NotAdmitted,
     /// Another session has its place.
     Displaced,
-    /// The peer was not heard of.
+    /// The peer was silent for too long.
     TimedOut,
 }
 
-/// What evermux peers alone are told, with its code.
+/// Goodbyes for evermux peers alone, with their codes.
 const PRIVATE: [(Goodbye, u32); 4] = [
     (Goodbye::HeldOut, 0x6576_0001),
     (Goodbye::NotAdmitted, 0x6576_0002),
@@ -60,13 +59,13 @@ impl Goodbye {
         private.map_or(0, |(_, code)| *code)
     }
 
-    /// What a code says, if it is no error.
+    /// The goodbye of a code, if it is no error.
     fn of(code: u32, from_evermux: bool) -> Option<Self> {
         let private = PRIVATE.iter().find(|(_, private)| from_evermux && *private == code);
         private.map(|(goodbye, _)| *goodbye).or_else(|| (code == 0).then_some(Self::Closing))
     }
 
-    /// What a side that ends a session at once for this reason tells its peer, where it has something to say.
+    /// The goodbye with which a side ends a session at once for this reason, if there is one.
     pub(super) fn at_the_end(reason: &CloseReason) -> Option<Self> {
         match reason {
             CloseReason::Replaced => Some(Self::Displaced),
@@ -75,7 +74,7 @@ impl Goodbye {
         }
     }
 
-    /// Why a side that says so closes the session.
+    /// Why a side that says this goodbye closes the session.
     pub(super) fn reason(self) -> CloseReason {
         match self {
             Self::Closing => CloseReason::Closed,
@@ -87,8 +86,8 @@ impl Goodbye {
     }
 }
 
-/// What a GoAway with this code means to who is told it: nothing where the peer only opens no more streams.
-pub(super) fn told(code: u32, from_evermux: bool) -> Option<CloseReason> {
+/// Why a GoAway with this code ends the session of its recipient. `None` if the peer only opens no more streams.
+pub(super) fn reason_of(code: u32, from_evermux: bool) -> Option<CloseReason> {
     match Goodbye::of(code, from_evermux) {
         Some(Goodbye::Closing) => None,
         Some(Goodbye::HeldOut) => Some(CloseReason::HeldOut),
@@ -99,10 +98,10 @@ pub(super) fn told(code: u32, from_evermux: bool) -> Option<CloseReason> {
     }
 }
 
-/// Tells whoever has dialled why there is no session, and closes the connection. Only to an evermux peer, which speaks
-/// first: nobody else learns what is here.
+/// Tells a peer that dialled why there is no session, and closes the connection. Only an evermux peer, which speaks
+/// first, gets an answer: nobody else learns what is here.
 ///
-/// It waits for the peer's words and for its end, which is for the caller to bound.
+/// It waits for the peer's first frame and for its end; the caller must bound that.
 pub(crate) async fn turn_away<Io: AsyncRead + AsyncWrite + Unpin>(mut io: Io, goodbye: Goodbye) -> io::Result<()> {
     let mut first = [0; HEADER_LEN];
     io.read_exact(&mut first).await?;
@@ -110,7 +109,7 @@ pub(crate) async fn turn_away<Io: AsyncRead + AsyncWrite + Unpin>(mut io: Io, go
         let words = [Header::ping(Role::Server.proof()), Header::go_away(goodbye.code(true))];
         io.write_all(words.map(|header| header.encode()).as_flattened()).await?;
         io.shutdown().await?;
-        // Where something is left unread what was said may be lost.
+        // With unread input left, what was sent may be lost.
         copy(&mut io, &mut sink()).await?;
     }
     Ok(())
@@ -127,8 +126,11 @@ mod tests {
             assert_eq!((Goodbye::of(code, true), Goodbye::of(code, false)), (Some(goodbye), None));
         }
         assert_eq!(Goodbye::Closing.code(true), 0);
-        assert!(told(0, false).is_none());
-        assert!(matches!(told(1, true), Some(CloseReason::PeerError(1))));
-        assert!(matches!(told(0x6576_0001, false), Some(CloseReason::PeerError(_))), "a stranger means something else");
+        assert!(reason_of(0, false).is_none());
+        assert!(matches!(reason_of(1, true), Some(CloseReason::PeerError(1))));
+        assert!(
+            matches!(reason_of(0x6576_0001, false), Some(CloseReason::PeerError(_))),
+            "a stranger means something else"
+        );
     }
 }

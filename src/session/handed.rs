@@ -1,7 +1,7 @@
-//! What the handle of a stream has given to the yamux crate, and the wire has not seen yet.
+//! What the handle of a stream has handed to the yamux crate, and the wire has not seen yet.
 //!
-//! The crate serves its streams in turn, so a short message waits for a frame of each busy one. On a slow path there
-//! are to be few: who writes much waits at the [`Gate`] of the session, and who writes little does not.
+//! The crate serves its streams in turn, so a short message waits for a frame of each busy one. On a slow path these
+//! must be few: a stream that writes much waits at the [`Gate`] of the session, one that writes little does not.
 
 use std::{
     collections::VecDeque,
@@ -12,10 +12,10 @@ use std::{
 
 use crate::sync::Gate;
 
-/// So many bytes of a stream may be on their way without having waited at the gate.
+/// Up to this many bytes of a stream may be on their way without having waited at the gate.
 const SHORT: usize = 1 << 10;
 
-/// By what right a write goes in.
+/// Why a write may go in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Class {
     /// There is no bound.
@@ -33,14 +33,14 @@ pub(super) struct Handed(Mutex<State>);
 #[derive(Debug, Default)]
 struct State {
     frames: VecDeque<(Class, usize)>,
-    /// How many bytes of them are short.
+    /// How many of their bytes are short.
     short: usize,
-    /// The stream has ended on the wire: nothing of it is seen any more.
+    /// The stream has ended on the wire, which sees nothing more of it.
     is_over: bool,
 }
 
 impl State {
-    /// Takes this much of it out, and returns how much of that was let in by the gate.
+    /// Takes this much out, and returns how much of that the gate had let in.
     fn release(&mut self, class: Class, bytes: usize) -> usize {
         match class {
             Class::Free => 0,
@@ -58,7 +58,7 @@ impl Handed {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// By what right this many bytes would go in.
+    /// Why this many bytes would go in.
     pub(super) fn class(&self, gate: &Gate, bytes: usize) -> Class {
         if gate.unit() == usize::MAX {
             Class::Free
@@ -69,7 +69,7 @@ impl Handed {
         }
     }
 
-    /// Passes what may go in at once to a function that returns how much of it was taken. Afterwards the gate is to be
+    /// Passes what may go in at once to `write`, which returns how much it took. Afterwards the gate must be
     /// [woken](Gate::wake), under no lock.
     pub(super) fn hand_over(
         &self,
@@ -79,7 +79,7 @@ impl Handed {
         write: impl FnOnce(&[u8]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         let part = &bytes[..bytes.len().min(gate.unit())];
-        // All of it before the write: the wire may see the frame before that returns.
+        // All of it before the write: the wire may see the frame before `write` returns.
         if class == Class::Waits {
             gate.enter(part.len());
         }
@@ -90,7 +90,7 @@ impl Handed {
         let written = write(part);
         let taken = if let Poll::Ready(Ok(taken)) = &written { *taken } else { 0 };
         let mut state = self.state();
-        // A frame that the wire has seen was the last, and is gone as a whole.
+        // If the wire has seen this frame, it was the last, and is gone as a whole.
         let left = match state.frames.pop_back() {
             Some((class, bytes)) if taken < bytes => {
                 if taken > 0 {
@@ -135,7 +135,7 @@ impl Handed {
 }
 
 impl State {
-    /// Forgets all, and says how much of it was let in by the gate.
+    /// Forgets everything, and returns how much of it the gate had let in.
     fn clear(&mut self) -> usize {
         self.short = 0;
         self.frames.drain(..).map(|(class, bytes)| if class == Class::Waits { bytes } else { 0 }).sum()
@@ -182,7 +182,7 @@ mod tests {
             assert!(handed.hand_over(&gate, Class::Waits, &[0; 9_000], takes(9_000)).is_ready());
         }
         assert!(!has_room(&gate));
-        // What is not taken does not count, nor a part of it.
+        // What is not taken, in whole or in part, does not count.
         assert!(handed.hand_over(&gate, Class::Waits, &[0; 9_000], takes(0)).is_pending());
         handed.on_frame_out(&gate);
         assert!(has_room(&gate));
@@ -192,7 +192,7 @@ mod tests {
         assert!(handed.hand_over(&gate, Class::Waits, &[0; 2_048], takes(2_048)).is_ready());
         assert!(handed.hand_over(&gate, Class::Waits, &[0; 2_048], takes(2_048)).is_ready());
         assert!(!has_room(&gate));
-        // A stream that ends takes nothing with it, whatever is handed over afterwards.
+        // A stream that ends leaves nothing inside, whatever is handed over afterwards.
         handed.end(&gate);
         assert!(handed.hand_over(&gate, Class::Waits, &[0; 9_000], takes(9_000)).is_ready());
         gate.limit(1, 1);

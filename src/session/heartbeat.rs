@@ -1,6 +1,6 @@
 //! When to ask the peer for a sign of life, and when to give it up (G10).
 //!
-//! A state machine without a clock: it is told what happened and when, and says what to do.
+//! A state machine without a clock: its caller reports what happened and when, and it decides what to do.
 
 #![cfg_attr(not(feature = "__internals"), allow(unreachable_pub, reason = "public for the property tests alone"))]
 
@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use crate::{config::Config, deadline::after, error::CloseReason};
 
-/// What is to be done now.
+/// What to do now.
 #[derive(Debug)]
 pub enum Verdict {
-    /// Nothing before [`Heartbeat::deadline`].
+    /// Nothing until [`Heartbeat::deadline`].
     Wait,
     /// Send a ping, and report it with [`Heartbeat::on_ping_queued`].
     Ping,
@@ -21,25 +21,25 @@ pub enum Verdict {
     Dead(CloseReason),
 }
 
-/// Where the ping of the heartbeat is.
+/// The state of the heartbeat's ping.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Ping {
     /// None is under way.
     None,
-    /// Behind other bytes: the time it spends there is the socket's, and [`CloseReason::WriteStalled`] bounds it.
+    /// Behind other bytes. Its time there counts against the socket, and [`CloseReason::WriteStalled`] bounds it.
     Queued,
-    /// The socket took it, and the peer was last heard of, at this time or later.
+    /// The socket took it at this time. The peer may have been heard from since.
     Taken(Instant),
 }
 
 /// Whether silence counts.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    /// Bytes are no proof: only at this moment is the session given up.
+    /// Bytes are no proof: unless a write stalls, the session is given up at this moment and not before.
     Proving(Instant),
-    /// It does.
+    /// Silence counts.
     Watching,
-    /// From this moment on the peer's end of the connection is waited for, and nothing can be asked any more.
+    /// Since this moment we wait for the peer to end the connection, and can ask for nothing.
     Closing(Instant),
 }
 
@@ -58,7 +58,7 @@ pub struct Heartbeat {
 }
 
 impl Heartbeat {
-    /// Checks writes from now on, and the peer from [`start`](Self::start) on, which is to come before `prove_by`.
+    /// Checks writes from now on, and the peer from [`start`](Self::start) on, which must come before `prove_by`.
     pub fn new(config: &Config, now: Instant, prove_by: Instant) -> Self {
         Self {
             idle: config.heartbeat_idle(),
@@ -79,7 +79,7 @@ impl Heartbeat {
         self.last_read = now;
     }
 
-    /// The path has this round trip: an answer may take three times as long, whatever the settings say.
+    /// Sets the round trip of the path: an answer may take three times as long, whatever the settings say.
     pub fn on_path(&mut self, round_trip: Duration) {
         self.path = round_trip;
     }
@@ -94,31 +94,31 @@ impl Heartbeat {
         self.timeout.max(self.time_of_the_path())
     }
 
-    /// This side has ended the connection, and waits for the peer to do so: for that it has as long as for an answer.
+    /// This side has ended the connection and waits for the peer to do the same, for as long as it would for an answer.
     pub fn on_shut_down(&mut self, now: Instant) {
         self.phase = Phase::Closing(now);
     }
 
-    /// Bytes came from the socket. Any byte restarts both clocks of reading.
+    /// Bytes came from the socket. Any byte restarts both read timers.
     pub fn on_read(&mut self, now: Instant) {
         self.last_read = now;
         self.signs_of_life += 1;
     }
 
-    /// The socket took bytes, where it had refused them before.
+    /// The socket took bytes after it had refused some.
     pub fn on_room(&mut self) {
         self.signs_of_life += 1;
     }
 
-    /// How often there was a sign of life: bytes of any kind came from the peer, or it made room for ours.
+    /// Counts the signs of life: bytes of any kind came from the peer, or it made room for ours.
     ///
-    /// A path that is slow holds a ping of ours back behind what was written before it, and takes bytes meanwhile; one
-    /// that is dead takes none once its buffers are full.
+    /// A slow path holds our ping back behind earlier writes, but still takes bytes; a dead one takes none once its
+    /// buffers are full.
     pub fn signs_of_life(&self) -> u64 {
         self.signs_of_life
     }
 
-    /// A ping stands in the queue.
+    /// A ping was queued.
     pub fn on_ping_queued(&mut self) {
         self.ping = Ping::Queued;
     }
@@ -145,8 +145,8 @@ impl Heartbeat {
         self.write_pending_since = None;
     }
 
-    /// Judges the session by what was reported. Whoever reports must have looked at the socket after `now`'s deadline
-    /// passed, or a peer is taken for dead whose bytes are waiting.
+    /// Judges the session at `now`, by what was reported. The caller must have looked at the socket after the deadline
+    /// passed, or a peer whose bytes are waiting is taken for dead.
     pub fn judge(&self, now: Instant) -> Verdict {
         if self.write_pending_since.is_some_and(|since| now >= after(since, self.write_timeout)) {
             return Verdict::Dead(CloseReason::WriteStalled);
@@ -162,12 +162,12 @@ impl Heartbeat {
         }
     }
 
-    /// Whether the session was dead by then.
+    /// Whether the session was dead at that time.
     pub fn was_dead(&self, by: Instant) -> bool {
         matches!(self.judge(by), Verdict::Dead(_))
     }
 
-    /// When to judge next; none while nothing is waited for. Every report may move it, either way.
+    /// When to judge next; `None` while nothing is awaited. Every report may move it, either way.
     pub fn deadline(&self) -> Option<Instant> {
         let write = self.write_pending_since.map(|since| after(since, self.write_timeout));
         match (self.read_deadline(), write) {

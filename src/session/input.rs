@@ -1,4 +1,4 @@
-//! What comes from the transport, on its way to the crate: each byte once, in order, whatever the boundaries are (G18).
+//! The input from the transport to the crate: each byte once, in order, however reads split the frames (G18).
 
 use std::{
     io,
@@ -17,24 +17,24 @@ use super::{
 };
 
 const READ_AHEAD_BYTES: usize = 64 << 10;
-/// A body from this size on may be read straight into where the crate wants it, without being copied.
+/// A body of at least this size may be read straight into the crate's buffer, without a copy.
 const DIRECT_BYTES_MIN: usize = 4 << 10;
-/// A frame with a longer body is handed to the crate in pieces: the crate makes room for a body when it has seen the
-/// header, and takes no more than 1 MiB, while peers may fill their window with one frame.
+/// A frame with a longer body is handed to the crate in pieces: the crate allocates a body once it has seen the header,
+/// and takes at most 1 MiB, while a peer may fill its window with one frame.
 const PIECE_BYTES_MAX: usize = 64 << 10;
-/// After this many frames in one round of the scheduler the rest waits for the next: the tasks that they are for, and
-/// all others, want their turn (G16). Tokio's budget counts reads of the transport, and one can bring thousands.
+/// After this many frames in one round of the scheduler the rest wait for the next, so that the tasks they are for, and
+/// all others, get their turn (G16). Tokio's budget counts reads of the transport, and one can bring thousands.
 const FRAMES_PER_ROUND: u32 = 256;
 
-/// How the input has ended: it is not read any more.
+/// How the input ended; it is no longer read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum InputEnd {
-    /// The peer says no more.
+    /// The peer sends no more.
     Eof,
     Failed,
 }
 
-/// Where the input stands.
+/// The state of the input.
 #[derive(Debug)]
 pub(super) enum InputState {
     /// Between two frames: the next bytes are a header.
@@ -62,9 +62,9 @@ pub(super) struct Passing {
     bytes: [u8; HEADER_LEN],
     header_handed: usize,
     body_left: usize,
-    /// So much of the body is left for the pieces after this one.
+    /// How much of the body is left for the pieces after this one.
     rest: usize,
-    /// The last piece has this flag, and no other.
+    /// Only the last piece carries this flag.
     last_flag: u16,
 }
 
@@ -98,10 +98,10 @@ pub(super) struct Input {
     buffer: Buffer,
     state: InputState,
     end: Option<InputEnd>,
-    /// How many frames may still be looked at in this round.
+    /// How many more frames may be handled in this round.
     frames_left: u32,
-    /// Since the last [`begin_look`](Self::begin_look) the transport itself has said what there is to read. A turn that
-    /// has used up its budget is told so by tokio instead.
+    /// Since the last [`begin_look`](Self::begin_look) the transport itself has answered what there is to read. In a
+    /// turn that has used up its budget, tokio answers in its place.
     asked: bool,
 }
 
@@ -120,7 +120,7 @@ impl Input {
         self.frames_left = FRAMES_PER_ROUND;
     }
 
-    /// Whether the rest of what has come waits for the next round.
+    /// Whether the rest of the input waits for the next round.
     pub(super) fn is_put_off(&self) -> bool {
         self.frames_left == 0
     }
@@ -145,18 +145,18 @@ impl Input {
         self.state = state;
     }
 
-    /// The header that comes next, if it is there. Between two frames alone.
+    /// The next header, if it is complete. Only between two frames.
     pub(super) fn peek_header(&self) -> Option<Result<Header, HeaderError>> {
         self.buffer.as_slice().first_chunk().map(|bytes| Header::decode(*bytes))
     }
 
-    /// The header that was seen is dealt with.
+    /// Consumes the header that was peeked at.
     pub(super) fn consume_header(&mut self) {
         self.buffer.consume(HEADER_LEN);
         self.frames_left = self.frames_left.saturating_sub(1);
     }
 
-    /// Hands over what is left of the header that is passing. None when all of it was.
+    /// Hands over what is left of the passing header. `None` if nothing is.
     pub(super) fn hand_header(&mut self, buf: &mut [u8]) -> Option<usize> {
         let InputState::Passing(passing) = &mut self.state else { return None };
         let rest = &passing.bytes[passing.header_handed..];
@@ -166,7 +166,7 @@ impl Input {
         (!rest.is_empty()).then_some(n)
     }
 
-    /// Hands over what is there of the body that is passing. None when nothing is.
+    /// Hands over what is buffered of the passing body. `None` if nothing is.
     pub(super) fn hand_body(&mut self, buf: &mut [u8]) -> Option<usize> {
         let InputState::Passing(passing) = &mut self.state else { return None };
         if self.buffer.is_empty() {
@@ -179,7 +179,7 @@ impl Input {
         Some(n)
     }
 
-    /// How much of the body that is passing is to be read straight into a buffer of `len` bytes. What was is told by
+    /// How much of the passing body to read straight into a buffer of `len` bytes. Report what was read with
     /// [`handed`](Self::handed).
     pub(super) fn direct(&self, len: usize) -> Option<usize> {
         let InputState::Passing(passing) = &self.state else { return None };
@@ -187,14 +187,14 @@ impl Input {
         (n >= DIRECT_BYTES_MIN).then_some(n)
     }
 
-    /// This much of the body that is passing was read straight into the buffer of the crate.
+    /// This much of the passing body was read straight into the crate's buffer.
     pub(super) fn handed(&mut self, n: usize) {
         if let InputState::Passing(passing) = &mut self.state {
             passing.body_left -= n;
         }
     }
 
-    /// The header of the frame, or of the piece of one, whose last byte is about to be handed over.
+    /// The header of the frame, or piece, whose last byte is about to be handed over.
     pub(super) fn completed(&self) -> Option<Header> {
         match &self.state {
             InputState::Passing(passing) if passing.is_complete() => Some(passing.header),
@@ -202,7 +202,7 @@ impl Input {
         }
     }
 
-    /// A piece was handed over. The next follows, unless its stream has ended between the two.
+    /// A piece was handed over. The next follows, unless its stream has ended in between.
     pub(super) fn next_piece(&mut self, is_open: bool) {
         let InputState::Passing(passing) = &self.state else { return };
         self.state = match passing.next() {
@@ -212,7 +212,7 @@ impl Input {
         };
     }
 
-    /// Throws away what is there of a body that goes nowhere. Returns whether that was all of it.
+    /// Throws away what is buffered of a dropped body. Returns whether that was all of it.
     pub(super) fn drop_body(&mut self) -> bool {
         let InputState::Dropping(left) = &mut self.state else { return true };
         let n = self.buffer.len().min(*left);
@@ -230,8 +230,8 @@ impl Input {
         self.buffer.clear();
     }
 
-    /// Reads from the transport, into `direct`, or into the read-ahead where there is none. Not after the end, which is
-    /// 0.
+    /// Reads from the transport into `direct`, or into the read-ahead if there is none. Returns 0 at the end; do not
+    /// call it after that.
     pub(super) fn poll_fill<Io: AsyncRead + Unpin>(
         &mut self,
         io: &mut Io,

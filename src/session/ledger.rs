@@ -23,8 +23,8 @@
 //!     the end of the session    cut: its handles are told why the session ended
 //! ```
 //!
-//! A `Record` holds what has gone out, and whether the stream was acknowledged; [`Ends`](crate::sync::Ends) holds what has come in, which
-//! the reader needs as well. A record that has ended is dropped outside the lock, and tells whoever waits.
+//! A `Record` holds what went out, and whether the stream was acknowledged; [`Ends`](crate::sync::Ends) holds what came
+//! in, which the reader needs as well. A record that has ended is dropped outside the lock, and wakes its waiters.
 
 use std::{
     collections::BTreeMap,
@@ -44,19 +44,16 @@ use crate::{
     sync::{Gate, Lane, Over},
 };
 
-/// The window that a stream begins with, each way.
-pub(crate) const WINDOW: u32 = 256 << 10;
-
 /// What to do with a frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Ruling {
     /// Let it through.
     Pass,
-    /// Let its place be taken by an RST.
+    /// Replace it with an RST.
     Reset,
     /// Let it through, then send an RST.
     PassThenReset,
-    /// Take it, body and all, and say nothing.
+    /// Take it, body and all, without an answer.
     Drop,
     /// Drop it, and answer with this RST.
     Refuse(Header),
@@ -66,8 +63,8 @@ pub(crate) enum Ruling {
 #[derive(Debug)]
 pub(crate) struct Ledger {
     records: BTreeMap<u32, Record>,
-    /// Inbound streams that we have not acknowledged, and how many there may be. Those that were acknowledged are
-    /// limited where they are taken.
+    /// Inbound streams that we have not acknowledged, and how many there may be. Acknowledged ones are limited where
+    /// they are taken.
     unacknowledged_in: usize,
     accept_backlog: usize,
     /// Streams of ours that the peer has not acknowledged.
@@ -78,23 +75,23 @@ pub(crate) struct Ledger {
     gate: Arc<Gate>,
     /// A draining session refuses every new stream.
     refuse_all: bool,
-    /// Frames that are unread, in all streams whose handles are there, and from how many on that is too much.
+    /// Unread frames, in all streams whose handles still exist, and how many are too many.
     unread: u32,
     max_unread: u32,
-    /// When `unread` is too much only because some were read in the meantime, it is looked at again this many frames
-    /// later.
+    /// If `unread` was too high only because some frames had been read in the meantime, it is checked again once it
+    /// reaches this.
     look_at: u32,
-    /// Streams that have ended on the wire, with frames that their handles have not read.
+    /// Streams that have ended on the wire, and the frames that their handles have not read.
     left: Vec<(Weak<Entry>, Unread)>,
-    /// Streams that were reset for their unread frames, and hold them still.
+    /// Streams that were reset for their unread frames, and still hold them.
     flooded: Vec<Arc<Entry>>,
-    /// Up to where the output carries streams that have ended well.
+    /// How far the output carries streams that ended cleanly.
     said: u64,
-    /// Records that have ended. Their drop wakes others, which is not for here.
+    /// Records that have ended. Their drop wakes others: the driver does that, after its poll of the crate.
     ended: Vec<Record>,
 }
 
-/// What has ended on the wire, to be dropped outside its lock (G7).
+/// What has ended on the wire, to be dropped without its guard.
 #[must_use = "its drop wakes others"]
 pub(crate) struct Ended {
     records: Vec<Record>,
@@ -102,15 +99,15 @@ pub(crate) struct Ended {
 }
 
 impl Ended {
-    /// Makes the places of the streams free, and drops what flooded ones hold.
+    /// Releases the permits of the streams, and drops what flooded ones hold.
     pub(crate) fn settle(self, lane: &Lane<Inbound>) {
         let Self { records, flooded } = self;
         if !records.is_empty() {
             for record in &records {
                 if let Some(outcome) = record.outcome() {
-                    record.entry.end.tell(outcome);
+                    record.entry.end.set(outcome);
                 }
-                // The crate wakes who waits for credit, and nobody at the gate.
+                // The crate wakes a writer that waits for credit, but not one at the gate.
                 record.entry.writer.wake();
             }
             drop(records);
@@ -151,7 +148,7 @@ impl Ledger {
         self.records.is_empty()
     }
 
-    /// Whether a stream is open that the peer is known to know.
+    /// Whether a stream is open that the peer certainly knows of.
     pub(crate) fn is_used(&self) -> bool {
         self.records.values().any(|record| !record.outbound || record.acknowledged)
     }
@@ -160,12 +157,12 @@ impl Ledger {
         self.records.len()
     }
 
-    /// Up to where the transport must have taken the output, so that no stream was lost that has ended well.
+    /// How much of the output the transport must have taken so that no cleanly ended stream was lost.
     pub(crate) fn said(&self) -> u64 {
         self.said
     }
 
-    /// The entries of all streams that are open.
+    /// The entries of all open streams.
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
         self.records.values().map(|record| Arc::clone(&record.entry)).collect()
     }
@@ -175,13 +172,13 @@ impl Ledger {
         self.records.values().all(|record| record.announced)
     }
 
-    /// How many streams of ours the peer has not acknowledged: those that we have finished sending on as well, since
-    /// they wait at the peer all the same.
+    /// How many streams of ours the peer has not acknowledged, including those that we have finished, since they wait
+    /// at the peer all the same.
     pub(crate) fn unacknowledged(&self) -> usize {
         self.unacknowledged_out
     }
 
-    /// Closes every record, and returns the RST of each that the peer knows. The lane takes no more streams by then.
+    /// Closes every record, and returns the RST of each that the peer knows. The lane must be closed by then.
     pub(crate) fn close_all(&mut self) -> Vec<Header> {
         let records = std::mem::take(&mut self.records);
         let known = records.iter().filter(|(_, record)| record.announced);
@@ -203,18 +200,18 @@ impl Ledger {
         entry
     }
 
-    /// How many bytes the peer may still send on a stream. None for one whose frames go nowhere.
+    /// How many bytes the peer may still send on a stream. `None` if its frames go nowhere.
     pub(crate) fn credit(&self, id: u32) -> Option<u64> {
         let record = self.records.get(&id).filter(|record| !record.entry.ends.is_finished())?;
         Some(record.granted.saturating_sub(record.begun))
     }
 
-    /// How many bytes the peer lets us send on a stream. None for one whose frames go nowhere.
+    /// How many bytes the peer lets us send on a stream. `None` if its frames go nowhere.
     pub(crate) fn allowance(&self, id: u32) -> Option<u64> {
         self.records.get(&id).map(|record| record.allowance)
     }
 
-    /// Rules on a frame of a stream that came in, from its header.
+    /// Rules on an inbound frame of a stream, from its header.
     pub(crate) fn rule_in(&mut self, header: &Header) -> Ruling {
         let id = header.stream_id;
         if header.has(flags::SYN) && !header.has(flags::RST) && !self.records.contains_key(&id) {
@@ -230,7 +227,7 @@ impl Ledger {
         }
         let Some(record) = self.records.get_mut(&id) else { return Ruling::Drop };
         record.allowance += header.credit();
-        // What follows a FIN would be handed to the reader by the crate. Credit and RST still count.
+        // The crate would hand data that follows a FIN to the reader. Credit and RST still count.
         if header.kind != Kind::Data || header.has(flags::RST) {
             return Ruling::Pass;
         }
@@ -241,7 +238,7 @@ impl Ledger {
             return Ruling::Pass;
         }
         self.unread -= record.unread.settle(record.entry.read());
-        // A window that has grown holds more of them, however honest they are.
+        // A window that has grown holds more frames, even of an honest peer.
         let window = record.granted.saturating_sub(record.entry.read());
         if record.unread.frames() >= max_unread_frames_of(window) {
             return Ruling::Refuse(self.flood(id));
@@ -250,8 +247,8 @@ impl Ledger {
         Ruling::Pass
     }
 
-    /// Where the streams of the session hold more unread frames than they may, the one that holds most is given up.
-    /// Returns its RST, if the peer needs to be told.
+    /// If the streams of the session hold too many unread frames, gives up the one that holds most. Returns its RST, if
+    /// the peer needs one.
     pub(crate) fn relieve(&mut self) -> Option<Header> {
         if self.unread < self.max_unread.max(self.look_at) {
             return None;
@@ -290,7 +287,7 @@ impl Ledger {
         }
     }
 
-    /// Gives up a stream that holds too many unread frames. Its reader is told, once it holds them no more.
+    /// Gives up a stream that holds too many unread frames. Its reader is notified once they are dropped.
     fn flood(&mut self, id: u32) -> Header {
         let Some(record) = self.records.remove(&id) else { return Header::reset(id) };
         record.entry.ends.set_flooded();
@@ -300,8 +297,8 @@ impl Ledger {
         reset
     }
 
-    /// The RST of a stream whose record ends with it. If the stream was taken, and our word of it is still on the way,
-    /// the RST says so too: what was reset without having been acknowledged may be repeated by its opener.
+    /// The RST of a stream whose record ends with it. If the stream was taken, and our ACK is still on the way, the RST
+    /// carries it: an opener may repeat what was reset without having been acknowledged.
     fn reset(&self, id: u32, record: &Record) -> Header {
         let reset = Header::reset(id);
         if record.outbound || record.acknowledged {
@@ -313,16 +310,17 @@ impl Ledger {
         }
     }
 
-    /// What has ended since the last call.
+    /// Takes what has ended since the last call.
     pub(crate) fn take_ended(&mut self) -> Ended {
         Ended { records: std::mem::take(&mut self.ended), flooded: std::mem::take(&mut self.flooded) }
     }
 
-    /// Books a frame that [`rule_in`](Self::rule_in) passed, or a part of it. Called before the crate is given its last
-    /// byte. Only of an evermux peer is it known when it acknowledges, and what its RST says.
+    /// Books a frame that [`rule_in`](Self::rule_in) passed, or a part of it, before the crate is given its last byte.
+    /// Only of an evermux peer do we know when it acknowledges, and what its RST says.
     pub(crate) fn book_in(&mut self, header: &Header, by_evermux: bool) {
         let Some(record) = self.records.get_mut(&header.stream_id) else { return };
-        // Whoever answers has taken it: hashicorp's never acknowledges a stream that was finished before it was taken.
+        // A peer that answers has taken it: hashicorp's never acknowledges a stream that was finished before it was
+        // taken.
         let acknowledges = header.has(flags::ACK) || !header.has(flags::RST);
         if acknowledges && record.outbound && !std::mem::replace(&mut record.acknowledged, true) {
             self.unacknowledged_out -= 1;
@@ -354,12 +352,12 @@ impl Ledger {
         }
     }
 
-    /// Whether a frame of this stream still goes anywhere.
+    /// Whether frames of this stream still go anywhere.
     pub(crate) fn is_open(&self, id: u32) -> bool {
         self.records.contains_key(&id)
     }
 
-    /// Rules on a frame of a stream that the crate sends, and books it. Its header is to end there in the output.
+    /// Rules on a frame of a stream that the crate sends, and books it. Its header would end at `end` in the output.
     pub(crate) fn rule_out(&mut self, header: &Header, end: u64) -> Ruling {
         let Some(record) = self.records.get_mut(&header.stream_id) else { return Ruling::Drop };
         record.announced = true;
@@ -376,7 +374,7 @@ impl Ledger {
             return Ruling::Pass;
         }
         if record.entry.is_gone() && !record.entry.is_fin_queued() {
-            // The crate's word for a stream that was dropped unfinished: a cut reply must not read as complete.
+            // The crate sends a FIN for a stream that was dropped unfinished: a cut reply must not read as complete.
             self.remove(header.stream_id);
             return Ruling::Reset;
         }
@@ -399,8 +397,8 @@ impl Ledger {
         }
     }
 
-    /// A stream whose FIN the user has sent is given up. Says whether its RST goes out now; otherwise it follows the
-    /// FIN.
+    /// Gives up a stream whose FIN the user has sent. Returns whether its RST goes out now; otherwise it follows the
+    /// FIN, or nothing is known of the stream any more.
     pub(crate) fn give_up(&mut self, id: u32) -> bool {
         match self.records.get_mut(&id) {
             None => false,
@@ -428,7 +426,7 @@ impl Ledger {
             (_, true) => {}
         }
         if !record.outbound {
-            // One that came whole can still be taken. One that its opener has reset before that is of no use to
+            // A stream that came whole can still be taken. One that its opener reset before that is of no use to
             // anybody.
             drop(self.lane.over(id, record.entry.ends.is_finished()));
         }
@@ -447,7 +445,7 @@ impl Ledger {
         self.ended.push(record);
     }
 
-    /// Counts the frames that the handle of a stream still holds, as long as the handle is there.
+    /// Keeps counting the frames that the handle of a stream still holds, for as long as the handle exists.
     fn leave(&mut self, entry: &Arc<Entry>, unread: Unread) {
         if self.left.len() == self.left.capacity() {
             self.left.retain(|(entry, unread)| {

@@ -1,11 +1,11 @@
 //! One yamux session over one connection.
 //!
-//! socket → wire → yamux crate → driver → handles. The driver is the only task that touches the crate.
-//! It knows nothing of slots and managers: that a session must leave its slot before anyone learns of its death (rule
-//! 7) reaches it as a hook.
+//! socket → wire → yamux crate → driver → handles. Only the driver touches the crate. It knows nothing of slots and
+//! managers: a hook takes the session out of its slot before anyone can learn of its death (rule 7).
 
 mod blocking;
 mod buffer;
+mod closing;
 mod command;
 pub(crate) mod driver;
 mod end;
@@ -22,18 +22,22 @@ mod heartbeat;
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub mod heartbeat;
+mod identity;
 mod inbound;
 mod input;
+mod latch;
 mod ledger;
 mod output;
 mod pace;
 mod pings;
 mod record;
+mod role;
 mod state;
 mod stream;
 mod stream_core;
+mod unclaimed;
 mod unread;
-pub(crate) mod wire;
+mod wire;
 
 use std::{future::poll_fn, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -49,7 +53,6 @@ use tracing::{Instrument, debug, info_span};
 pub(crate) use self::goodbye::{Goodbye, turn_away};
 pub(crate) use self::inbound::Inbound;
 pub(crate) use self::pace::{Outlet, UnsentLimit};
-pub(crate) use self::state::{Identity, Retirement};
 pub use self::{
     blocking::{Blocking, BlockingStream},
     stream::{MuxStream, ReadHalf, WriteHalf},
@@ -59,8 +62,10 @@ use self::{
     driver::Driver,
     entry::{LoadGuard, OpenPermit},
     state::SessionState,
-    wire::{Role, WireCore},
+    stream_core::StreamCore,
+    wire::WireCore,
 };
+pub(crate) use self::{identity::Identity, role::Role, state::Retirement};
 use crate::{
     blocking::{block_on, block_on_timeout},
     config::Config,
@@ -69,11 +74,12 @@ use crate::{
     sync::{Lane, LaneLimits, SessionId},
 };
 
-/// One yamux session over one connection. Cheap to clone; clones speak of the same session.
+/// One yamux session over one connection. Cheap to clone; clones refer to the same session.
 ///
-/// A [`MuxManager`](crate::MuxManager) hands sessions out. [`Session::client`] and [`Session::server`] make one alone.
+/// Usually handed out by a [`MuxManager`](crate::MuxManager); [`Session::client`] and [`Session::server`] make a
+/// standalone one.
 ///
-/// Inbound streams wait in one queue: each goes to one caller of [`accept_stream`](Self::accept_stream).
+/// Inbound streams wait in one queue; each goes to a single caller of [`accept_stream`](Self::accept_stream).
 ///
 /// ```
 /// use evermux::{Config, Session};
@@ -99,10 +105,10 @@ use crate::{
 #[derive(Clone)]
 pub struct Session(Arc<Handle>);
 
-/// What a session runs on.
+/// The transport a session runs on.
 pub(crate) struct Transport<Io> {
     pub(crate) io: Io,
-    /// Of this side, and of the peer.
+    /// The local address, and the peer's.
     pub(crate) addresses: (Option<SocketAddr>, Option<SocketAddr>),
     pub(crate) unsent_limit: Option<UnsentLimit<Io>>,
 }
@@ -111,20 +117,21 @@ struct Handle {
     state: Arc<SessionState>,
     commands: mpsc::UnboundedSender<Command>,
     inbound: Lane<Inbound>,
-    /// Where its driver runs, and its time.
+    /// The runtime of its driver, whose timer its calls use.
     runtime: runtime::Handle,
     open_timeout: Duration,
     drain_timeout: Duration,
 }
 
 impl Session {
-    /// Makes a session on a connection that this side has made. It is driven on the current runtime.
+    /// Makes a session on a connection that this side opened. A task on the current runtime drives it.
     ///
-    /// Waits for a round trip on it, at most [`Config::handshake_timeout`].
+    /// Waits for a round trip on it, for at most [`Config::handshake_timeout`].
     ///
     /// # Errors
     ///
-    /// [`CloseReason::NotProven`] when the peer does not answer in time, or what ended the connection before that.
+    /// [`CloseReason::NotProven`] if the peer does not answer in time, or the reason why the connection ended before
+    /// that.
     ///
     /// # Cancel safety
     ///
@@ -132,7 +139,7 @@ impl Session {
     ///
     /// # Panics
     ///
-    /// Outside a tokio runtime.
+    /// If called outside a tokio runtime.
     pub async fn client<Io>(io: Io, config: &Config) -> Result<Self, CloseReason>
     where
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
@@ -140,7 +147,7 @@ impl Session {
         Self::standalone(io, Role::Client, config).await
     }
 
-    /// Makes a session on a connection that the peer has made. All else is as for [`client`](Self::client).
+    /// Makes a session on a connection that the peer opened. Otherwise the same as [`client`](Self::client).
     ///
     /// # Errors
     ///
@@ -166,10 +173,10 @@ impl Session {
         Ok(session)
     }
 
-    /// Makes a session, and the task that drives it. Without a round trip on it by `prove_by` it ends.
+    /// Makes a session and the task that drives it. The session ends unless a round trip completes by `prove_by`.
     ///
-    /// With `withhold`, the peer's pings are not answered before [`publish`](Self::publish): an evermux peer publishes
-    /// nothing until then (G14).
+    /// With `withhold`, the peer's pings stay unanswered until [`publish`](Self::publish): an evermux peer publishes
+    /// nothing before that (G14).
     pub(crate) fn launch<Io>(
         transport: Transport<Io>,
         role: Role,
@@ -182,7 +189,7 @@ impl Session {
         Io: AsyncRead + AsyncWrite + Send + Unpin + 'static,
     {
         let Identity { id, clear, load, arrivals } = identity;
-        // The peer's brake is at 256 that were not taken, and is not ours.
+        // A peer stops by itself at 256 streams that were not taken; that brake is not ours.
         let lane = arrivals
             .lane(LaneLimits { waiting: config.accept_backlog(), taken: config.max_concurrent_streams() as usize });
         let Transport { io, addresses, unsent_limit } = transport;
@@ -205,18 +212,18 @@ impl Session {
         (Self(Arc::new(handle)), driver.instrument(span))
     }
 
-    /// Waits for the round trip that proves the session (G15), or for its end without one.
+    /// Waits for the round trip that proves the session (G15), or for the session to end without one.
     pub(crate) async fn proven(&self) -> Result<(), CloseReason> {
         self.0.state.proven().await
     }
 
-    /// The session is where callers find it: it answers pings.
+    /// Call this once callers can find the session: it answers pings from now on.
     pub(crate) fn publish(&self) {
         debug!(id = %self.id(), "session published");
         self.command(Command::Publish);
     }
 
-    /// Whoever is to know of the session does: the streams of its peer can be taken.
+    /// Call this once everyone concerned knows of the session: its peer's streams can be taken from now on.
     pub(crate) fn give_streams(&self) {
         self.0.inbound.show();
     }
@@ -226,24 +233,23 @@ impl Session {
         self.0.state.retired().await
     }
 
-    /// Opens a stream. The peer is told at once.
+    /// Opens a stream, and announces it to the peer at once.
     ///
-    /// Waits for a place when [`Config::max_concurrent_streams`] are open, and while the peer has 256 streams that it
-    /// has not acknowledged, whether or not they are finished; at most [`Config::open_timeout`]. Places are given in
-    /// the order of asking.
+    /// Waits while [`Config::max_concurrent_streams`] are open, and while the peer has 256 streams that it has not
+    /// acknowledged, finished or not; for at most [`Config::open_timeout`]. Callers are served in order.
     ///
-    /// That it is open does not mean that the peer has taken it. Where the peer resets it before that, its calls fail
-    /// with [`StreamError::Refused`](crate::StreamError::Refused), and it is safe to repeat.
+    /// An open stream need not have been accepted by the peer yet. If an evermux peer resets it before that, its calls
+    /// fail with [`StreamError::Refused`](crate::StreamError::Refused), and it is safe to repeat.
     ///
     /// # Errors
     ///
-    /// [`OpenError::TimedOut`], [`OpenError::Draining`] when the session is closing, and [`OpenError::Lost`].
+    /// [`OpenError::TimedOut`], [`OpenError::Draining`] if the session is closing, or [`OpenError::Lost`].
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future opens nothing, or resets what was opened.
+    /// If the future is dropped, no stream is opened, or the stream is reset.
     pub async fn open_stream(&self) -> Result<MuxStream, OpenError> {
-        // Whoever asks may run on something else than tokio, whose time it is.
+        // The caller may not run on tokio, whose timer this needs.
         let opening = async { timeout(self.0.open_timeout, self.open()).await };
         TokioContext::new(opening, self.0.runtime.clone()).await.unwrap_or(Err(OpenError::TimedOut))
     }
@@ -256,7 +262,7 @@ impl Session {
     ///
     /// # Panics
     ///
-    /// Where it would have to wait inside an async context.
+    /// If it would have to wait inside an async context.
     pub fn open_stream_blocking(&self) -> Result<MuxStream, OpenError> {
         block_on_timeout(self.0.open_timeout, self.open()).unwrap_or(Err(OpenError::TimedOut))
     }
@@ -267,13 +273,14 @@ impl Session {
         let permit = Arc::clone(&state.permits).acquire_owned().await.map_err(|_| state.open_error())?;
         let (reply, stream) = oneshot::channel();
         self.command(Command::Open(OpenPermit { permit, load }, reply));
-        stream.await.map_err(|_| state.open_error())
+        let stream = stream.await.map_err(|_| state.open_error())?;
+        Ok(MuxStream::new(StreamCore::new(stream, Arc::clone(state), Some(self.0.commands.clone()))))
     }
 
-    /// Takes the next stream that the peer has opened, and tells the peer so.
+    /// Accepts the next stream that the peer opened, and acknowledges it.
     ///
-    /// Waits for one; and while [`Config::max_concurrent_streams`] that were taken are open. A stream that nobody takes
-    /// within [`Config::accept_timeout`] is reset.
+    /// Waits for a stream, and while [`Config::max_concurrent_streams`] accepted ones are open. A stream that nobody
+    /// accepts within [`Config::accept_timeout`] is reset.
     ///
     /// ```
     /// # use evermux::{CloseReason, Config, Session};
@@ -315,15 +322,13 @@ impl Session {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future takes no stream.
+    /// If the future is dropped, no stream was accepted.
     pub async fn accept_stream(&self) -> Result<MuxStream, CloseReason> {
         let mut taker = self.0.inbound.taker();
-        while let Some(inbound) = poll_fn(|cx| taker.poll_take(cx)).await {
-            if let Some(stream) = inbound.accept() {
-                return Ok(stream);
-            }
+        match poll_fn(|cx| taker.poll_take(cx)).await {
+            Some(inbound) => Ok(inbound.accept()),
+            None => Err(self.closed().await),
         }
-        Err(self.closed().await)
     }
 
     /// [`accept_stream`](Self::accept_stream) for threads.
@@ -334,14 +339,14 @@ impl Session {
     ///
     /// # Panics
     ///
-    /// Where it would have to wait inside an async context.
+    /// If it would have to wait inside an async context.
     pub fn accept_stream_blocking(&self) -> Result<MuxStream, CloseReason> {
         block_on(self.accept_stream())
     }
 
     /// Pings the peer, and returns the round-trip time.
     ///
-    /// Waits for the answer, and as long as the session lives. Calls that wait at the same time share one ping.
+    /// Waits for the answer for as long as the session lives. Concurrent calls share one ping.
     ///
     /// # Errors
     ///
@@ -359,114 +364,17 @@ impl Session {
         }
     }
 
-    /// Asks the peer for a sign of life, and waits for one from now on: a byte of any kind, or room for bytes of ours
-    /// where there was none. Says whether it gave none in this time. A session that ends meanwhile is not silent.
+    /// Probes the peer, and returns whether it gives no sign of life within this time: a byte of any kind, or room for
+    /// bytes of ours where there was none. A session that ends in the meantime is not silent.
     pub(crate) async fn is_silent(&self, within: Duration) -> bool {
         let (reply, silent) = oneshot::channel();
         self.command(Command::Probe(within, reply));
-        // Refused by a session that has ended.
+        // An error means that the session has ended.
         silent.await.unwrap_or(false)
     }
 
-    /// Waits for the end of the session, and returns its reason.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future changes nothing.
-    pub async fn closed(&self) -> CloseReason {
-        self.0.state.closed().await
-    }
-
-    /// Waits until the session opens no more streams and begins to refuse what the peer opens, and returns the reason:
-    /// it closes cleanly, on this side or at the peer's wish, or it has ended.
-    ///
-    /// A session that closes waits for its streams, up to [`Config::drain_timeout`]. Whoever keeps one open that would
-    /// never end by itself, such as a connection of HTTP/2, says its own goodbye now, and the closing is over in a
-    /// round trip.
-    ///
-    /// # Cancel safety
-    ///
-    /// Dropping the future changes nothing.
-    pub async fn draining(&self) -> CloseReason {
-        self.retired().await.reason
-    }
-
-    /// Whether the session opens no more streams: it is closing, or has ended.
-    pub fn is_draining(&self) -> bool {
-        self.0.state.retirement().is_some()
-    }
-
-    /// Closes the session cleanly, waits until it is closed, and returns how that ended.
-    ///
-    /// It leaves its manager at once. No stream is opened any more; those in flight may finish within
-    /// [`Config::drain_timeout`], then they are reset.
-    ///
-    /// [`CloseReason::Closed`] means that every stream had ended, that the transport has taken every byte, and that the
-    /// peer has ended the connection cleanly. Whether an application has read the bytes, only that can say.
-    /// [`CloseReason::DrainTimedOut`] counts what was cut; any other reason is what was met on the way.
-    ///
-    /// ```
-    /// use evermux::CloseReason;
-    /// # use evermux::{Config, Session};
-    /// # use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    ///
-    /// # #[tokio::main(flavor = "current_thread")]
-    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-    /// # let (near, far) = tokio::io::duplex(4096);
-    /// # let config = Config::default();
-    /// # let (client, server) = tokio::try_join!(Session::client(near, &config), Session::server(far, &config))?;
-    /// let mut stream = client.open_stream().await?;
-    /// stream.write_all(b"the last words").await?;
-    /// stream.shutdown().await?;
-    /// let reading = tokio::spawn(async move {
-    ///     let mut stream = server.accept_stream().await?;
-    ///     let mut text = String::new();
-    ///     stream.read_to_string(&mut text).await?;
-    ///     stream.shutdown().await?;
-    ///     Ok::<_, std::io::Error>(text)
-    /// });
-    /// match client.close().await {
-    ///     CloseReason::Closed => println!("nothing was cut"),
-    ///     CloseReason::DrainTimedOut { streams } => panic!("{streams} streams were cut"),
-    ///     reason => panic!("the session was lost as it closed: {reason}"),
-    /// }
-    /// assert_eq!(reading.await??, "the last words");
-    /// # Ok(())
-    /// # }
-    /// ```
-    ///
-    /// # Cancel safety
-    ///
-    /// Once polled, dropping the future does not stop the closing.
-    pub async fn close(&self) -> CloseReason {
-        self.close_within(self.0.drain_timeout).await
-    }
-
-    pub(crate) async fn close_within(&self, within: Duration) -> CloseReason {
-        self.0.state.retire(CloseReason::Closed, Some(within));
-        self.command(Command::Close(within));
-        self.closed().await
-    }
-
-    /// Ends the session at once: nothing more is sent, and the connection is dropped.
-    pub fn abort(&self) {
-        self.end(CloseReason::Aborted);
-    }
-
-    pub(crate) fn end(&self, reason: CloseReason) {
-        self.0.state.retire(reason.clone(), None);
-        self.command(Command::Abort(reason));
-    }
-
-    /// Closes the session, which nobody was given, and tells the peer why. Waits until that is done, for a second at
-    /// most.
-    pub(crate) async fn refuse(&self, goodbye: Goodbye) {
-        self.command(Command::Refuse(goodbye));
-        self.closed().await;
-    }
-
     fn command(&self, command: Command) {
-        // Refused by a session that has ended: what the command carries is dropped, and so answered.
+        // An error means that the session has ended: dropping the command answers it.
         let _ = self.0.commands.send(command);
     }
 
@@ -479,7 +387,7 @@ impl Session {
         self.0.state.close_reason()
     }
 
-    /// When the peer was last heard of before the session was proven.
+    /// When the peer was last heard from before the session was proven.
     pub(crate) fn last_heard(&self) -> Option<Instant> {
         self.0.state.last_heard()
     }
@@ -489,23 +397,24 @@ impl Session {
         self.0.state.close_reason().is_some()
     }
 
-    /// The round trip of the last ping that was answered: the one that proved the session, one of the heartbeat's, or a
-    /// [`ping`](Self::ping). The time for which an evermux receiver withheld its answer is left out of it.
+    /// The round trip of the last ping that was answered: the one that proved the session, a heartbeat, a
+    /// [`ping`](Self::ping), or one that measures a long path. It excludes the time for which an evermux receiver
+    /// withheld its answer.
     pub fn round_trip(&self) -> Option<Duration> {
         self.0.state.round_trip()
     }
 
-    /// How many streams are open, both ways, with the calls that wait to open one.
+    /// How many streams are open in both directions, including calls that wait to open one.
     pub fn open_streams(&self) -> usize {
         self.0.state.load.load(std::sync::atomic::Ordering::Relaxed)
     }
 
-    /// The address of the other side, where the transport has one.
+    /// The peer's address, if the transport has one.
     pub fn peer_addr(&self) -> Option<SocketAddr> {
         self.0.state.peer
     }
 
-    /// The address of this side, where the transport has one.
+    /// The local address, if the transport has one.
     pub fn local_addr(&self) -> Option<SocketAddr> {
         self.0.state.local
     }

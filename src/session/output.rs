@@ -1,4 +1,4 @@
-//! What goes to the transport: the frames of the crate, and our own between them, never within one (G18).
+//! The output to the transport: the frames of the crate, and our own between them, never inside one (G18).
 
 use std::{
     collections::VecDeque,
@@ -20,19 +20,19 @@ use super::{
 use crate::error::CloseReason;
 
 const WRITE_BUFFER_BYTES: usize = 64 << 10;
-/// Bodies from this size on may go to the transport together with what is buffered, without being copied.
+/// Bodies of at least this size may go to the transport together with what is buffered, without a copy.
 const VECTORED_BODY_BYTES_MIN: usize = 4 << 10;
-/// They do when it comes to this much. Below, a system call costs more than the copy.
+/// They do so if the total reaches this much. Below it, a system call costs more than the copy.
 const GATHERED_BYTES_MIN: usize = 32 << 10;
-/// When this many small frames have come in since the last flush, the next is put off by one round of the scheduler:
-/// the tasks they woke can answer, and the answers share one write.
+/// After this many small frames since the last flush, the next flush is put off by one round of the scheduler, so that
+/// the tasks they woke can answer and the answers share one write.
 const DEFERRED_FROM_FRAMES: u32 = 4;
 /// Answers that may wait for the peer to read them; one more is [`CloseReason::PingFlood`].
 const MAX_PONGS: usize = 64;
 /// RST and GoAway frames of our own that may wait; one more is [`CloseReason::ControlFlood`].
 const MAX_CONTROLS: usize = 1024;
 
-/// The frame of the crate that is on its way out.
+/// The frame of the crate that is being written.
 #[derive(Debug)]
 struct CrateFrame {
     header: [u8; HEADER_LEN],
@@ -44,9 +44,9 @@ struct CrateFrame {
 /// Whether a flush waits for the next round of the scheduler.
 #[derive(Debug, Default)]
 struct Deferral {
-    /// Frames since the last flush that somebody may answer.
+    /// Frames since the last flush that may be answered.
     frames: u32,
-    /// A flush may be put off in this round, and was.
+    /// Whether a flush may be put off in this round, and whether it was.
     may: bool,
     is: bool,
 }
@@ -56,30 +56,30 @@ struct Deferral {
 pub(super) struct Output<Io> {
     buffer: Buffer,
     of_the_crate: CrateFrame,
-    /// Answers to the peer's pings, which wait until the session is published.
+    /// Answers to the peer's pings. With `withhold`, they wait until the session is published.
     pongs: VecDeque<Header>,
     withhold: bool,
     /// Our own frames.
     controls: VecDeque<Header>,
     /// The crate may begin no more frames.
     sealed: bool,
-    /// Nothing can be said any more.
+    /// Nothing more can be sent.
     shut: bool,
-    /// Bytes that were put into it, and that the transport took.
+    /// Bytes queued so far, and bytes that the transport has taken.
     queued: u64,
     taken: u64,
-    /// The transport took bytes that it has not flushed.
+    /// The transport has taken bytes that it has not flushed.
     unflushed: bool,
     deferral: Deferral,
-    /// The last ping of the heartbeat, and where it ends until the transport has taken it.
+    /// The last heartbeat ping, and where it ends in the output until the transport has taken it.
     heartbeat_ping: Option<Header>,
     heartbeat_end: Option<u64>,
-    /// The transport has refused a write since it took one.
+    /// The transport has refused a write since it last took one.
     blocked: bool,
-    /// Since the last [`begin_look`](Self::begin_look) the transport itself has said whether it takes what there is to
-    /// write. A turn that has used up its budget is told so by tokio instead.
+    /// Since the last [`begin_look`](Self::begin_look) the transport itself has answered whether it takes more. In a
+    /// turn that has used up its budget, tokio answers in its place.
     asked: bool,
-    /// It has failed: the transport is neither written to nor flushed nor shut down any more.
+    /// Why the output failed, if it has: the transport is no longer written to, flushed or shut down.
     error: Option<Arc<io::Error>>,
     throttle: Throttle<Io>,
 }
@@ -116,12 +116,12 @@ impl<Io> Output<Io> {
         self.deferral.is
     }
 
-    /// A frame came in that somebody may answer.
+    /// A frame came in that may be answered.
     pub(super) fn expect_answer(&mut self) {
         self.deferral.frames = self.deferral.frames.saturating_add(1);
     }
 
-    /// Whether a flush is to wait for answers. It does so once, and never when nothing else is to come.
+    /// Whether a flush should wait for answers. It waits only once, and never if nothing more will come.
     pub(super) fn defer(&mut self, is_proven: bool) -> bool {
         let is_put_off = self.deferral.frames >= DEFERRED_FROM_FRAMES && self.deferral.may && is_proven && !self.sealed;
         if is_put_off {
@@ -140,60 +140,60 @@ impl<Io> Output<Io> {
         self.asked
     }
 
-    /// Whether the transport has refused a write since it took one.
+    /// Whether the transport has refused a write since it last took one.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked
     }
 
-    /// Why it has failed.
+    /// Why the output failed, if it has.
     pub(super) fn error(&self) -> Option<&Arc<io::Error>> {
         self.error.as_ref()
     }
 
-    /// Where it ends, counted from its first byte.
+    /// Where the output ends, counted from its first byte.
     pub(super) fn end(&self) -> u64 {
         self.queued
     }
 
-    /// Whether the transport has taken everything before this place.
+    /// Whether the transport has taken everything before this offset.
     pub(super) fn has_taken(&self, end: u64) -> bool {
         self.taken >= end
     }
 
-    /// From now on the crate begins no frame; the one that it is in the middle of must still be finished.
+    /// From now on the crate may begin no frame; the one that it has begun must still be finished.
     pub(super) fn seal(&mut self) {
         self.sealed = true;
     }
 
-    /// Whether the crate may begin no frame now.
+    /// Whether the crate is barred from beginning a frame now.
     pub(super) fn refuses_frames(&self) -> bool {
         self.sealed && self.of_the_crate.header_len == 0
     }
 
-    /// Nothing can be said any more.
+    /// Nothing more can be sent.
     pub(super) fn shut(&mut self) {
         self.shut = true;
     }
 
-    /// Whether it stands between two frames.
+    /// Whether the output is between two frames of the crate.
     pub(super) fn is_between_frames(&self) -> bool {
         self.of_the_crate.body_left == 0 && self.of_the_crate.header_len == 0
     }
 
-    /// Our answers to pings go out from now on: the peer may publish the session as well (G14). Returns whether they
-    /// did not before.
+    /// Sends our answers to pings from now on: the peer may publish the session as well (G14). Returns whether they
+    /// were withheld before.
     pub(super) fn publish(&mut self) -> bool {
         std::mem::take(&mut self.withhold)
     }
 
-    /// Goes out before all other answers.
+    /// Queues an answer ahead of all others.
     pub(super) fn push_first_pong(&mut self, header: Header) {
         self.pongs.push_front(header);
     }
 
     /// # Errors
     ///
-    /// The peer reads none of them.
+    /// If the peer does not read them.
     pub(super) fn push_pong(&mut self, pong: Header) -> Result<(), CloseReason> {
         if self.pongs.len() >= MAX_PONGS {
             self.append_controls();
@@ -205,7 +205,7 @@ impl<Io> Output<Io> {
 
     /// # Errors
     ///
-    /// The peer causes them, and reads none.
+    /// If the peer causes them and does not read them.
     pub(super) fn push_control(&mut self, header: Header) -> Result<(), CloseReason> {
         if self.controls.len() >= MAX_CONTROLS {
             self.append_controls();
@@ -217,18 +217,18 @@ impl<Io> Output<Io> {
         Ok(())
     }
 
-    /// Frames of our own that are bounded elsewhere.
+    /// Queues frames of our own that are bounded elsewhere.
     pub(super) fn push_bounded(&mut self, headers: impl IntoIterator<Item = Header>) {
         self.controls.extend(headers);
     }
 
-    /// The heartbeat learns when the transport has taken this ping.
+    /// Queues a heartbeat ping. The heartbeat is notified when the transport has taken it.
     pub(super) fn push_heartbeat(&mut self, ping: Header) {
         self.controls.push_back(ping);
         (self.heartbeat_ping, self.heartbeat_end) = (Some(ping), None);
     }
 
-    /// Puts a header in, for which there is room.
+    /// Appends a header. There must be room for it.
     pub(super) fn push_frame(&mut self, header: Header) {
         trace!(?header, "frame out");
         let pushed = self.buffer.push(&header.encode());
@@ -236,7 +236,7 @@ impl<Io> Output<Io> {
         self.queued += HEADER_LEN as u64;
     }
 
-    /// Puts our own frames in, when it stands between two frames of the crate.
+    /// Appends our own frames, if the output is between two frames of the crate.
     pub(super) fn append_controls(&mut self) {
         if !self.is_between_frames() || self.shut {
             return;
@@ -257,12 +257,12 @@ impl<Io> Output<Io> {
         }
     }
 
-    /// The peer is evermux, and takes frames of any length.
+    /// Allows short frames: the peer is evermux, and takes any length.
     pub(super) fn cut_frames_short(&mut self, io: &Io) {
         self.throttle.cut_frames_short(io);
     }
 
-    /// How many bytes of the crate's there is room for.
+    /// How many bytes of the crate there is room for.
     fn room(&self) -> usize {
         self.buffer.room().min(self.throttle.output().saturating_sub(self.buffer.len()))
     }
@@ -280,8 +280,8 @@ impl<Io> Output<Io> {
         self.controls.clear();
     }
 
-    /// The transport has no room, or did not flush. A turn that has used up its budget was not told so by the
-    /// transport.
+    /// The transport has no room, or did not flush. In a turn that has used up its budget, it was not the transport
+    /// that said so.
     fn on_blocked(&mut self, heartbeat: &mut Heartbeat) {
         if coop::has_budget_remaining() {
             self.asked = true;
@@ -292,7 +292,7 @@ impl<Io> Output<Io> {
         }
     }
 
-    /// The transport took `n` bytes. The heartbeat's time begins when its ping is among them (G10).
+    /// The transport took `n` bytes. If its ping is among them, the heartbeat's time begins (G10).
     fn on_taken(&mut self, io: &Io, n: usize, heartbeat: &mut Heartbeat) {
         self.taken += n as u64;
         self.throttle.on_taken(io, n);
@@ -308,7 +308,7 @@ impl<Io> Output<Io> {
 }
 
 impl<Io: AsyncWrite + Unpin> Output<Io> {
-    /// Writes out what is buffered. Ready as well when that has failed.
+    /// Writes out what is buffered. Also ready if that failed.
     pub(super) fn poll_flush(&mut self, io: &mut Io, heartbeat: &mut Heartbeat, cx: &mut Context<'_>) -> Poll<()> {
         if self.error.is_some() {
             self.asked = true;
@@ -355,8 +355,8 @@ impl<Io: AsyncWrite + Unpin> Output<Io> {
         self.of_the_crate.body_left > 0
     }
 
-    /// Takes bytes of a header from the crate. Returns how many, and the header when it is whole, for which
-    /// [`begin_body`](Self::begin_body) is to be called.
+    /// Takes bytes of a header from the crate. Returns how many, and the header once it is complete; then call
+    /// [`begin_body`](Self::begin_body).
     pub(super) fn poll_header(
         &mut self,
         io: &mut Io,
@@ -379,7 +379,7 @@ impl<Io: AsyncWrite + Unpin> Output<Io> {
         Poll::Ready((n, is_whole.then_some(self.of_the_crate.header)))
     }
 
-    /// A body of this length follows, and is thrown away or not.
+    /// A body of this length follows. With `drop`, it is thrown away.
     pub(super) fn begin_body(&mut self, len: u32, drop: bool) {
         (self.of_the_crate.body_left, self.of_the_crate.drop_body) = (len as usize, drop);
     }
@@ -402,7 +402,7 @@ impl<Io: AsyncWrite + Unpin> Output<Io> {
         Poll::Ready(n)
     }
 
-    /// Puts bytes of a body in, or straight into the transport behind what is there.
+    /// Appends bytes of a body, or writes them straight to the transport behind what is buffered.
     fn poll_put(&mut self, io: &mut Io, heartbeat: &mut Heartbeat, cx: &mut Context<'_>, body: &[u8]) -> Poll<usize> {
         let is_much = self.buffer.len() + body.len() >= GATHERED_BYTES_MIN;
         if is_much && body.len() >= VECTORED_BODY_BYTES_MIN && io.is_write_vectored() {

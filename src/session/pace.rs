@@ -1,7 +1,7 @@
 //! How fast the path takes bytes, and how many may wait for it.
 //!
-//! What is said last waits for all that was taken before it: a frame of each busy stream, what the wire has buffered,
-//! and what the kernel holds unsent. Where the path is fast that is no time; where it is slow it is cut to what the
+//! A new message waits for everything that was taken before it: a frame of each busy stream, what the wire has
+//! buffered, and what the kernel holds unsent. On a fast path that takes no time; on a slow one it is cut to what the
 //! path carries in some milliseconds, so that a short answer overtakes a long one.
 
 use std::{io, sync::Arc, time::Duration};
@@ -11,23 +11,23 @@ use tracing::debug;
 
 use crate::sync::Gate;
 
-/// Sets how many bytes a transport may hold that it has not sent yet.
+/// Sets how many unsent bytes a transport may hold.
 pub(crate) type UnsentLimit<Io> = fn(&Io, u32) -> io::Result<()>;
 
-/// From this many bytes a second on there are no limits.
+/// At this many bytes a second and above there are no limits.
 const FAST: u64 = 16 << 20;
-/// What is thought of a path of which nothing is known: what waits in front of it can not be taken back.
+/// The assumed rate of an unknown path: what waits in front of it cannot be taken back.
 const UNKNOWN: u64 = 512 << 10;
-/// A path is judged after it was busy for this long, or has taken this much.
+/// A path is judged after it was busy for this long, or took this much.
 const BUSY: Duration = Duration::from_millis(50);
 const MUCH: u64 = 1 << 20;
-/// A path that takes this much without a pause is twice as fast as was thought.
+/// A path that takes this much without a pause is twice as fast as assumed.
 const WITHOUT_A_PAUSE: u64 = 64 << 10;
-/// To peers of another kind frames are not cut to less, however slow the path is: tokio-yamux holds eight frames of a
-/// stream that nobody reads, whatever their length, and stands still at the ninth.
+/// Frames to other peers are not cut below this, however slow the path is: tokio-yamux holds eight frames of a stream
+/// that nobody reads, whatever their length, and stalls at the ninth.
 const FOREIGN_FRAME_BYTES_MIN: usize = 32 << 10;
 
-/// What decides how much may wait in front of the path.
+/// What limits how much may wait in front of the path.
 pub(crate) struct Outlet<Io> {
     pub(crate) unsent_limit: Option<UnsentLimit<Io>>,
     /// Where writers wait.
@@ -37,7 +37,7 @@ pub(crate) struct Outlet<Io> {
 /// How much may wait, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Limits {
-    /// Of one write: it becomes one frame. The yamux crate may hold two, of all streams together.
+    /// In one write, which becomes one frame. The yamux crate may hold two, for all streams together.
     frame: usize,
     /// In the output of the wire.
     output: usize,
@@ -48,7 +48,7 @@ struct Limits {
 impl Limits {
     const NONE: Self = Self { frame: usize::MAX, output: 64 << 10, unsent: 128 << 10 };
 
-    /// For a path that carries `rate` bytes in a second: what it carries in some 4, 16 and 31 ms, and no less than
+    /// For a path that carries `rate` bytes a second: what it carries in some 4, 16 and 31 ms, but no less than what
     /// costs little.
     fn of(rate: u64) -> Self {
         if rate >= FAST {
@@ -68,7 +68,7 @@ pub(super) struct Throttle<Io> {
     pace: Pace,
     limits: Limits,
     outlet: Outlet<Io>,
-    /// Frames are not cut to less.
+    /// Frames are not cut below this.
     frame_min: usize,
 }
 
@@ -80,7 +80,7 @@ impl<Io> Throttle<Io> {
         throttle
     }
 
-    /// The peer is evermux, and takes frames of any length.
+    /// Allows short frames: the peer is evermux, and takes any length.
     pub(super) fn cut_frames_short(&mut self, io: &Io) {
         self.frame_min = 0;
         self.set_limits(io);
@@ -113,33 +113,33 @@ impl<Io> Throttle<Io> {
 
     fn set_limits(&self, io: &Io) {
         let frame = self.limits.frame.max(self.frame_min);
-        // The next one is there when the one before it has left.
+        // Two, so that the next is there when the one before it has left.
         self.outlet.gate.limit(frame, frame.saturating_mul(2));
         if let Some(set) = self.outlet.unsent_limit {
-            // What cannot be set is as it was.
+            // If it cannot be set, it stays as it was.
             let _ = set(io, self.limits.unsent);
         }
     }
 }
 
-/// The pace of one path. It never reads a clock: it is told what happened and when.
+/// The pace of one path. It never reads a clock: its caller reports what happened and when.
 #[derive(Debug)]
 struct Pace {
     /// In bytes a second, as far as is known.
     rate: u64,
-    /// The power of two by which it is bounded.
+    /// The power of two from which the limits follow.
     level: u32,
-    /// Since then the path has had no room for what waits.
+    /// Since when the path has had no room for what waits.
     full_since: Option<Instant>,
-    /// How long it had none before that, and how much it has taken meanwhile, since it was judged.
+    /// How long it had none before that, and how much it took in that time, since it was last judged.
     busy: Duration,
     taken: u64,
-    /// How much it has taken since it had no room.
+    /// How much it has taken since it last had no room.
     with_room: u64,
 }
 
 impl Pace {
-    /// Of a path of which nothing is known.
+    /// The pace of an unknown path.
     fn new() -> Self {
         Self { rate: UNKNOWN, level: UNKNOWN.ilog2(), full_since: None, busy: Duration::ZERO, taken: 0, with_room: 0 }
     }
@@ -181,7 +181,7 @@ impl Pace {
         }
     }
 
-    /// A path that is a little faster or slower than the level is the same.
+    /// Sets the rate. A path that is a little faster or slower than the level stays at it.
     fn set(&mut self, rate: u64) {
         self.rate = rate;
         let level = 1_u64 << self.level;
@@ -190,7 +190,7 @@ impl Pace {
         }
     }
 
-    /// What was taken while the path was busy tells its rate. It falls by at most half for each [`BUSY`]: a short
+    /// Measures the rate by what was taken while the path was busy. It falls by at most half for each [`BUSY`]: a short
     /// pause makes no slow path.
     fn judge(&mut self, busy: Duration) {
         let nanos = u64::try_from(busy.as_nanos()).unwrap_or(u64::MAX).max(1);
@@ -210,7 +210,7 @@ mod tests {
 
     const SLOW: Limits = Limits { frame: 2 << 10, output: 8 << 10, unsent: 16 << 10 };
 
-    /// One that has taken a megabyte without a pause.
+    /// A path that has taken a megabyte without a pause.
     fn fast(now: Instant) -> Pace {
         let mut pace = Pace::new();
         assert_eq!(pace.limits(), SLOW);
@@ -264,7 +264,7 @@ mod tests {
         assert_eq!(pace.limits(), Limits::NONE);
     }
 
-    /// What is written now and then, and waits for nothing, is no measure.
+    /// Occasional writes that wait for nothing are no measure.
     #[test]
     fn a_path_that_is_not_full_is_not_judged() {
         let mut now = Instant::now();

@@ -1,13 +1,13 @@
 //! The pings of a session: what the peer was asked and when, how long the path to it is, and whether it is alive.
 //!
-//! It never reads a clock: it is told what happened and when.
+//! It never reads a clock: its caller reports what happened and when.
 //!
-//! A *round trip* here is that of the path. For as long as a receiver looks for a place it withholds its answer to the
-//! proof (G14), and says with it for how long. The *path* is as long as the shortest of them: the others have waited,
-//! for a busy peer or behind bytes.
+//! A *round trip* here is that of the path. While a receiver looks for a place it withholds its answer to the proof
+//! (G14), and reports with it for how long. The *path* is as long as the shortest of them: the others have waited, for
+//! a busy peer or behind bytes.
 //!
-//! The yamux crate lets windows grow by the round trip that it measures, and not at all before it has measured one. So
-//! its pings are answered here: where windows are to grow, after the time that the path takes.
+//! The yamux crate grows windows by the round trip that it measures, and not at all before it has measured one. So its
+//! pings are answered here: if windows are to grow, after the time that the path takes.
 
 use std::time::Duration;
 
@@ -16,26 +16,26 @@ use tokio::time::Instant;
 use super::{
     frame::Header,
     heartbeat::{Heartbeat, Verdict},
-    wire::Role,
+    role::Role,
 };
 
 /// Marks the pings of the wire. The crate counts its own from 0.
 const OURS: u32 = 1 << 31;
-/// The value of the ping that proves a session, as each role sends it. An evermux peer is known by it, and the echo of
-/// our own words too.
+/// The values of the pings that prove a session, one for each role. They identify an evermux peer, and an echo of our
+/// own frames.
 const PROOF_OF_CLIENT: u32 = OURS | 0x6576_6d63;
 const PROOF_OF_SERVER: u32 = OURS | 0x6576_6d73;
-/// The same from an evermux whose proof does not tell its role.
+/// The same from an evermux whose proof does not depend on its role.
 const PROOF_OF_EITHER: u32 = OURS | 0x6576_6d78;
 /// The values of all other pings that ask stay below this one.
 const PING_VALUES: u32 = 1 << 24;
-/// From here on, this many values of a ping between evermux peers ask nothing: they say for how many of these units the
-/// answer to the proof, which comes after it, was withheld.
+/// From here on, this many values of a ping between evermux peers ask for nothing: they report for how many of these
+/// units the answer to the proof, which follows, was withheld.
 const HELD: u32 = OURS | 1 << 30;
 const HELD_VALUES: u32 = 1 << 24;
 const HELD_UNIT: Duration = Duration::from_micros(16);
 
-/// On a path from this length on windows may grow.
+/// Windows may grow on a path of at least this length.
 const LONG: Duration = Duration::from_millis(1);
 
 impl Role {
@@ -53,7 +53,7 @@ pub(super) fn is_proof(value: u32) -> bool {
     [PROOF_OF_CLIENT, PROOF_OF_SERVER, PROOF_OF_EITHER].contains(&value)
 }
 
-/// Says for how long the answer to the peer's proof was withheld.
+/// The ping that reports for how long the answer to the peer's proof was withheld.
 pub(super) fn held(time: Duration) -> Header {
     let units = time.as_nanos() / HELD_UNIT.as_nanos();
     let units = u32::try_from(units).unwrap_or(u32::MAX).min(HELD_VALUES - 1);
@@ -67,7 +67,7 @@ struct Asked {
     at: Instant,
 }
 
-/// What an answer was the answer to.
+/// Which ping was answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Answered {
     Proof,
@@ -82,25 +82,25 @@ pub(super) struct Pings {
     pub(super) heartbeat: Heartbeat,
     next: u32,
     proof: Option<Asked>,
-    /// For how long the peer says to have withheld its answer to the proof.
+    /// For how long the peer withheld its answer to the proof, as it reports.
     held: Duration,
     of_the_heartbeat: Option<Asked>,
     user: Option<Asked>,
-    /// The answer to the user.
+    /// The answer for the user.
     pong: Option<Duration>,
-    /// What asks for the round trip alone.
+    /// The ping that only measures the round trip.
     gauge: Option<Asked>,
     /// The last round trip, and the shortest.
     round_trip: Option<Duration>,
     path: Option<Duration>,
     /// The ping of the crate that waits for its answer.
     of_the_crate: Option<Asked>,
-    /// It was answered before: windows grow.
+    /// The crate was answered before: windows grow.
     lets_grow: bool,
 }
 
 impl Pings {
-    /// Begins with the proof. It is for the caller to send it.
+    /// Begins with the proof, which the caller must send.
     pub(super) fn new(role: Role, heartbeat: Heartbeat, now: Instant) -> Self {
         Self {
             heartbeat,
@@ -124,8 +124,8 @@ impl Pings {
         Asked { value, at: now }
     }
 
-    /// Judges the session by its heartbeat. Whether it is dead is for the caller to say, who knows how old the last
-    /// look at the socket is; and a ping that the heartbeat asks for is to be sent.
+    /// Judges the session by its heartbeat. Whether it is dead is for the caller to decide, which knows how old the
+    /// last look at the socket is; the caller must also send a ping that the heartbeat asks for.
     pub(super) fn judge(&mut self, now: Instant) -> (Verdict, Option<Header>) {
         let verdict = self.heartbeat.judge(now);
         let ping = matches!(verdict, Verdict::Ping).then(|| {
@@ -144,8 +144,8 @@ impl Pings {
         Header::ping(asked.value)
     }
 
-    /// The crate asks, which is answered by [`pong_for_the_crate`](Self::pong_for_the_crate). Returns what the peer is
-    /// to be asked meanwhile: one answer may have been slow by chance.
+    /// The crate asks; [`pong_for_the_crate`](Self::pong_for_the_crate) answers. Returns a ping for the peer in the
+    /// meantime: one answer may have been slow by chance.
     pub(super) fn on_ping_of_the_crate(&mut self, value: u32, now: Instant) -> Option<Header> {
         self.of_the_crate = Some(Asked { value, at: now });
         if self.gauge.is_some() || !self.is_long() {
@@ -156,7 +156,7 @@ impl Pings {
         Some(Header::ping(asked.value))
     }
 
-    /// The answer that the crate is to be given now.
+    /// The answer to give to the crate now.
     pub(super) fn pong_for_the_crate(&mut self, now: Instant) -> Option<Header> {
         let due = self.pong_due()?;
         let asked = self.of_the_crate.take_if(|_| now >= due)?;
@@ -164,8 +164,8 @@ impl Pings {
         Some(Header::pong(asked.value))
     }
 
-    /// When the crate is to be given an answer: none while windows are not to grow. What it has measured before can be
-    /// made less by an answer at once, and not be taken back.
+    /// When to answer the crate: never while windows are not to grow. What it has measured before can be shortened by
+    /// an answer at once, but not undone.
     pub(super) fn pong_due(&self) -> Option<Instant> {
         let asked = self.of_the_crate?;
         match (self.is_long(), self.lets_grow) {
@@ -176,7 +176,7 @@ impl Pings {
         }
     }
 
-    /// The peer says something with a ping that asks for no answer. Says whether it does.
+    /// Takes what the peer reports with a ping that asks for no answer. Returns whether this is such a ping.
     pub(super) fn tells(&mut self, value: u32) -> bool {
         let tells = (HELD..HELD + HELD_VALUES).contains(&value);
         if tells {
@@ -185,7 +185,7 @@ impl Pings {
         tells
     }
 
-    /// An answer came: that to the proof proves the session (G15). One that nobody has asked for changes nothing.
+    /// An answer came. The one to the proof proves the session (G15); one that was not asked for changes nothing.
     pub(super) fn on_pong(&mut self, value: u32, now: Instant) {
         match self.take(value, now) {
             Some(Answered::Proof) => self.heartbeat.start(now),
@@ -264,7 +264,7 @@ mod tests {
         assert!(pings.tells(held(2_000 * MS).length));
         assert_eq!(pings.take(PROOF_OF_CLIENT, begun + 2_003 * MS), Some(Answered::Proof));
         assert_eq!(pings.round_trip(), Some(3 * MS));
-        // Nothing that asks is taken for it.
+        // No ping that asks is mistaken for one.
         assert!(!pings.tells(OURS) && !pings.tells(PROOF_OF_SERVER) && !pings.tells(HELD + HELD_VALUES));
         assert!(pings.tells(held(Duration::MAX).length));
     }

@@ -7,10 +7,12 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{
     end::Outcome,
     entry::{Entry, LoadGuard},
-    ledger::WINDOW,
     unread::Unread,
 };
 use crate::error::StreamError;
+
+/// The initial window of a stream, each way.
+pub(super) const WINDOW: u32 = 256 << 10;
 
 #[derive(Debug)]
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
@@ -19,18 +21,18 @@ pub(super) struct Record {
     pub(super) outbound: bool,
     /// Our SYN has gone out, or the peer's has come in.
     pub(super) announced: bool,
-    /// Whoever did not open it has acknowledged it.
+    /// The side that did not open it has acknowledged it.
     pub(super) acknowledged: bool,
     /// Where in the output our FIN ends.
     pub(super) fin_at: Option<u64>,
     /// An RST goes out right after our FIN.
     pub(super) reset_after_fin: bool,
-    /// It was cut by the end of its session, which is what its handles are told.
+    /// The end of its session cut it, and that is what its handles report.
     cut: bool,
-    /// How many bytes the peer may send, all together, and how many it has begun to send.
+    /// How many bytes the peer may send in total, and how many it has begun to send.
     pub(super) granted: u64,
     pub(super) begun: u64,
-    /// How many bytes the peer lets us send, beside those that it was sent.
+    /// How many bytes the peer lets us send, beyond those already sent.
     pub(super) allowance: u64,
     pub(super) unread: Unread,
     _permit: Option<OwnedSemaphorePermit>,
@@ -61,7 +63,7 @@ impl Record {
         Self { cut: true, ..self }
     }
 
-    /// How the stream has ended, once the record has. None if that is for its session to say.
+    /// How the stream ended, once the record has. `None` if that is for its session to say.
     pub(super) fn outcome(&self) -> Option<Outcome> {
         let ends = &self.entry.ends;
         if let Some(error) = self.entry.error() {

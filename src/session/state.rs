@@ -3,92 +3,29 @@
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use tokio::{sync::Semaphore, time::Instant};
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::inbound::Inbound;
+use super::latch::Latch;
 use crate::{
-    config::Config,
     error::{CloseReason, OpenError},
-    sync::{Arrivals, Gate, SessionId},
+    sync::{Gate, SessionId},
 };
 
 /// Takes the session out of its slot. It must not wait.
 pub(crate) type OnRetire = Box<dyn Fn() + Send + Sync>;
 
-/// What its owner gives a session.
-pub(crate) struct Identity {
-    pub(crate) id: SessionId,
-    pub(crate) clear: OnRetire,
-    pub(crate) load: Arc<AtomicUsize>,
-    /// Where the streams of its peer wait.
-    pub(crate) arrivals: Arc<Arrivals<Inbound>>,
-}
-
-impl Identity {
-    /// Of a session that belongs to no manager.
-    pub(crate) fn standalone(config: &Config) -> Self {
-        let arrivals = Arc::new(Arrivals::new(config.accept_backlog()));
-        Self { id: SessionId::STANDALONE, clear: Box::new(|| ()), load: Arc::default(), arrivals }
-    }
-}
-
-/// A value that is set once, and that tasks can wait for.
-#[derive(Debug)]
-pub(super) struct Latch<T> {
-    value: OnceLock<T>,
-    signal: CancellationToken,
-}
-
-impl<T> Default for Latch<T> {
-    fn default() -> Self {
-        Self { value: OnceLock::new(), signal: CancellationToken::new() }
-    }
-}
-
-impl<T: Clone> Latch<T> {
-    fn new() -> Self {
-        Self::default()
-    }
-
-    /// One that is set.
-    pub(super) fn of(value: T) -> Self {
-        let told = Self::new();
-        told.tell(value);
-        told
-    }
-
-    pub(super) fn tell(&self, value: T) {
-        // The first word wins.
-        let _ = self.value.set(value);
-        self.signal.cancel();
-    }
-
-    fn get(&self) -> Option<T> {
-        self.value.get().cloned()
-    }
-
-    pub(super) async fn wait(&self) -> T {
-        loop {
-            if let Some(value) = self.get() {
-                return value;
-            }
-            self.signal.cancelled().await;
-        }
-    }
-}
-
-/// That a session has left its slot, and opens and takes no more streams.
+/// A session has left its slot, and neither opens nor takes new streams.
 #[derive(Clone, Debug)]
 pub(crate) struct Retirement {
     pub(crate) reason: CloseReason,
-    /// How long its streams in flight may take to finish. None if it has ended with it.
+    /// How long its streams in flight may take to finish. `None` if it ends at once.
     pub(crate) drains: Option<Duration>,
 }
 
@@ -100,14 +37,14 @@ pub(crate) struct SessionState {
     pub(crate) load: Arc<AtomicUsize>,
     /// Where writers wait on a slow path.
     pub(super) gate: Arc<Gate>,
-    /// Places for outbound streams.
+    /// Permits for outbound streams.
     pub(crate) permits: Arc<Semaphore>,
     clear: OnRetire,
     retired: Latch<Retirement>,
     proven: Latch<()>,
-    /// The last round trip, in nanoseconds and one more. 0 where there is none.
+    /// The last round trip in nanoseconds, plus one. 0 if there is none.
     round_trip: AtomicU64,
-    /// When the peer was last heard of before that.
+    /// When the peer was last heard from before that.
     heard: Mutex<Option<Instant>>,
     closed: Latch<CloseReason>,
 }
@@ -134,12 +71,12 @@ impl SessionState {
         }
     }
 
-    /// Takes the session out of its slot, and only then lets anybody know (rule 7). No stream is opened after it. The
-    /// first word of why counts.
+    /// Takes the session out of its slot, and only then publishes that (rule 7). No stream is opened afterwards. The
+    /// first reason counts.
     pub(crate) fn retire(&self, reason: CloseReason, drains: Option<Duration>) {
         (self.clear)();
         self.permits.close();
-        self.retired.tell(Retirement { reason, drains });
+        self.retired.set(Retirement { reason, drains });
     }
 
     /// Why the session is out of its slot, if it is.
@@ -156,15 +93,15 @@ impl SessionState {
     pub(crate) fn set_round_trip(&self, round_trip: Duration) {
         let nanoseconds = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX);
         self.round_trip.store(nanoseconds.saturating_add(1), Ordering::Relaxed);
-        self.proven.tell(());
+        self.proven.set(());
     }
 
-    /// The peer, which has proven nothing yet, is heard of.
+    /// The peer, which has proven nothing yet, was heard from.
     pub(crate) fn set_heard(&self, at: Instant) {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner) = Some(at);
     }
 
-    /// When the peer was last heard of before the session was proven.
+    /// When the peer was last heard from before the session was proven.
     pub(crate) fn last_heard(&self) -> Option<Instant> {
         *self.heard.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -183,16 +120,16 @@ impl SessionState {
         self.round_trip.load(Ordering::Relaxed).checked_sub(1).map(Duration::from_nanos)
     }
 
-    /// Takes the session out of its slot, and lets nobody know: [`set_closed`](Self::set_closed) will.
+    /// Takes the session out of its slot without publishing that: [`set_closed`](Self::set_closed) will.
     pub(crate) fn leave_slot(&self) {
         (self.clear)();
     }
 
     /// Publishes the end of the session. Only after [`leave_slot`](Self::leave_slot).
     pub(crate) fn set_closed(&self, reason: CloseReason) {
-        // The reason first: whoever is freed by the rest finds it.
-        self.closed.tell(reason.clone());
-        self.retired.tell(Retirement { reason, drains: None });
+        // The reason first: those woken by the rest find it.
+        self.closed.set(reason.clone());
+        self.retired.set(Retirement { reason, drains: None });
         self.permits.close();
         self.gate.limit(usize::MAX, usize::MAX);
         self.gate.wake();
@@ -206,9 +143,9 @@ impl SessionState {
         self.closed.wait().await
     }
 
-    /// Becomes ready when [`close_reason`](Self::close_reason) has an answer.
+    /// Ready once [`close_reason`](Self::close_reason) has an answer.
     pub(crate) fn closed_signal(&self) -> WaitForCancellationFutureOwned {
-        self.closed.signal.clone().cancelled_owned()
+        self.closed.signal()
     }
 
     /// Why a stream could not be opened on a session that is retired.

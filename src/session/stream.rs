@@ -22,7 +22,8 @@ use crate::{
 
 /// The reading half of a [`MuxStream`].
 ///
-/// Dropping it alone changes nothing for the peer, which stops when its window of 256 KiB is full.
+/// Dropping it alone changes nothing for the peer, which stops when its window is full: 256 KiB, or more once
+/// it has grown.
 #[must_use = "nobody reads what the peer sends once it is dropped"]
 pub struct ReadHalf {
     core: Arc<StreamCore>,
@@ -31,7 +32,7 @@ pub struct ReadHalf {
 
 /// The writing half of a [`MuxStream`].
 ///
-/// Dropping it without `shutdown()` resets the stream, both directions.
+/// Dropping it without `shutdown()` resets the stream in both directions.
 #[must_use = "dropping it before `shutdown` resets the stream"]
 pub struct WriteHalf {
     core: Arc<StreamCore>,
@@ -50,7 +51,7 @@ impl AsyncRead for ReadHalf {
             Some(inner) => {
                 let mut read = |cx: &mut Context<'_>| Pin::new(&mut *inner).poll_read(cx, buf.initialize_unfilled());
                 match ready!(this.core.poll_crate(&this.core.entry.reader, cx, &mut read)) {
-                    // The session ended between two looks of the crate, which did not come to what it has buffered.
+                    // The session ended between two checks of the crate, which did not get to what it has buffered.
                     Err(_) => ready!(read(cx)),
                     read => read,
                 }
@@ -61,7 +62,7 @@ impl AsyncRead for ReadHalf {
             this.core.entry.add_read(n);
             return Poll::Ready(Ok(()));
         }
-        // The crate says the same of a FIN, an RST and a lost session: the ledger knows which (G17).
+        // The crate reports a FIN, an RST and a lost session alike: the ledger knows which it was (G17).
         // Of FIN and RST the first decides: after an RST the ledger takes no FIN.
         if this.core.entry.finished_at() == Some(this.core.entry.read()) {
             return Poll::Ready(Ok(()));
@@ -75,44 +76,44 @@ impl AsyncRead for ReadHalf {
 }
 
 impl ReadHalf {
-    /// The session that it belongs to.
+    /// The id of the session that it belongs to.
     pub fn session_id(&self) -> SessionId {
         self.core.session.id
     }
 
-    /// The id of its stream in the session, as it stands in the frames.
+    /// The id of its stream within the session, as used in the frames.
     pub fn id(&self) -> u32 {
         self.core.id
     }
 
-    /// Waits for the end of the stream, whatever was read of it: as [`MuxStream::closed`].
+    /// Waits for the end of the stream, regardless of what was read: see [`MuxStream::closed`].
     pub fn closed(&self) -> impl Future<Output = io::Result<()>> + Send + use<> {
         self.core.closed()
     }
 
-    /// Waits until the session of the stream drains: as [`MuxStream::draining`].
+    /// Waits until the session of the stream drains: see [`MuxStream::draining`].
     pub fn draining(&self) -> impl Future<Output = CloseReason> + Send + use<> {
         self.core.draining()
     }
 }
 
 impl WriteHalf {
-    /// The session that it belongs to.
+    /// The id of the session that it belongs to.
     pub fn session_id(&self) -> SessionId {
         self.core.session.id
     }
 
-    /// The id of its stream in the session, as it stands in the frames.
+    /// The id of its stream within the session, as used in the frames.
     pub fn id(&self) -> u32 {
         self.core.id
     }
 
-    /// Waits for the end of the stream, whatever was written to it: as [`MuxStream::closed`].
+    /// Waits for the end of the stream, regardless of what was written: see [`MuxStream::closed`].
     pub fn closed(&self) -> impl Future<Output = io::Result<()>> + Send + use<> {
         self.core.closed()
     }
 
-    /// Waits until the session of the stream drains: as [`MuxStream::draining`].
+    /// Waits until the session of the stream drains: see [`MuxStream::draining`].
     pub fn draining(&self) -> impl Future<Output = CloseReason> + Send + use<> {
         self.core.draining()
     }
@@ -184,7 +185,7 @@ impl AsyncWrite for WriteHalf {
         }
         let closed = match &mut *this.core.entry.inner() {
             None => return Poll::Ready(Err(this.core.reset_here())),
-            // Before our FIN, the crate calls only what is reset or lost closed.
+            // Before our FIN, the crate reports only reset or lost streams as closed.
             Some(inner) if inner.is_closed() => Err(io::ErrorKind::WriteZero.into()),
             Some(inner) => ready!(Pin::new(inner).poll_close(cx)).inspect(|()| entry.set_fin_queued()),
         };
@@ -205,16 +206,16 @@ impl Drop for WriteHalf {
 
 /// One stream of a session: tokio's [`AsyncRead`] and [`AsyncWrite`].
 ///
-/// - `shutdown()` on it says that no more bytes come; the other direction goes on. `Ok` means queued, not delivered.
-/// - Reading ends with end of file only when the peer has said that it is finished *and* every byte before that was
-///   read. A reset, a lost session, a stream that the peer dropped: all of these are an error of the kind
+/// - `shutdown()` finishes writing: no more bytes follow. The other direction goes on. `Ok` means queued, not
+///   delivered.
+/// - Reading returns end of file only once the peer has finished *and* every byte before that was read. A reset, a lost
+///   session, a stream that the peer dropped: each is an error of the kind
 ///   [`ConnectionReset`](io::ErrorKind::ConnectionReset), after the bytes that came before it. Its source, a
 ///   [`StreamError`] or a [`CloseReason`], says which.
-/// - A stream that an evermux peer refused, and so gave to nobody, has an error of the kind
+/// - A stream that an evermux peer refused, and so handed to nobody, fails with an error of the kind
 ///   [`ConnectionRefused`](io::ErrorKind::ConnectionRefused): what was done on it may be repeated on another.
-/// - One that has sent more small frames than may wait to be read ([`StreamError::Flooded`]) is reset at once, and what
-///   was
-///   buffered of it is gone.
+/// - A stream whose peer sent more small frames than may wait to be read ([`StreamError::Flooded`]) is reset at once,
+///   and what was buffered of it is gone.
 /// - Dropping it before `shutdown()` resets it: the peer sees an error, after the bytes that were written. Dropping it
 ///   after `shutdown()` leaves the peer up to 10 s and 1 MiB to finish; then it is reset.
 ///
@@ -249,7 +250,7 @@ impl Drop for WriteHalf {
 ///
 /// # Cancel safety
 ///
-/// As tokio's `TcpStream`: a read or write that was dropped before it was ready has taken nothing.
+/// As with tokio's `TcpStream`: a read or write that is dropped before it is ready has taken nothing.
 #[must_use = "dropping a stream before `shutdown` resets it"]
 pub struct MuxStream {
     read: ReadHalf,
@@ -265,24 +266,24 @@ impl MuxStream {
         }
     }
 
-    /// The session that it belongs to.
+    /// The id of the session that it belongs to.
     pub fn session_id(&self) -> SessionId {
         self.write.session_id()
     }
 
-    /// Its id in the session, as it stands in the frames.
+    /// Its id within the session, as used in the frames.
     pub fn id(&self) -> u32 {
         self.write.id()
     }
 
-    /// Waits for the end of the stream, whatever was read of it or written to it: until both sides have said that no
-    /// more bytes come, or one of them has reset it, or the session has ended.
+    /// Waits for the end of the stream, regardless of what was read or written: until both sides have finished, one of
+    /// them has reset it, or the session has ended.
     ///
-    /// Whoever has read to the end learns of a reset by this alone: reads say no more, and writes only when there is
+    /// After end of file, only this reports a reset: reads return nothing more, and writes fail only when there is
     /// something to write. The future holds neither the stream nor its session, and any number may wait at once.
     ///
-    /// It does not wait for readers: bytes that came before may still be there to be read, also after an error. `Ok`
-    /// says that our own end was queued, as that of `shutdown()` does, not that the peer has it.
+    /// It does not wait for readers: bytes that came before may still be there to read, even after an error. As with
+    /// `shutdown()`, `Ok` means that our own end was queued, not that the peer has it.
     ///
     /// ```
     /// # use evermux::{Config, Session};
@@ -322,7 +323,7 @@ impl MuxStream {
     ///
     /// # Errors
     ///
-    /// As reads and writes have them: the source says who has reset the stream, or why the session ended.
+    /// As for reads and writes: the source says who reset the stream, or why the session ended.
     ///
     /// # Cancel safety
     ///
@@ -331,8 +332,8 @@ impl MuxStream {
         self.write.closed()
     }
 
-    /// [`Session::draining`](crate::Session::draining) of the session that it belongs to. The future holds neither the
-    /// stream nor its session.
+    /// Waits until its session drains: see [`Session::draining`](crate::Session::draining). The future holds neither
+    /// the stream nor its session.
     ///
     /// # Cancel safety
     ///

@@ -12,42 +12,29 @@ use futures_util::task::AtomicWaker;
 use tokio::sync::mpsc;
 use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::{command::Command, entry::Entry, state::SessionState};
+use super::{command::Command, entry::Entry, state::SessionState, unclaimed::Unclaimed};
 use crate::error::{CloseReason, StreamError};
 
-/// The crate's end of a stream, and who is asked for what it cannot do.
+/// The crate's end of a stream, and the way to the driver for what that end cannot do.
 pub(crate) struct StreamCore {
     pub(super) id: u32,
     pub(super) entry: Arc<Entry>,
     pub(super) session: Arc<SessionState>,
-    /// None for a stream that was taken from a session that nobody holds any more.
+    /// `None` for a stream that was taken from a session that nobody holds any more.
     commands: Option<mpsc::UnboundedSender<Command>>,
 }
 
 impl StreamCore {
-    /// A stream that this side has opened.
     pub(crate) fn new(
-        inner: yamux::Stream,
-        entry: Arc<Entry>,
-        session: Arc<SessionState>,
-        commands: mpsc::UnboundedSender<Command>,
-    ) -> Self {
-        let id = inner.id().val();
-        *entry.inner() = Some(inner);
-        Self { id, entry, session, commands: Some(commands) }
-    }
-
-    /// A stream that the peer has opened.
-    pub(crate) fn taken(
-        id: u32,
-        entry: Arc<Entry>,
+        stream: Unclaimed,
         session: Arc<SessionState>,
         commands: Option<mpsc::UnboundedSender<Command>>,
     ) -> Self {
+        let (id, entry) = stream.claim();
         Self { id, entry, session, commands }
     }
 
-    /// Asks the driver. A session that has ended needs no word.
+    /// Sends a command to the driver. A session that has ended needs none.
     pub(super) fn command(&self, command: Command) {
         if let Some(commands) = &self.commands {
             let _ = commands.send(command);
@@ -56,12 +43,12 @@ impl StreamCore {
 
     /// Waits for the end of the stream on the wire: see [`MuxStream::closed`](super::MuxStream::closed).
     pub(super) fn closed(&self) -> impl Future<Output = io::Result<()>> + Send + use<> {
-        let told = self.entry.end.told();
+        let end = self.entry.end.latch();
         let session = Arc::clone(&self.session);
         async move {
             tokio::select! {
                 biased;
-                outcome = told.wait() => outcome.map_err(Into::into),
+                outcome = end.wait() => outcome.map_err(Into::into),
                 reason = session.closed() => Err(io::Error::new(io::ErrorKind::ConnectionReset, reason)),
             }
         }
@@ -79,7 +66,7 @@ impl StreamCore {
         self.entry.error().filter(|end| *end == StreamError::Flooded).unwrap_or(StreamError::ResetHere).into()
     }
 
-    /// Polls the crate, and registers with the ledger as well: a panic in the driver loses the crate's wakers.
+    /// Polls the crate, and registers `waker` as well: a panic in the driver loses the crate's wakers.
     pub(super) fn poll_crate<T>(
         &self,
         waker: &AtomicWaker,
@@ -90,11 +77,11 @@ impl StreamCore {
             return Poll::Ready(output);
         }
         waker.register(cx.waker());
-        // What ended before the registration shows now; what ends after it wakes.
+        // An end before the registration shows now; one after it wakes.
         if self.session.close_reason().is_some() { poll(cx) } else { Poll::Pending }
     }
 
-    /// Ends both directions at once. After what was written, the peer sees an RST.
+    /// Ends both directions at once. The peer sees an RST after what was written.
     pub(super) fn reset(&self) {
         let inner = self.entry.inner().take();
         if inner.is_none() {
@@ -103,7 +90,7 @@ impl StreamCore {
         self.entry.set_gone();
         drop(inner);
         if self.entry.is_fin_queued() {
-            // The crate says nothing more of a stream whose FIN it has sent.
+            // The crate sends nothing more for a stream whose FIN it has sent.
             self.command(Command::GiveUp(self.id));
         }
     }

@@ -1,45 +1,46 @@
-//! How many Data frames a stream holds that nobody has read yet (G19).
+//! How many unread Data frames a stream holds (G19).
 //!
-//! A window bounds the bytes of a stream, and not its frames: each costs some 64 bytes of memory beside its payload, so
-//! a byte in each takes sixty times its window. What counts is what is unread *now*: a reader may be behind forever,
-//! and never catch up.
+//! A window bounds the bytes of a stream, not its frames: each costs some 64 bytes of memory beside its payload, so
+//! frames of one byte take sixty times their window. What counts is what is unread *now*: a reader may stay behind
+//! forever and never catch up.
 
-/// Data frames that one stream may hold unread, where its window has not grown. One more resets the stream, and that
+/// How many unread Data frames one stream may hold if its window has not grown. One more resets the stream, and that
 /// alone (G16).
 const MAX_UNREAD_FRAMES: u32 = 1 << 16;
 
-/// With frames of this many bytes or more a window is full before there are too many, however large it is.
+/// With frames of at least this many bytes, a window of any size is full before there are too many.
 const HONEST_FRAME: u32 = 128;
 
-/// Data frames that one stream with this window may hold unread.
+/// How many unread Data frames one stream with this window may hold.
 pub(crate) fn max_unread_frames_of(window: u64) -> u32 {
     u32::try_from(window / u64::from(HONEST_FRAME)).unwrap_or(u32::MAX).max(MAX_UNREAD_FRAMES)
 }
 
-/// What the streams of a session may hold together: this many frames for each stream that it allows in each direction.
+/// The streams of a session may together hold this many frames for each stream allowed in each direction.
 const FRAMES_OF_A_STREAM: u32 = (256 << 10) / HONEST_FRAME;
 
-/// Data frames that the streams of one session may hold unread together. One more resets the stream that holds most.
+/// How many unread Data frames the streams of one session may hold together. One more resets the stream that holds
+/// most.
 pub(crate) fn max_unread_frames(max_concurrent_streams: u32) -> u32 {
     max_concurrent_streams.saturating_mul(2 * FRAMES_OF_A_STREAM).max(2 * MAX_UNREAD_FRAMES)
 }
 
-/// Steps that are remembered for a stream.
+/// How many steps are kept for a stream.
 const STEPS: usize = 8;
-/// A step holds up to this share of all frames.
+/// A step holds up to one in this many of all frames.
 const SHARES: u32 = 4;
 
-/// Frames that came one after the other, up to a count of bytes.
+/// Consecutive frames, up to an offset of the stream.
 #[derive(Clone, Copy, Debug, Default)]
 struct Step {
     end: u64,
     frames: u32,
 }
 
-/// The frames of one stream that are unread, in the order in which they came.
+/// The unread frames of one stream, in the order in which they came.
 ///
-/// In a fixed place: where there are many, several count as one step until the last of them is read. So up to a quarter
-/// more are counted than there are, and never fewer.
+/// In fixed space: if there are many, several count as one step until the last of them is read. So frames that were
+/// read may still count, in a steady backlog up to half as many as are unread; never fewer are counted than there are.
 #[derive(Debug, Default)]
 pub(crate) struct Unread {
     steps: [Step; STEPS],
@@ -53,7 +54,7 @@ impl Unread {
         self.frames
     }
 
-    /// A frame has come whose last byte is at this offset of its stream.
+    /// Counts a frame that ends at this offset of its stream.
     pub(crate) fn push(&mut self, end: u64) {
         self.frames += 1;
         let grain = self.frames.div_ceil(SHARES);
@@ -72,7 +73,7 @@ impl Unread {
         }
     }
 
-    /// So many bytes of the stream have been read. Returns how many frames are unread no more.
+    /// The stream was read up to this offset. Returns how many frames are no longer unread.
     pub(crate) fn settle(&mut self, read: u64) -> u32 {
         let done = self.steps[..self.len].iter().take_while(|step| step.end <= read).count();
         let frames = self.steps[..done].iter().map(|step| step.frames).sum();
@@ -82,7 +83,7 @@ impl Unread {
         frames
     }
 
-    /// Makes room: two and two steps become one.
+    /// Makes room: merges steps in pairs.
     fn merge(&mut self) {
         for index in 0..STEPS / 2 {
             let (first, second) = (self.steps[2 * index], self.steps[2 * index + 1]);
@@ -96,7 +97,7 @@ impl Unread {
 mod tests {
     use super::*;
 
-    /// Frames of these lengths come, and reading is behind by up to `behind` bytes.
+    /// Pushes frames of these lengths, with a reader that is up to `behind` bytes behind.
     fn check(lengths: impl Iterator<Item = u64>, behind: u64) {
         let mut unread = Unread::default();
         let mut ends = std::collections::VecDeque::new();

@@ -1,9 +1,9 @@
 //! The frame layer between the socket and the yamux crate.
 //!
 //! It follows the frame boundaries both ways, and so can do what the crate does not: it sends heartbeats between frames
-//! (G10), answers the pings of the peer and of the crate, keeps the [`Ledger`], turns the crate's word for a dropped
-//! stream into an RST (G17), refuses streams past the limit (G16), and handles GoAway. The crate sees a connection of
-//! the right shape: no pings but its own, and no frame of a stream that has ended.
+//! (G10), answers the pings of the peer and of the crate, keeps the [`Ledger`], turns the crate's FIN for a dropped
+//! stream into an RST (G17), refuses streams past the limit (G16), and handles GoAway. The crate sees a clean
+//! connection: no pings but its own, and no frame of a stream that has ended.
 //!
 //! # Bounds (G19)
 //!
@@ -15,7 +15,7 @@ mod rules;
 use std::{
     io,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, atomic::AtomicUsize},
+    sync::{Arc, Mutex, MutexGuard, TryLockError, atomic::AtomicUsize},
     task::{Context, Poll, ready},
 };
 
@@ -34,24 +34,16 @@ use super::{
     output::Output,
     pace::Outlet,
     pings::{self, Pings},
+    role::Role,
 };
 use crate::{config::Config, error::CloseReason, sync::Lane};
 
 /// How much the crate may write before it must read: its loop prefers writing.
 const WRITE_BEFORE_READ_BYTES: usize = 1 << 20;
-/// Whether we dialled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// We dialled: our streams have odd ids.
-    Client,
-    /// We accepted: our streams have even ids.
-    Server,
-}
-
-/// What the crate does with the wire.
+/// How the crate uses the wire.
 #[derive(Debug)]
 struct CratePolls {
-    /// It has read in this poll of it, and was given something.
+    /// Whether it has read in this poll, and whether it was given something.
     reads: bool,
     was_given: bool,
     /// The last frame that it was given.
@@ -73,15 +65,15 @@ pub(crate) struct WireCore<Io> {
     proof_came: Option<Instant>,
     go_away_in: bool,
     go_away_out: bool,
-    /// The peer has said goodbye before us.
+    /// The peer said goodbye before us.
     is_guest: bool,
-    /// What ours says.
+    /// What our GoAway says.
     goodbye: Goodbye,
     failure: Option<CloseReason>,
     finish: Finish,
 }
 
-/// A handle of the wire, as the crate takes it.
+/// A handle of the wire, for the crate.
 pub(crate) struct Wire<Io>(Arc<Mutex<WireCore<Io>>>);
 
 impl<Io> Clone for Wire<Io> {
@@ -95,12 +87,17 @@ impl<Io> Wire<Io> {
         Self(Arc::new(Mutex::new(core)))
     }
 
-    /// One task holds both handles, so this never waits.
+    /// Never waits: one task has both handles, and the driver holds no guard while it polls the crate. Wakers and hooks
+    /// may run while it is held: nothing outside the driver can reach the wire, so G7 does not count it as a lock.
     pub(crate) fn core(&self) -> MutexGuard<'_, WireCore<Io>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        match self.0.try_lock() {
+            Ok(core) => core,
+            Err(TryLockError::Poisoned(core)) => core.into_inner(),
+            Err(TryLockError::WouldBlock) => unreachable!("the driver polls the crate while it holds the wire"),
+        }
     }
 
-    /// The entries of all streams that are open.
+    /// The entries of all open streams.
     pub(crate) fn entries(&self) -> Vec<Arc<Entry>> {
         self.core().ledger.entries()
     }
@@ -110,7 +107,7 @@ impl<Io> WireCore<Io>
 where
     Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    /// Begins a session: its proof stands first in the output, and must be answered by that time.
+    /// Begins a session: its proof comes first in the output, and must be answered by `prove_by`.
     pub(crate) fn new(
         io: Io,
         role: Role,
@@ -148,7 +145,7 @@ where
         }
     }
 
-    /// Whether the peer has said that it opens no more streams.
+    /// Whether the peer has announced that it opens no more streams.
     pub(crate) fn has_go_away(&self) -> bool {
         self.go_away_in
     }
@@ -163,7 +160,7 @@ where
         self.failure.as_ref()
     }
 
-    /// The session is in its place: answers what was asked meanwhile.
+    /// The session is where callers find it: answers what was asked in the meantime.
     pub(crate) fn publish(&mut self) {
         if self.output.publish()
             && let Some(came) = self.proof_came
@@ -185,15 +182,15 @@ where
         self.output.push_bounded([ping]);
     }
 
-    /// Judges the session by its heartbeat. A ping that it asks for is sent with the next flush; whether it is dead is
-    /// for the caller to say, who knows how old the last look at the socket is.
+    /// Judges the session by its heartbeat. A ping that it asks for goes out with the next flush; whether it is dead is
+    /// for the caller to decide, which knows how old the last look at the socket is.
     pub(crate) fn judge(&mut self, now: Instant) -> Verdict {
         let (verdict, ping) = self.pings.judge(now);
         if let Some(ping) = ping {
             self.output.push_heartbeat(ping);
         }
         match verdict {
-            // After a failed write only the end of the input is waited for.
+            // After a failed write we wait only for the end of the input.
             Verdict::Dead(reason) => Verdict::Dead(self.output.error().cloned().map_or(reason, CloseReason::Lost)),
             verdict => verdict,
         }
@@ -205,20 +202,20 @@ where
         self.output.begin_look();
     }
 
-    /// Whether the socket was asked for all that it could say since [`begin_look`](Self::begin_look).
+    /// Whether the socket was asked for everything, both ways, since [`begin_look`](Self::begin_look).
     pub(crate) fn has_looked(&self) -> bool {
         self.input.has_looked() && self.output.has_looked()
     }
 
-    /// The crate is polled.
+    /// The crate is about to be polled.
     pub(crate) fn begin_poll(&mut self) {
         (self.polls.reads, self.polls.was_given) = (false, false);
     }
 
-    /// The crate was polled and has nothing to do. Says whether it is to be polled once more.
+    /// The crate was polled and has nothing to do. Returns whether to poll it once more.
     ///
-    /// It reads whenever it is polled, but where a GoAway of its own waits behind what cannot be written: then it would
-    /// never read again, and no look be complete. What it was given last may have been what it says that of.
+    /// It reads whenever it is polled, unless a GoAway of its own waits behind what cannot be written: then it would
+    /// never read again, and no look would complete. That GoAway may be about what it was given last.
     pub(crate) fn end_poll(&mut self) -> bool {
         if !self.polls.reads {
             self.fail_refused();
@@ -226,7 +223,7 @@ where
         self.polls.was_given && self.output.is_blocked()
     }
 
-    /// The driver is polled, in a round of the scheduler.
+    /// The driver is polled: a round of the scheduler begins.
     pub(crate) fn begin_round(&mut self) {
         self.input.begin_round();
         self.output.begin_round();
@@ -244,7 +241,7 @@ where
         }
     }
 
-    /// Writes out what is buffered. Ready as well when that has failed.
+    /// Writes out what is buffered. Also ready if that failed.
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.output.poll_flush(&mut self.io, &mut self.pings.heartbeat, cx)
     }
@@ -259,7 +256,7 @@ where
         }
     }
 
-    /// Reads from the transport, into `direct`, or into the read-ahead where there is none.
+    /// Reads from the transport into `direct`, or into the read-ahead if there is none.
     fn poll_fill(&mut self, cx: &mut Context<'_>, direct: Option<&mut [u8]>) -> Poll<io::Result<usize>> {
         if self.input.end().is_some() {
             return Poll::Ready(Ok(0));
@@ -286,9 +283,9 @@ where
         }
     }
 
-    /// Reads what needs no crate. Ready when the next frame does, or at the end.
+    /// Handles what needs no crate. Ready when the next frame does, or at the end.
     ///
-    /// Before the session is published that is all: the crate measures round trips from its first poll on.
+    /// Until the session is published that is all: the crate measures round trips from its first poll on.
     pub(crate) fn poll_without_the_crate(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.failure.is_none() {
             if self.input.is_put_off() {
@@ -415,12 +412,12 @@ where
         self.core().poll_write(cx, buf)
     }
 
-    /// The driver flushes when the crate has nothing more to write, and the wire before each read.
+    /// Does nothing: the driver flushes when the crate has nothing more to write, and the wire before each read.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
-    /// The wire is the only closer.
+    /// Does nothing: only the wire closes the connection.
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

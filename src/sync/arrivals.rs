@@ -1,17 +1,17 @@
-//! What has arrived and waits to be taken, from one lane or from any.
+//! Values that have arrived and wait to be taken, from one lane or from any.
 //!
-//! Each session has a lane, in which the streams of its peer wait; whoever takes from a manager takes from all of its
-//! lanes. The value `V` is opaque, and is never touched under the lock but to be moved.
+//! Each session has a lane, in which the streams of its peer wait; a taker of a manager takes from all of its lanes. The
+//! value `V` is opaque, and under the lock it is only moved.
 //!
 //! # Rules
 //!
-//! 1. Looking and registering are one step under the lock: nothing that comes after the look goes unnoticed.
+//! 1. Check and register are one step under the lock: nothing that comes after the check goes unnoticed.
 //! 2. Wakers are taken out under the lock and woken after it. What is handed back is dropped by the caller, after it.
-//! 3. A value is taken by one taker, or handed back, never both: so whoever refuses it knows that nobody has it.
+//! 3. A value is taken by one taker, or handed back, never both: if it is refused, nobody has it.
 //! 4. A taker that is not polled is in nobody's way: it holds nothing, and every taker is woken.
-//! 5. What nobody is left to take waits for nobody: when the last taker of any is dropped, so is what waits, and what
-//!    comes is handed back until there is another. Before the first, values wait for it; in a lane from which somebody
-//!    has taken by itself they wait for him.
+//! 5. What nobody is left to take does not wait: when the last taker of any lane is dropped, so is what waits, and new
+//!    values are handed back until there is another taker. Before the first, values wait for it; in a lane that has had
+//!    a taker of its own they wait for that.
 
 mod lane;
 
@@ -49,16 +49,16 @@ pub struct Arrivals<V, P: Primitives = Std> {
 }
 
 struct State<V> {
-    /// By id, which rises.
+    /// Sorted by id.
     lanes: Vec<LaneState<V>>,
     next_lane: u64,
-    /// From which lane was taken last, by whoever takes from any: each has its turn.
+    /// The lane that a taker of any lane took from last: lanes take turns.
     last: u64,
-    /// Who takes from any lane.
+    /// The takers of any lane that wait.
     takers: WaitList,
-    /// How many takers of any there are. None before the first.
+    /// How many takers of any lane there are. `None` before the first.
     takers_of_any: Option<usize>,
-    /// No value is ever taken.
+    /// Every value is handed back.
     refuses: bool,
     stopped: bool,
     /// How many values may wait in lanes that have ended.
@@ -74,26 +74,26 @@ struct LaneState<V> {
     /// The keys of those that were taken and are not over.
     taken: BTreeSet<u32>,
     limits: LaneLimits,
-    /// Who takes from this lane alone.
+    /// The takers of this lane alone that wait.
     takers: WaitList,
-    /// There was somebody who does.
+    /// There was a taker of this lane alone.
     is_served: bool,
 }
 
-/// `Open → Closed → Ended`; the second may be left out.
+/// `Open → Closed → Ended`; the second may be skipped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Phase {
     Open,
     /// No more values come.
     Closed,
-    /// The same, and the limit on those taken counts no more. The lane is forgotten when it is empty.
+    /// The same, and the limit on taken values no longer applies. The lane is forgotten when it is empty.
     Ended,
 }
 
 struct Waiting<V> {
     key: u32,
     stamp: u64,
-    /// Whoever sent it has no more to do with it. It may still be taken, and makes room for others.
+    /// Its sender is done with it. It may still be taken, and makes room for others.
     over: bool,
     value: V,
 }
@@ -104,7 +104,7 @@ struct Waiting<V> {
 pub enum Over<V> {
     /// It was taken.
     Taken,
-    /// It waited, and nobody takes it any more.
+    /// It was waiting, and nobody takes it any more.
     Withdrawn(V),
     /// It waits, and may still be taken.
     Kept,
@@ -112,7 +112,7 @@ pub enum Over<V> {
     Unknown,
 }
 
-/// How many values a lane holds.
+/// How many values a lane may hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LaneLimits {
     /// Those that wait. One more is handed back.
@@ -127,7 +127,7 @@ impl<V> LaneState<V> {
         self.shown && has_room && !self.waiting.is_empty()
     }
 
-    /// Whether nothing comes from it any more. It is forgotten then.
+    /// Whether nothing more comes from it. It is then forgotten.
     fn is_done(&self) -> bool {
         self.phase == Phase::Ended && self.waiting.is_empty()
     }
@@ -150,7 +150,7 @@ impl<V> State<V> {
         self.refuses || (self.takers_of_any == Some(0) && !self.lanes[index].is_served)
     }
 
-    /// Takes out all that nobody is left to take. Whoever waits for it in vain is to be woken after the lock.
+    /// Takes out everything that nobody is left to take. Takers that wait for it in vain must be woken after the lock.
     fn clear(&mut self) -> (Vec<V>, Vec<Wakers>) {
         let refuses = self.refuses;
         let deserted = self.lanes.iter_mut().filter(|lane| refuses || !lane.is_served);
@@ -177,7 +177,7 @@ impl<V> State<V> {
         let lane = &mut self.lanes[index];
         let value = lane.take();
         if lane.is_done() {
-            // Nobody is registered there: since it was shown and ended, whoever looked was given something.
+            // Nobody is registered there: since it was shown and ended, every taker that looked was given something.
             self.lanes.remove(index);
         }
         value
@@ -199,7 +199,7 @@ impl<V> State<V> {
         self.take_at(index)
     }
 
-    /// Whether nothing comes any more for whoever takes from there.
+    /// Whether nothing more comes for takers of this lane, or of any.
     fn is_over(&self, lane: Option<u64>) -> bool {
         match lane {
             Some(lane) => self.index(lane).is_none(),
@@ -218,8 +218,8 @@ impl<V> State<V> {
         }
     }
 
-    /// Whom a change at the lane at this index concerns: there is something to take, or nothing will come any more. A
-    /// lane that is done is forgotten.
+    /// The takers that a change of the lane at this index concerns: there is something to take, or nothing more will
+    /// come. A lane that is done is forgotten.
     fn concerned(&mut self, index: usize) -> Concerned {
         let lane = &mut self.lanes[index];
         let is_ready = lane.is_ready();
@@ -249,7 +249,8 @@ impl Concerned {
 }
 
 impl<V> Arrivals<V> {
-    /// Has no lanes. So many values may be left behind by lanes that have ended; the oldest are handed back.
+    /// Starts without lanes. Lanes that have ended may leave up to `max_left` values behind; the oldest are handed
+    /// back.
     pub fn new(max_left: usize) -> Self {
         Self::with_primitives(max_left)
     }
@@ -302,7 +303,7 @@ impl<V, P: Primitives> Arrivals<V, P> {
         Lane { arrivals: Arc::clone(self), id }
     }
 
-    /// Takes from any lane, by turns. Its takes end with `None` when it is [stopped](Self::stop) and nothing waits.
+    /// A taker of any lane, by turns. Its takes end with `None` once this is [stopped](Self::stop) and nothing waits.
     pub fn taker(self: &Arc<Self>) -> Taker<V, P> {
         let mut state = P::lock(&self.state);
         state.takers_of_any = Some(state.takers_of_any.unwrap_or_default() + 1);
@@ -310,7 +311,7 @@ impl<V, P: Primitives> Arrivals<V, P> {
         Taker { arrivals: Arc::clone(self), lane: None, registration: None }
     }
 
-    /// There will be no new lanes. Whoever takes from any is given what waits, and then `None`.
+    /// No new lanes will be made. Takers of any lane are given what waits, and then `None`.
     pub fn stop(&self) {
         let mut state = P::lock(&self.state);
         state.stopped = true;
@@ -326,12 +327,12 @@ impl<V, P: Primitives> fmt::Debug for Arrivals<V, P> {
     }
 }
 
-/// Takes values, one after the other. Dropping it takes nothing, and leaves nothing behind (G9): rule 5.
+/// Takes values, one after another. Dropping it takes nothing, and leaves nothing behind (G9): rule 5.
 pub struct Taker<V, P: Primitives = Std> {
     arrivals: Arc<Arrivals<V, P>>,
-    /// From which lane; `None` is any.
+    /// The lane to take from; `None` is any.
     lane: Option<u64>,
-    /// Where our waker is, from a poll that was pending to the next.
+    /// Where our waker is, from a pending poll to the next.
     registration: Option<Registration>,
 }
 

@@ -1,23 +1,23 @@
-//! The permit for a place, and the order in which it goes from hand to hand.
+//! The permit for a place, and the order in which it changes hands.
 
 use std::{fmt, sync::Arc};
 
 use super::{ClearHook, Hold, Primitives, Refused, Reservation, SessionId, SessionSlot, Std};
 
-/// A session's claim to a place: its id, and what it holds of its place.
+/// A session's claim to a place: its id, and its hold on the permit.
 ///
-/// A permit `T` stands for a free place: there are as many as places, and whoever installs has one. The session holds
-/// it from its install until it has left the slot. So whoever has a permit finds a place free, and what gives out
-/// permits in turn gives out places in turn: a semaphore, for example. The [`Departure`] lives as long as its session,
-/// and so the hold does.
+/// A permit `T` stands for a free place: there are as many permits as places, and an install takes one. The session
+/// holds it from its install until it has left the slot. So the owner of a permit finds a place free, and whatever gives
+/// out permits in order gives out places in order: a semaphore, for example. The [`Departure`] lives as long as its
+/// session, and so does the hold.
 ///
 /// # Rules
 ///
 /// 1. The place first, then its permit: a session that [leaves](Departure::leave) is out of the slot before its permit
 ///    is dropped.
-/// 2. Who [replaces](Self::replace) a session takes the permit from it first, then the place. So a session that leaves
-///    meanwhile frees nothing twice.
-/// 3. A session that keeps its place has its permit back. One that has left keeps none, whoever comes to give it.
+/// 2. To [replace](Self::replace) a session is to take its permit first, and then the place. So a session that leaves
+///    in the meantime frees nothing twice.
+/// 3. A session that keeps its place gets its permit back. One that has left keeps none, even if it is given one later.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -46,19 +46,19 @@ impl<V: Clone, R: Clone, T, P: Primitives> Claim<V, R, T, P> {
         self.reservation.id()
     }
 
-    /// What the session holds of its place.
+    /// The session's hold on its permit.
     pub fn hold(&self) -> &Arc<Hold<T, P>> {
         &self.hold
     }
 
-    /// What the session calls first when it dies.
+    /// The [`Departure`] that the session takes first when it dies.
     pub fn departure(&self) -> Departure<V, R, T, P> {
         Departure { hook: self.reservation.clear_hook(), hold: Arc::clone(&self.hold) }
     }
 
     /// Puts the session into the free place that the permit stands for: see [`SessionSlot::install`].
     ///
-    /// If it has left since, the permit is dropped.
+    /// If the session has left since, the permit is dropped.
     ///
     /// # Errors
     ///
@@ -79,17 +79,17 @@ impl<V: Clone, R: Clone, T, P: Primitives> Claim<V, R, T, P> {
         }
     }
 
-    /// Puts the session into the place of another one, of which this is its id and what it holds: see
-    /// [`SessionSlot::replace`]. Returns the other session, for the caller to close (G6), or nothing if it has left
-    /// since its permit was taken: then the session is in a place that is free.
+    /// Puts the session into the place of another one, given by its id and its hold: see [`SessionSlot::replace`].
+    /// Returns the other session, for the caller to close (G6), or `None` if that has left since its permit was taken:
+    /// then the session is in a free place.
     ///
-    /// If it has left since, the permit is dropped.
+    /// If the session has left since, the permit is dropped.
     ///
     /// # Errors
     ///
-    /// [`Full`](Refused::Full) hands the session back if the other one holds no permit: it is in no place, or somebody
-    /// else replaces it. [`Dead`](Refused::Dead) and [`Stopped`](Refused::Stopped) hand it back, and the other one has
-    /// its permit again, if it has not left.
+    /// [`Full`](Refused::Full) hands the session back if the other one holds no permit: it is in no place, or is being
+    /// replaced by somebody else. [`Dead`](Refused::Dead) and [`Stopped`](Refused::Stopped) hand it back, and the other
+    /// one gets its permit back, unless it has left.
     ///
     /// # Panics
     ///
@@ -124,7 +124,7 @@ impl<V: Clone, R: Clone, T, P: Primitives> fmt::Debug for Claim<V, R, T, P> {
     }
 }
 
-/// Takes one session out of its slot, and then lets go of what it holds of its place: see [`Claim::departure`].
+/// Takes one session out of its slot, and then drops its permit: see [`Claim::departure`].
 pub struct Departure<V: Clone, R: Clone, T, P: Primitives = Std> {
     hook: ClearHook<V, R, P>,
     hold: Arc<Hold<T, P>>,

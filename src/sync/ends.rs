@@ -1,4 +1,4 @@
-//! What came of a stream, and how it ended.
+//! What came over a stream, and how it ended.
 
 use std::fmt;
 
@@ -6,27 +6,28 @@ use super::{Ordering, Primitives, Std};
 
 /// The last bytes have come.
 const FINISHED: u64 = 1;
-/// The peer has reset the stream. After the last bytes it fails writes only.
+/// The peer has reset the stream. After the last bytes this fails writes only.
 const RESET: u64 = 2;
-/// Whoever reads is gone, or has reset the stream.
+/// The reader is gone, or has reset the stream.
 const GONE: u64 = 4;
-/// The own last bytes stand in the queue.
+/// Our own last bytes are queued.
 const FIN_QUEUED: u64 = 8;
 /// More has come than is kept for a reader that does not read.
 const FLOODED: u64 = 16;
-/// The peer has reset the stream before it gave it to anybody.
+/// The peer has reset the stream without handing it to anybody.
 const REFUSED: u64 = 32;
-/// The peer has reset the stream because its reader was behind with too much.
+/// The peer has reset the stream because its reader was too far behind.
 const FLOODING: u64 = 64;
 
-/// What one task writes of a stream as its frames come, and another reads: how many bytes it carried, and how it ended.
+/// What one task records of a stream as its frames come, and another reads: how many bytes it carried, and how it
+/// ended.
 ///
 /// # Rules
 ///
-/// 1. The bytes are counted before the end is told: who finds the stream [finished](Self::finished_at) knows all of its
-///    bytes (G17).
-/// 2. A fact stays. Who sees it sees what was written before it, and so every earlier fact.
-/// 3. One task alone carries and finishes, and one alone reads.
+/// 1. Bytes are counted before the end is published: anyone who finds the stream [finished](Self::finished_at) knows
+///    all of its bytes (G17).
+/// 2. A fact stays. Anyone who sees it sees what was written before it, and so every earlier fact.
+/// 3. Only one task carries and finishes, and only one reads.
 ///
 /// ```
 /// use evermux::sync::Ends;
@@ -40,14 +41,14 @@ const FLOODING: u64 = 64;
 pub struct Ends<P: Primitives = Std> {
     /// Bits, each set once, with release; read with acquire.
     facts: P::AtomicU64,
-    /// Changed by one task. Who has found [`FINISHED`] reads its last value.
+    /// Changed by one task. Final for anyone who has seen [`FINISHED`].
     carried: P::AtomicU64,
-    /// How much of it was read. Changed by one task. It may be seen late: then the reader seems to have read less.
+    /// How much was read. Changed by one task. It may be seen late: then the reader seems to have read less.
     read: P::AtomicU64,
 }
 
 impl Ends {
-    /// Of a stream that has carried nothing.
+    /// For a stream that has carried nothing.
     pub fn new() -> Self {
         Self::with_primitives()
     }
@@ -65,19 +66,19 @@ impl<P: Primitives> Ends<P> {
         Self { facts: P::atomic_u64(0), carried: P::atomic_u64(0), read: P::atomic_u64(0) }
     }
 
-    /// So many bytes came.
+    /// This many bytes came.
     pub fn carry(&self, bytes: u64) {
         let carried = P::load_u64(&self.carried, Ordering::Relaxed);
         P::store_u64(&self.carried, carried + bytes, Ordering::Release);
     }
 
-    /// The last bytes came, this many.
+    /// The last bytes came: this many.
     pub fn finish(&self, bytes: u64) {
         self.carry(bytes);
         self.set(FINISHED);
     }
 
-    /// How many bytes there were, once the last have come.
+    /// How many bytes there were in all, once the last have come.
     pub fn finished_at(&self) -> Option<u64> {
         self.is(FINISHED).then(|| P::load_u64(&self.carried, Ordering::Acquire))
     }
@@ -97,22 +98,22 @@ impl<P: Primitives> Ends<P> {
         self.is(RESET)
     }
 
-    /// Whoever reads is gone, or has reset the stream.
+    /// The reader is gone, or has reset the stream.
     pub fn set_gone(&self) {
         self.set(GONE);
     }
 
-    /// Whether whoever reads is gone, or has reset the stream.
+    /// Whether the reader is gone, or has reset the stream.
     pub fn is_gone(&self) -> bool {
         self.is(GONE)
     }
 
-    /// The own last bytes stand in the queue.
+    /// Our own last bytes are queued.
     pub fn set_fin_queued(&self) {
         self.set(FIN_QUEUED);
     }
 
-    /// Whether the own last bytes stand in the queue.
+    /// Whether our own last bytes are queued.
     pub fn is_fin_queued(&self) -> bool {
         self.is(FIN_QUEUED)
     }
@@ -127,12 +128,12 @@ impl<P: Primitives> Ends<P> {
         self.is(FLOODED)
     }
 
-    /// The peer has reset the stream before it gave it to anybody.
+    /// The peer has reset the stream without handing it to anybody.
     pub fn set_refused(&self) {
         self.set(REFUSED);
     }
 
-    /// Whether the peer has reset the stream before it gave it to anybody.
+    /// Whether the peer has reset the stream without handing it to anybody.
     pub fn is_refused(&self) -> bool {
         self.is(REFUSED)
     }
@@ -152,7 +153,7 @@ impl<P: Primitives> Ends<P> {
         P::load_u64(&self.carried, Ordering::Relaxed)
     }
 
-    /// So many bytes were read, from the beginning. For the task that reads.
+    /// This many bytes were read in total. For the task that reads.
     pub fn set_read(&self, bytes: u64) {
         P::store_u64(&self.read, bytes, Ordering::Relaxed);
     }

@@ -1,4 +1,4 @@
-//! Who may go next, where room is scarce.
+//! Who goes next when room is scarce.
 
 use std::{
     collections::VecDeque,
@@ -9,14 +9,14 @@ use std::{
 
 use super::{Ordering, Primitives, Std};
 
-/// A bound on what is inside, and those who wait outside.
+/// A bound on what is inside, and a queue of those who wait outside.
 ///
 /// # Rules
 ///
-/// 1. Nobody goes in while others wait, but who was woken for it: who has just been inside queues behind them.
-/// 2. For each unit that there is room for, one is woken, in the order of coming; when nothing is inside, everybody is.
-///    So whoever does not act on it, because he is gone or has changed his mind, keeps nobody out: somebody is inside,
-///    whose leaving wakes the next, or nobody is, and all were woken.
+/// 1. Nobody goes in while others wait, except those woken for it: one that has just been inside queues behind them.
+/// 2. For each unit of room, one waiter is woken, in order of arrival; when nothing is inside, all are. So one that
+///    does not act on it, because it is gone or has changed its mind, keeps nobody out: somebody is inside, whose
+///    leaving wakes the next, or nobody is, and all were woken.
 /// 3. A waker is cloned before the lock, and woken or dropped after it (G7).
 ///
 /// ```
@@ -36,17 +36,17 @@ use super::{Ordering, Primitives, Std};
 /// ```
 pub struct Gate<P: Primitives = Std> {
     state: P::Mutex<State>,
-    /// What goes in at once. Without a bound: `u64::MAX`. Whoever reads an old one goes in as he did before.
+    /// How much goes in at once. Without a bound: `u64::MAX`. A task that reads a stale value goes in as it did before.
     unit: P::AtomicU64,
 }
 
 struct State {
     inside: usize,
-    /// How much there may be for somebody to go in.
+    /// Somebody may go in while less than this is inside.
     most: usize,
     waiting: VecDeque<(u64, Waker)>,
     next_ticket: u64,
-    /// Somebody has left, or the bound has changed, since it was looked whom to wake.
+    /// Somebody has left, or the bound has changed, since the last wake.
     is_stale: bool,
 }
 
@@ -57,7 +57,7 @@ impl State {
 }
 
 impl Gate {
-    /// Without a bound.
+    /// Makes a gate without a bound.
     pub fn new() -> Self {
         Self::with_primitives()
     }
@@ -76,8 +76,8 @@ impl<P: Primitives> Gate<P> {
         Self { state: P::mutex(state), unit: P::atomic_u64(u64::MAX) }
     }
 
-    /// Sets the bounds: of what goes in at once, and of all that is inside before more goes in. Whoever may go in by
-    /// that is woken by the next [`wake`](Self::wake).
+    /// Sets the bounds: of what goes in at once, and of all that is inside before more goes in. Those who may go in now
+    /// are woken by the next [`wake`](Self::wake).
     pub fn limit(&self, unit: usize, most: usize) {
         let mut state = P::lock(&self.state);
         (state.most, state.is_stale) = (most, true);
@@ -89,19 +89,19 @@ impl<P: Primitives> Gate<P> {
         usize::try_from(P::load_u64(&self.unit, Ordering::Relaxed)).unwrap_or(usize::MAX)
     }
 
-    /// So much goes in.
+    /// This much goes in.
     pub fn enter(&self, amount: usize) {
         P::lock(&self.state).inside += amount;
     }
 
-    /// So much has left. Whoever waits for that is woken by the next [`wake`](Self::wake).
+    /// This much has left. Those who wait for that are woken by the next [`wake`](Self::wake).
     pub fn leave(&self, amount: usize) {
         let mut state = P::lock(&self.state);
         state.inside -= amount;
         state.is_stale = true;
     }
 
-    /// Wakes whoever may go in. Not under a lock of the caller's.
+    /// Wakes those who may go in. Not under a lock of the caller.
     pub fn wake(&self) {
         let mut state = P::lock(&self.state);
         if !std::mem::take(&mut state.is_stale) || state.waiting.is_empty() {
@@ -124,7 +124,7 @@ impl<P: Primitives> fmt::Debug for Gate<P> {
     }
 }
 
-/// The place of one who goes in now and then. Its drop leaves the queue.
+/// The ticket of one that goes in now and then. Its drop leaves the queue.
 pub struct Ticket<P: Primitives = Std> {
     gate: Arc<Gate<P>>,
     /// Its number in the queue.
@@ -132,17 +132,17 @@ pub struct Ticket<P: Primitives = Std> {
 }
 
 impl<P: Primitives> Ticket<P> {
-    /// Of somebody who does not wait.
+    /// A ticket that is not in the queue.
     pub fn new(gate: &Arc<Gate<P>>) -> Self {
         Self { gate: Arc::clone(gate), number: None }
     }
 
-    /// Waits until he may go in, which he then does, or not.
+    /// Ready when its owner may go in, which it then does, or not.
     pub fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let waker = cx.waker().clone();
         let mut state = P::lock(&self.gate.state);
         let at = self.number.and_then(|number| state.waiting.iter().position(|(waiting, _)| *waiting == number));
-        // Woken for it, or nobody was there before him.
+        // Woken for it, or nobody is ahead in the queue.
         let is_next = at.is_none() && (self.number.is_some() || state.waiting.is_empty());
         if state.most == usize::MAX || (is_next && state.has_room()) {
             let left = at.and_then(|at| state.waiting.remove(at));
@@ -153,7 +153,7 @@ impl<P: Primitives> Ticket<P> {
         }
         let old = match (at, self.number) {
             (Some(at), _) => Some(std::mem::replace(&mut state.waiting[at].1, waker)),
-            // Somebody was faster: he is still the next.
+            // Somebody was faster: this one is still next.
             (None, Some(number)) => {
                 state.waiting.push_front((number, waker));
                 None
@@ -171,13 +171,13 @@ impl<P: Primitives> Ticket<P> {
         Poll::Pending
     }
 
-    /// He does not want to go in any more.
+    /// Leaves the queue without going in.
     pub fn leave_queue(&mut self) {
         let Some(number) = self.number.take() else { return };
         let mut state = P::lock(&self.gate.state);
         let at = state.waiting.iter().position(|(waiting, _)| *waiting == number);
         let left = at.and_then(|at| state.waiting.remove(at));
-        // One that was woken takes nothing: the next may.
+        // It was woken, but takes nothing: the next may.
         state.is_stale |= left.is_none();
         drop(state);
         if left.is_none() {

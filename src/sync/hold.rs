@@ -1,15 +1,15 @@
-//! Something that is held until an end that may come first.
+//! A value that is held until an end, which may come first.
 
 use std::{fmt, mem};
 
 use super::{Primitives, Std};
 
-/// Something that is held until an end, which may come before it is put.
+/// A value that is held until an end, which may come before it is put.
 ///
-/// One side puts it, and may take it away again; the other side comes to its end in its own time. Whatever the order,
-/// nothing is held after the end, and nothing is held twice.
+/// One side puts it, and may take it away again; the other side ends in its own time. Whatever the order, nothing is
+/// held after the end, and nothing is held twice.
 ///
-/// A hold begins with nothing. [`put`](Self::put) makes it hold something, [`take`](Self::take) nothing again, and
+/// A hold begins empty. [`put`](Self::put) makes it hold something, [`take`](Self::take) empties it again, and
 /// [`leave`](Self::leave) ends it forever. What is no longer held is dropped at once, after the lock (G7).
 ///
 /// ```
@@ -37,7 +37,7 @@ enum State<T> {
 }
 
 impl<T> Hold<T> {
-    /// Makes a hold of nothing.
+    /// Makes an empty hold.
     pub fn new() -> Self {
         Self::with_primitives()
     }
@@ -55,7 +55,7 @@ impl<T, P: Primitives> Hold<T, P> {
         Self(P::mutex(State::Nothing))
     }
 
-    /// Holds `held`, in place of what was held before. After the end it drops it.
+    /// Holds `held` in place of what was held before. After the end, drops it.
     pub fn put(&self, held: T) {
         let mut state = P::lock(&self.0);
         let unheld = match *state {

@@ -2,13 +2,13 @@
 //!
 //! A [`SessionSlot`] has one or more places. A provider [reserves](SessionSlot::reserve) an id, makes a session under
 //! it and [installs](SessionSlot::install) it; callers [wait](SessionSlot::wait) for one, block for one,
-//! [peek](SessionSlot::peek), or keep a [`SlotReader`]. The session `V` and the reason of a stop `R` are opaque: both
-//! are cheap to clone, an `Arc` for example. This module imports `std` alone, so it can be used, and checked, by
-//! itself. Beside the slot stand [`Arrivals`]: what the sessions bring, and who takes it.
+//! [peek](SessionSlot::peek), or keep a [`SlotReader`]. The session `V` and the stop reason `R` are opaque and cheap to
+//! clone, an `Arc` for example. This module imports `std` alone, so it can be used, and checked, by itself. Beside the
+//! slot there is [`Arrivals`]: what the sessions bring, and who takes it.
 //!
-//! Beside it is what else two threads have to agree on: who has a place ([`Claim`], and the [`Hold`] that it is made
-//! of), how a session or its provider ends ([`SessionEnd`], [`StopGuard`]), how a stream ended ([`Ends`]), who acts on
-//! a wake-up ([`Repoll`]), and who may go next where room is scarce ([`Gate`]).
+//! The rest is what else two threads have to agree on: who has a place ([`Claim`], and the [`Hold`] it is made of), how
+//! a session or its provider ends ([`SessionEnd`], [`StopGuard`]), how a stream ended ([`Ends`]), who acts on a wake-up
+//! ([`Repoll`]), and who goes next when room is scarce ([`Gate`]).
 //!
 //! ```
 //! use std::{sync::Arc, thread};
@@ -31,16 +31,16 @@
 //!
 //! All state of a slot is under one lock; nothing else is locked while it is held, so there is no lock order to keep.
 //!
-//! 1. An id is in one of three states: reserved, in a place, or in neither, which means dead. It goes from left to
+//! 1. An id is in one of three states: reserved, in a place, or in neither, which means dead. It moves from left to
 //!    right and never back. Ids are never reused.
 //! 2. Once there is a stop reason it stays, and all places are empty forever.
 //! 3. A waker is registered only while no place is live and there is no stop reason.
-//! 4. The generation changes with every change of the places or of the stop reason, and never returns to a value. It
-//!    is 0 only while nothing was ever installed or stopped.
+//! 4. The generation changes with every change of the places or of the stop reason, and never returns to an earlier
+//!    value. It is 0 only while nothing was ever installed or stopped.
 //!
 //! # Rules
 //!
-//! 1. Check and register happen under the same lock. Every wait loops on its condition, and looks at it once more after
+//! 1. Check and register happen under the same lock. Every wait loops on its condition, and checks it once more after
 //!    its deadline.
 //! 2. Stop reason, places and generation change under the lock.
 //! 3. Waiters are taken out under the lock and woken after it.
@@ -52,8 +52,8 @@
 //! 8. A waker is cloned before the lock, and dropped or woken after it (G7). A panic in one wake does not keep the rest
 //!    from being woken.
 //! 9. A registration is named by epoch and index, so that a late drop cannot remove another future's entry (G9).
-//! 10. A poisoned lock is entered. `Clone` of `V` and of `R` is the only foreign code that runs under it, and nothing
-//!     is half-changed while it does.
+//! 10. A poisoned lock is taken like any other. `Clone` of `V` and of `R` is the only foreign code that runs under it,
+//!     and nothing is half-changed while it does.
 
 pub use arrivals::{Arrivals, Lane, LaneLimits, Over, Taker};
 pub use claim::{Claim, Departure};

@@ -1,13 +1,13 @@
 //! The order in which things end.
 //!
-//! Both orders are drop guards, so that they are kept on every way out: a return, a panic, an aborted task, the end of
-//! the runtime.
+//! Both orders are drop guards, so they hold on every way out: a return, a panic, an aborted task, the end of the
+//! runtime.
 
 use std::{fmt, mem, sync::Arc, vec};
 
 use super::{Primitives, SessionSlot, Std};
 
-/// What the end of a session consists of. [`SessionEnd`] keeps the order.
+/// The steps of a session's end. [`SessionEnd`] keeps their order.
 pub trait Ending {
     /// Why the session ended.
     type Reason;
@@ -15,20 +15,20 @@ pub trait Ending {
     /// Takes the session out of its slot.
     fn clear(&mut self);
 
-    /// Makes the reason known to whoever waits for the session's end.
+    /// Publishes the reason to everyone who waits for the session's end.
     fn publish(&mut self, reason: &Self::Reason);
 
-    /// Fails everything that hangs on the session: its streams, and those who wait to open one.
+    /// Fails everything that depends on the session: its streams, and the callers that wait to open one.
     fn report(&mut self, reason: &Self::Reason);
 
     /// The reason, if the guard is dropped without one. [`std::thread::panicking`] tells a panic from an aborted task.
     fn abandoned(&mut self) -> Self::Reason;
 }
 
-/// Ends a session in the order clear, publish, report (rule 7), when it is told to or dropped.
+/// Ends a session in the order clear, publish, report (rule 7), on [`end`](Self::end) or when dropped.
 ///
-/// So whoever learns of a death, in whatever way, finds the session gone from its slot (G3). If a step panics the later
-/// ones still run and the panic goes on; a second panic aborts.
+/// So anyone who learns of a death, by any means, finds the session gone from its slot (G3). If a step panics the later
+/// ones still run before the panic goes on; a second panic aborts.
 ///
 /// ```
 /// use evermux::sync::{Ending, SessionEnd};
@@ -62,7 +62,7 @@ pub struct SessionEnd<E: Ending> {
 }
 
 impl<E: Ending> SessionEnd<E> {
-    /// Guards a session that lives.
+    /// Guards a live session.
     pub fn new(ending: E) -> Self {
         Self { ending, ended: false }
     }
@@ -72,7 +72,7 @@ impl<E: Ending> SessionEnd<E> {
         self.run(reason);
     }
 
-    /// What was given to [`new`](Self::new).
+    /// Returns what was passed to [`new`](Self::new).
     pub fn get_mut(&mut self) -> &mut E {
         &mut self.ending
     }
@@ -121,11 +121,11 @@ impl<E: Ending> Drop for Report<'_, E> {
     }
 }
 
-/// Stops a slot when its provider ends, in whatever way (G12).
+/// Stops a slot when its provider ends, by any means (G12).
 ///
-/// When it is dropped it [stops](SessionSlot::stop) the slot, wakes every waiter, and then passes each session that was
-/// live to the closure, outside the lock (G6). A panic of a waker or of the closure does not keep the other sessions
-/// from the closure; a second panic aborts.
+/// On drop it [stops](SessionSlot::stop) the slot, wakes every waiter, and then passes each session that was live to
+/// the closure, outside the lock (G6). A panic of a waker or of the closure does not keep the other sessions from the
+/// closure; a second panic aborts.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -145,7 +145,7 @@ pub struct StopGuard<V: Clone, R: Clone, F: FnMut(V), P: Primitives = Std> {
 }
 
 impl<V: Clone, R: Clone, F: FnMut(V), P: Primitives> StopGuard<V, R, F, P> {
-    /// Guards a provider that runs. `reason` is what the slot is stopped with if the guard is dropped now.
+    /// Guards a running provider. `reason` is what the slot is stopped with if the guard is dropped now.
     pub fn new(slot: Arc<SessionSlot<V, R, P>>, reason: R, end: F) -> Self {
         Self { slot, reason, end }
     }

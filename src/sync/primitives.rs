@@ -1,4 +1,4 @@
-//! What the core needs of a platform: a mutex, a condition variable, two atomics and a clock.
+//! What the core needs from a platform: a mutex, a condition variable, two atomics and a clock.
 
 use std::{
     ops::DerefMut,
@@ -15,7 +15,7 @@ use self::sealed::Sealed;
 pub use self::sealed::Sealed;
 
 pub(super) mod sealed {
-    /// Whoever implements it follows the core from version to version.
+    /// An implementor must follow the core from version to version.
     pub trait Sealed {}
 }
 
@@ -32,7 +32,7 @@ pub trait Primitives: Sealed + Sized + 'static {
     type Condvar;
     /// Counts the load of a place.
     type AtomicUsize;
-    /// Counts the changes of a slot and the bytes of a stream, and says in which state something is.
+    /// Counts the changes of a slot and the bytes of a stream, and holds states and flags.
     type AtomicU64;
     /// A moment of this platform's clock.
     type Instant: Copy + Ord;
@@ -47,7 +47,7 @@ pub trait Primitives: Sealed + Sized + 'static {
     fn notify_all(condvar: &Self::Condvar);
     /// Gives up the lock, waits, and takes the lock again. May return without a notification.
     fn wait<'a, T>(condvar: &Self::Condvar, guard: Self::Guard<'a, T>) -> Self::Guard<'a, T>;
-    /// As [`wait`](Self::wait), and returns at `deadline` too.
+    /// As [`wait`](Self::wait), but also returns at `deadline`.
     fn wait_until<'a, T>(
         condvar: &Self::Condvar,
         guard: Self::Guard<'a, T>,
@@ -66,7 +66,7 @@ pub trait Primitives: Sealed + Sized + 'static {
     /// Stores into an atomic, and returns what was there.
     fn swap_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering) -> u64;
     /// Stores `new` into an atomic if it is `current`. Returns what was there, as an error if it was something else.
-    /// Never fails without a reason.
+    /// Never fails spuriously.
     fn compare_exchange_u64(
         atomic: &Self::AtomicU64,
         current: u64,

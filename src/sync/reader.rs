@@ -6,8 +6,8 @@ use super::{Primitives, SessionId, SessionSlot, Std};
 
 /// A view of a slot that remembers what it saw last: see [`SessionSlot::reader`].
 ///
-/// Looking costs one acquiring load while the slot does not change, and writes nothing that is shared. A reader keeps
-/// its session for as long as that one is in the slot, whatever its load becomes.
+/// A look costs one acquire load while the slot does not change, and writes nothing shared. A reader keeps its session
+/// for as long as that is in the slot, whatever its load becomes.
 ///
 /// A reader holds a clone of its session until the look that finds it gone.
 ///
@@ -24,7 +24,7 @@ use super::{Primitives, SessionId, SessionSlot, Std};
 /// ```
 pub struct SlotReader<V: Clone, R: Clone, P: Primitives = Std> {
     slot: Arc<SessionSlot<V, R, P>>,
-    /// The generation in which `held` was right. Nothing is right in generation 0 (invariant 4).
+    /// The generation for which `held` is valid. In generation 0 nothing is held (invariant 4).
     seen: u64,
     held: Option<(SessionId, V)>,
 }
@@ -34,7 +34,8 @@ impl<V: Clone, R: Clone, P: Primitives> SlotReader<V, R, P> {
         Self { slot, seen: 0, held: None }
     }
 
-    /// A live session, if there is one now. Never waits but for the lock, and takes that only if the slot has changed.
+    /// A live session, if there is one now. Waits for nothing but the lock, and takes that only if the slot has
+    /// changed.
     #[inline]
     pub fn session(&mut self) -> Option<&V> {
         if self.slot.generation() != self.seen {
@@ -46,7 +47,7 @@ impl<V: Clone, R: Clone, P: Primitives> SlotReader<V, R, P> {
     #[cold]
     fn refresh(&mut self) {
         let mut state = P::lock(&self.slot.state);
-        // Under the lock generation and places belong together (rule 2).
+        // Under the lock, generation and places match (rule 2).
         let generation = self.slot.generation();
         if self.held.as_ref().is_some_and(|(id, _)| state.holds(*id)) {
             self.seen = generation;

@@ -15,15 +15,14 @@ const POLLING: u64 = 1;
 /// Woken since the last turn began: that poll goes on, or the task has been woken.
 const WOKEN: u64 = 2;
 
-/// Repoll before the scheduler is let in.
+/// Turns before the scheduler is let in.
 const MAX_TURNS: usize = 32;
 
-/// Polls by turns: a wake-up that comes while a poll is under way is another turn of that poll, and none of the
-/// scheduler.
+/// Polls by turns: a wake-up during a poll causes another turn of that poll, and no trip through the scheduler.
 ///
-/// No wake-up is lost: after it a turn begins, and what was written before the wake-up is seen by that turn; or the
-/// task is woken, and the turn is one of its next poll. After a poll that was ready, or whose turn panicked, wake-ups
-/// reach nobody until the next.
+/// No wake-up is lost: after it a turn begins that sees what was written before the wake-up, or the task is woken, and
+/// the turn is one of its next poll. After a poll that was ready, or whose turn panicked, wake-ups reach nobody until
+/// the next poll.
 ///
 /// ```
 /// use std::task::{Context, Poll, Waker};
@@ -42,7 +41,7 @@ const MAX_TURNS: usize = 32;
 /// ```
 pub struct Repoll<P: Primitives = Std> {
     shared: Arc<Shared<P>>,
-    /// Of `shared`.
+    /// Wakes `shared`.
     waker: Waker,
 }
 
@@ -50,7 +49,7 @@ struct Shared<P: Primitives> {
     /// Changed by read-modify-write alone: a wake-up that a turn overwrites is thus ordered before the turn, which sees
     /// what the wake-up was about.
     state: P::AtomicU64,
-    /// Whom a wake-up reaches that finds no poll under way.
+    /// Woken by a wake-up that finds no poll under way.
     task: P::Mutex<Option<Waker>>,
 }
 
@@ -84,7 +83,7 @@ impl<P: Primitives> Wake for Shared<P> {
 }
 
 impl Repoll<Std> {
-    /// Makes what a task polls by.
+    /// Makes a repoll for one task.
     pub fn new() -> Self {
         Self::with_primitives()
     }
@@ -107,9 +106,9 @@ impl<P: Primitives> Repoll<P> {
         Self { waker: Waker::from(Arc::clone(&shared)), shared }
     }
 
-    /// Calls `turn` until it is ready, or pending and not woken meanwhile.
+    /// Calls `turn` until it is ready, or pending without a wake-up in the meantime.
     ///
-    /// Pending as well, with the task woken, when `may_go_on` says no after a turn, and after 32 turns.
+    /// Also pending, with the task woken, if `may_go_on` returns false after a turn, and after 32 turns.
     pub fn poll<T>(
         &mut self,
         cx: &mut Context<'_>,

@@ -25,10 +25,10 @@ use super::{Primitives, SessionSlot, Std};
 pub struct SessionId(pub(super) u64);
 
 impl SessionId {
-    /// The id of every session that was made without a manager. No slot gives it out.
+    /// The id of every session made without a manager. No slot gives it out.
     pub const STANDALONE: Self = Self(0);
 
-    /// The number behind the name, for logs.
+    /// The number behind the id, for logs.
     pub fn as_u64(self) -> u64 {
         self.0
     }
@@ -48,8 +48,8 @@ impl fmt::Debug for SessionId {
 
 /// An id for a session that is not installed yet: see [`SessionSlot::reserve`].
 ///
-/// The id is made before the session's driver starts, so that a session that dies before it is installed can say so:
-/// its [`clear`](SessionSlot::clear) takes the id from the reserved ones, and the install is then refused as
+/// The id is made before the session's driver starts, so that a session that dies before it is installed can report
+/// that: its [`clear`](SessionSlot::clear) removes the id from the reserved ones, and the install is then refused as
 /// [`Dead`](Refused::Dead). Dropping the reservation before it is used makes the id dead; after, it does nothing.
 #[must_use = "dropping a reservation forgets its id"]
 pub struct Reservation<V: Clone, R: Clone, P: Primitives = Std> {
@@ -73,7 +73,7 @@ impl<V: Clone, R: Clone, P: Primitives> Reservation<V, R, P> {
         &self.slot
     }
 
-    /// What the session calls first when it dies.
+    /// The hook that the session calls first when it dies.
     pub fn clear_hook(&self) -> ClearHook<V, R, P> {
         ClearHook { slot: Arc::downgrade(&self.slot), id: self.id }
     }

@@ -9,7 +9,7 @@ use super::{
 
 /// Where callers get a live session `V`, until it is stopped with a reason `R`.
 ///
-/// Every method takes the lock for a moment and never waits for anything else, but for the three waits:
+/// Every method takes the lock for a moment and never waits for anything else, except for the three waits:
 /// [`wait`](Self::wait), [`wait_blocking`](Self::wait_blocking) and [`wait_until`](Self::wait_until).
 ///
 /// With more than one place, callers are given the session with the least load; a tie goes to the place after the one
@@ -75,7 +75,7 @@ impl<V: Clone, R: Clone, P: Primitives> SessionSlot<V, R, P> {
         }
     }
 
-    /// Reserves an id for a session to be. Works after a stop too; the install is then refused.
+    /// Reserves an id for a future session. Works after a stop too; the install is then refused.
     pub fn reserve(self: &Arc<Self>) -> Reservation<V, R, P> {
         let mut state = P::lock(&self.state);
         let id = state.next_id;
@@ -87,7 +87,7 @@ impl<V: Clone, R: Clone, P: Primitives> SessionSlot<V, R, P> {
 
     /// Puts a session into the first free place, under the reserved id, and wakes every waiter (G2).
     ///
-    /// `load` is read whenever a session is given out; whoever owns the session keeps it up to date.
+    /// `load` is read whenever a session is given out; the owner of the session keeps it up to date.
     ///
     /// # Errors
     ///
@@ -96,7 +96,8 @@ impl<V: Clone, R: Clone, P: Primitives> SessionSlot<V, R, P> {
     ///
     /// # Panics
     ///
-    /// If the reservation is of another slot. If a waker panics: the session is installed, and the other waiters woken.
+    /// If the reservation belongs to another slot. If a waker panics: the session is installed, and the other waiters
+    /// woken.
     pub fn install(
         &self,
         reservation: &mut Reservation<V, R, P>,
@@ -196,7 +197,7 @@ impl<V: Clone, R: Clone, P: Primitives> SessionSlot<V, R, P> {
         sessions
     }
 
-    /// Stops the slot, and leaves the futures to be woken by the caller.
+    /// Stops the slot, and leaves it to the caller to wake the futures.
     pub(super) fn stop_silently(&self, reason: R) -> (Vec<V>, Wakers) {
         let mut state = P::lock(&self.state);
         if state.stopped.is_some() {
@@ -215,7 +216,7 @@ impl<V: Clone, R: Clone, P: Primitives> SessionSlot<V, R, P> {
         P::lock(&self.state).pick().map(|place| place.session.clone())
     }
 
-    /// The reason of the stop, if the slot has stopped.
+    /// Why the slot has stopped, if it has.
     pub fn stopped(&self) -> Option<R> {
         P::lock(&self.state).stopped.clone()
     }
@@ -279,7 +280,7 @@ impl<V: Clone, R: Clone, P: Primitives> SessionSlot<V, R, P> {
 }
 
 impl<V: Clone, R: Clone, P: Primitives> State<V, R, P> {
-    /// What ends a wait, if it is there.
+    /// The outcome of a wait, if there is one.
     pub(super) fn outcome(&mut self) -> Option<Result<V, R>> {
         match &self.stopped {
             Some(reason) => Some(Err(reason.clone())),

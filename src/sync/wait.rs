@@ -33,7 +33,7 @@ impl<V: Clone, R: Clone, P: Primitives> SessionSlot<V, R, P> {
     ///
     /// The reason, if the slot has stopped.
     pub fn wait_blocking(&self) -> Result<V, R> {
-        // One lock from the look to the sleep: nothing comes between (G1).
+        // One lock from the check to the sleep: nothing comes in between (G1).
         let mut state = P::lock(&self.state);
         loop {
             if let Some(outcome) = state.outcome() {
@@ -47,7 +47,7 @@ impl<V: Clone, R: Clone, P: Primitives> SessionSlot<V, R, P> {
 
     /// As [`wait_blocking`](Self::wait_blocking), until `deadline`.
     ///
-    /// Ends with an install, a replace, a stop or the deadline. A clear does not end it. A deadline that is over still
+    /// Ends with an install, a replace, a stop or the deadline. A clear does not end it. Even after the deadline, it
     /// returns a session that is there.
     ///
     /// # Errors
@@ -75,7 +75,7 @@ impl<V: Clone, R: Clone, P: Primitives> SessionSlot<V, R, P> {
 #[must_use = "futures do nothing unless polled"]
 pub struct Wait<'a, V: Clone, R: Clone, P: Primitives = Std> {
     slot: &'a SessionSlot<V, R, P>,
-    /// Where our waker is. Kept from the first poll that was pending to the one that is ready, or to the drop.
+    /// Where our waker is. Kept from the first pending poll to the ready one, or to the drop.
     registration: Option<Registration>,
 }
 
@@ -86,7 +86,7 @@ impl<V: Clone, R: Clone, P: Primitives> Future for Wait<'_, V, R, P> {
         let Self { slot, registration } = self.get_mut();
         // Foreign code: cloned before the lock, and what is not stored is dropped after it (rule 8).
         let waker = cx.waker().clone();
-        // Looking and registering are one step (G1).
+        // Check and register are one step (G1).
         let mut state = P::lock(&slot.state);
         let outcome = state.outcome();
         let unused = match outcome {

@@ -1,4 +1,4 @@
-//! The wakers of the futures that wait, each removable by the future that left it (G9).
+//! The wakers of waiting futures, each removable by its own future (G9).
 
 use std::{mem, task::Waker, vec};
 
@@ -102,7 +102,7 @@ impl WaitList {
 pub(super) struct Wakers(vec::IntoIter<Entry>);
 
 impl Wakers {
-    /// Wakes them all. A panic goes on after the rest were woken; a second one aborts.
+    /// Wakes them all. A panic goes on once the rest were woken; a second one aborts.
     pub(super) fn wake(mut self) {
         self.wake_rest();
     }

@@ -5,7 +5,7 @@
 //! it names next.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -25,6 +25,7 @@ pub struct Source {
 struct File {
     /// The names that lead to it from the root, which has none.
     module: Vec<String>,
+    lines: usize,
     code: String,
 }
 
@@ -51,7 +52,7 @@ impl Source {
                     folders.push((path, module));
                 } else if path.extension().is_some_and(|extension| extension == "rs") {
                     let text = fs::read_to_string(path).expect("text");
-                    files.push(File { module, code: without_comments(&text) });
+                    files.push(File { module, lines: text.lines().count(), code: without_comments(&text) });
                 }
             }
         }
@@ -117,6 +118,68 @@ impl Source {
         wrong
     }
 
+    /// The modules whose files have more than this many lines, those of comments included.
+    pub fn longer_than(&self, lines: usize) -> Vec<String> {
+        let long = self.files.iter().filter(|file| file.lines > lines);
+        long.map(|file| format!("{} has {} lines", file.module.join("::"), file.lines)).collect()
+    }
+
+    /// For each folder, its modules that import each other in a circle, directly or by names that the folder itself
+    /// re-exports. Tests at the end of a file do not count.
+    pub fn circles(&self) -> Vec<String> {
+        let mut folders = self.files.iter().filter_map(|file| Some(file.module.split_last()?.1)).collect::<Vec<_>>();
+        folders.sort_unstable();
+        folders.dedup();
+        folders.into_iter().filter_map(|folder| self.circle_in(folder)).collect()
+    }
+
+    fn circle_in(&self, folder: &[String]) -> Option<String> {
+        let child = |module: &'_ [String]| module.strip_prefix(folder).and_then(<[String]>::first).cloned();
+        let children = self.files.iter().filter_map(|file| child(&file.module)).collect::<BTreeSet<_>>();
+        let mut exported = BTreeMap::new();
+        for path in self.files.iter().filter(|file| file.module == folder).flat_map(|file| used_paths(&file.code)) {
+            let path = path.strip_prefix(&["self".to_owned()]).unwrap_or(&path);
+            if let [from, .., name] = path
+                && children.contains(from)
+            {
+                exported.insert(name.clone(), from.clone());
+            }
+        }
+        let mut reaches = BTreeSet::new();
+        for file in &self.files {
+            let Some(from) = child(&file.module) else { continue };
+            for path in used_paths(&file.code) {
+                let to = child(&self.absolute(file, &path));
+                let to = to.and_then(|to| if children.contains(&to) { Some(to) } else { exported.get(&to).cloned() });
+                reaches.extend(to.filter(|to| *to != from).map(|to| (from.clone(), to)));
+            }
+        }
+        for middle in &children {
+            let (into, out): (Vec<_>, Vec<_>) = (
+                reaches.iter().filter(|(_, to)| to == middle).map(|(from, _)| from.clone()).collect(),
+                reaches.iter().filter(|(from, _)| from == middle).map(|(_, to)| to.clone()).collect(),
+            );
+            reaches.extend(into.iter().flat_map(|from| out.iter().map(|to| (from.clone(), to.clone()))));
+        }
+        let circle = children.into_iter().filter(|child| reaches.contains(&(child.clone(), child.clone())));
+        let circle = circle.collect::<Vec<_>>();
+        (!circle.is_empty()).then(|| format!("{}: {}", folder.join("::"), circle.join(", ")))
+    }
+
+    /// A path from the root of the crate. One that leads to another crate has the name of that crate first.
+    fn absolute(&self, file: &File, path: &[String]) -> Vec<String> {
+        let supers = path.iter().take_while(|name| *name == "super").count();
+        match path.first().map(String::as_str) {
+            Some("super") => {
+                let above = file.module.len().saturating_sub(supers);
+                [&file.module[..above], &path[supers..]].concat()
+            }
+            Some("self") => [&file.module, &path[1..]].concat(),
+            Some(name) if name == "crate" || name == self.name => path[1..].to_vec(),
+            _ => path.to_vec(),
+        }
+    }
+
     /// The names by which paths begin in a module at the top and in what is below it, of `names`: those of other crates.
     pub fn named_in<'a>(&self, module: &str, names: &'a [String]) -> Vec<&'a str> {
         let names = names.iter().map(String::as_str);
@@ -146,6 +209,53 @@ impl Source {
             .flat_map(|prefix| after(&file.code, prefix))
             .flat_map(first_names)
             .collect()
+    }
+}
+
+/// The paths that the `use` lines of a file import, in full, and those that its code names from `crate` or `super` on.
+fn used_paths(code: &str) -> Vec<Vec<String>> {
+    let code = code.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    let mut paths = Vec::new();
+    for tree in after(code, "use ").into_iter().filter_map(|rest| rest.split(';').next()) {
+        flatten(&[], tree, &mut paths);
+    }
+    for prefix in ["crate::", "super::"] {
+        for path in after(code, prefix) {
+            let end = path.find(|c: char| !c.is_alphanumeric() && c != '_' && c != ':').unwrap_or(path.len());
+            flatten(&[prefix[..5].to_owned()], &path[..end], &mut paths);
+        }
+    }
+    paths
+}
+
+/// The paths of a tree of imports, each after `prefix`.
+fn flatten(prefix: &[String], tree: &str, paths: &mut Vec<Vec<String>>) {
+    let tree = tree.trim();
+    match tree.split_once('{') {
+        None => {
+            let path = tree.split(" as ").next().unwrap_or_default();
+            paths.push(prefix.iter().cloned().chain(path.split("::").map(|name| name.trim().to_owned())).collect());
+        }
+        Some((head, group)) => {
+            let heads = head.trim_end_matches("::").split("::").map(|name| name.trim().to_owned());
+            let prefix = prefix.iter().cloned().chain(heads.filter(|name| !name.is_empty())).collect::<Vec<_>>();
+            let group = group.strip_suffix('}').unwrap_or(group);
+            let (mut depth, mut begin) = (0, 0);
+            for (at, c) in group.char_indices() {
+                match c {
+                    '{' => depth += 1,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => {
+                        flatten(&prefix, &group[begin..at], paths);
+                        begin = at + 1;
+                    }
+                    _ => {}
+                }
+            }
+            if !group[begin..].trim().is_empty() {
+                flatten(&prefix, &group[begin..], paths);
+            }
+        }
     }
 }
 
@@ -196,6 +306,7 @@ mod tests {
     fn source(files: &[(&str, &str)]) -> Source {
         let file = |(path, code): &(&str, &str)| File {
             module: path.split("::").map(str::to_owned).collect(),
+            lines: code.lines().count(),
             code: without_comments(code),
         };
         Source { name: "house".into(), files: files.iter().map(file).collect() }
@@ -231,9 +342,42 @@ mod tests {
     }
 
     #[test]
+    fn a_circle_by_a_name_that_the_folder_exports_is_found() {
+        let circles = |head: &str| {
+            let files = [("a", head), ("a::b", "use super::{C, e::E};"), ("a::c", "use super::b::B;"), ("a::e", "")];
+            source(&files).circles().join("; ")
+        };
+        assert_eq!(circles("mod b;\nmod c;"), "");
+        assert_eq!(circles("pub use self::{b::B, c::C};"), "a: b, c");
+        assert_eq!(circles("pub use c::{D, C};"), "a: b, c");
+    }
+
+    #[test]
+    fn long_files_are_found() {
+        let files = [("a::b", "// One.\n\nuse c;"), ("d", "")];
+        assert_eq!(source(&files).longer_than(2), ["a::b has 3 lines"]);
+        assert_eq!(source(&files).longer_than(3), [""; 0]);
+    }
+
+    #[test]
     fn what_is_taken_from_the_folder_is_told() {
         let files =
             [("a", ""), ("a::b", "use super::c::D;\nuse super::Shared;"), ("a::c", "use crate::a::{Other, b::E};")];
         assert_eq!(source(&files).from_their_folder(), ["a::b imports Shared of a", "a::c imports Other of a"]);
+    }
+
+    #[test]
+    fn a_circle_of_modules_is_found_in_whatever_way_they_are_imported() {
+        let circles = |b: &str, c: &str| {
+            let files =
+                [("a", "use super::a::b::B;"), ("a::b", b), ("a::c", ""), ("a::c::d", c), ("a::e", "use super::b::B;")];
+            source(&files).circles().join("; ")
+        };
+        assert_eq!(circles("use super::c::D;", ""), "");
+        assert_eq!(circles("use super::c::D;", "use super::super::b::B;"), "a: b, c");
+        assert_eq!(circles("use crate::{x, a::{y::Z, c::{self, D}}};", "use crate::a::b::B;"), "a: b, c");
+        assert_eq!(circles("use house::a::c::{D as E};", "fn f() { crate::a::e::g() }"), "a: b, c, e");
+        assert_eq!(circles("use super::c;", "#[cfg(test)]\nmod tests {\n    use crate::a::b::B;\n}"), "");
+        assert_eq!(circles("use super::c;", "use other::a::b::B;\nuse super::e2::b;"), "");
     }
 }

@@ -28,6 +28,12 @@ fn a_module_imports_only_those_of_lower_layers() {
     assert_eq!(source().not_in(LAYERS), [""; 0]);
 }
 
+/// But for a slot, its readers and its reservations, which are one: they share its state.
+#[test]
+fn no_files_of_a_folder_import_each_other_in_a_circle() {
+    assert_eq!(source().circles(), ["sync: reader, reservation, slot"]);
+}
+
 #[test]
 fn the_core_imports_std_alone() {
     let source = source();
@@ -47,4 +53,9 @@ fn dependencies() -> Vec<String> {
     let names = names.collect::<Vec<_>>();
     assert!(names.iter().any(|name| name == "tokio"), "{names:?}");
     names
+}
+
+#[test]
+fn no_file_has_more_than_500_lines() {
+    assert_eq!(source().longer_than(500), [""; 0]);
 }

@@ -136,7 +136,7 @@ async fn an_error_of_one_connection_does_not_pause_accepting() {
     assert_eq!(took.as_millis() / 100, 3, "{took:?}");
 }
 
-/// A listener that fails at once and for ever takes no processor time to speak of, whatever it says.
+/// A listener that fails at once and forever takes no processor time to speak of, whatever it says.
 #[tokio::test(start_paused = true)]
 async fn errors_of_connections_without_end_pause_accepting() {
     let (_connector, inner) = network();

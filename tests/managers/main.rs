@@ -16,6 +16,7 @@ mod provider;
 mod receiver;
 mod reconnect;
 mod round_trips;
+mod serde;
 mod shutdown;
 mod takeover;
 mod tcp;

@@ -10,7 +10,9 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{establisher, exact, in_time, log::Log, network, quick, receiver, until};
+use crate::support::{
+    Occupied, client, establisher, exact, half_prove, in_time, log::Log, network, occupied, quick, receiver, until,
+};
 use evermux::{
     Accept, Connected, MuxManager, TcpAcceptor,
     error::{AcceptError, CloseReason},
@@ -25,13 +27,6 @@ use tokio::{
 };
 
 const SECOND: Duration = Duration::from_secs(1);
-
-/// Answers the proof of a receiver, and asks it something: half-proven, and without a place.
-async fn half_prove<Io: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<Io>) {
-    let (ping, _) = peer.recv_until(|header| header.kind == Kind::Ping && header.flags == Flags::SYN).await.unwrap();
-    peer.send(Header::pong(ping.length), &[]).await.unwrap();
-    peer.send(Header::ping(77), &[]).await.unwrap();
-}
 
 async fn pong<Io: AsyncRead + AsyncWrite + Unpin>(peer: &mut Peer<Io>) -> Result<(), std::io::Error> {
     peer.recv_until(|header| *header == Header::pong(77)).await.map(|_| ())
@@ -142,9 +137,8 @@ async fn lazy_tls_handshake() {
 async fn a_candidate_that_does_not_answer_is_dropped_at_its_deadline() {
     let (connector, acceptor) = network();
     let receiver = MuxManager::receive_with(acceptor).config(exact().build().unwrap()).start().await.unwrap();
-    let dialled = evermux::Connect::connect(&connector).await.unwrap();
     let began = Instant::now();
-    let mut peer = Peer::new(dialled.io);
+    let mut peer = client(&connector).await;
     peer.recv_until(|header| header.kind == Kind::Ping).await.unwrap();
     the_end(&mut peer).await;
     assert_eq!(began.elapsed().as_secs(), 10);
@@ -154,13 +148,9 @@ async fn a_candidate_that_does_not_answer_is_dropped_at_its_deadline() {
 
 #[tokio::test(start_paused = true)]
 async fn a_candidate_without_a_place_gets_it_when_the_holder_leaves() {
-    let (connector, acceptor) = network();
-    let config = exact().build().unwrap();
-    let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
-    let holder = MuxManager::establish_with(connector.clone()).config(config).start().await.unwrap();
-    let first = receiver.session().await.unwrap();
+    let Occupied { connector, receiver, holder, session: first } = occupied(exact()).await;
 
-    let mut peer = Peer::new(evermux::Connect::connect(&connector).await.unwrap().io);
+    let mut peer = client(&connector).await;
     half_prove(&mut peer).await;
     assert!(timeout(5 * SECOND, pong(&mut peer)).await.is_err(), "what has no place is not answered");
     assert_eq!(receiver.try_session().unwrap().id(), first.id());
@@ -176,14 +166,10 @@ async fn a_candidate_without_a_place_gets_it_when_the_holder_leaves() {
 /// The order is that of asking.
 #[tokio::test(start_paused = true)]
 async fn the_oldest_candidate_is_served_first_and_one_that_left_is_passed_over() {
-    let (connector, acceptor) = network();
-    let config = exact().build().unwrap();
-    let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
-    let holder = MuxManager::establish_with(connector.clone()).config(config).start().await.unwrap();
-    receiver.session().await.unwrap();
+    let Occupied { connector, receiver, holder, .. } = occupied(exact()).await;
     let mut peers = Vec::new();
     for _ in 0..3 {
-        let mut peer = Peer::new(evermux::Connect::connect(&connector).await.unwrap().io);
+        let mut peer = client(&connector).await;
         half_prove(&mut peer).await;
         peers.push(peer);
         sleep(SECOND / 10).await;
@@ -197,12 +183,8 @@ async fn the_oldest_candidate_is_served_first_and_one_that_left_is_passed_over()
 
 #[tokio::test(start_paused = true)]
 async fn a_candidate_waits_until_its_deadline_and_is_told() {
-    let (connector, acceptor) = network();
-    let config = exact().build().unwrap();
-    let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
-    let holder = MuxManager::establish_with(connector.clone()).config(config).start().await.unwrap();
-    let session = holder.session().await.unwrap();
-    let mut peer = Peer::new(evermux::Connect::connect(&connector).await.unwrap().io);
+    let Occupied { connector, receiver, holder, session } = occupied(exact()).await;
+    let mut peer = client(&connector).await;
     let began = Instant::now();
     half_prove(&mut peer).await;
     // A second before its deadline. Whoever is no evermux peer is told nothing strange.
@@ -217,12 +199,9 @@ async fn a_candidate_waits_until_its_deadline_and_is_told() {
 /// Its own heartbeat does not count while an establisher waits for the receiver's answer.
 #[tokio::test(start_paused = true)]
 async fn withheld_pong_trips_heartbeat() {
-    let (connector, acceptor) = network();
     let config = exact().heartbeat_idle(SECOND).heartbeat_timeout(SECOND).handshake_timeout(20 * SECOND);
+    let Occupied { connector, receiver, holder, .. } = occupied(config.clone()).await;
     let config = config.build().unwrap();
-    let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
-    let holder = MuxManager::establish_with(connector.clone()).config(config.clone()).start().await.unwrap();
-    holder.session().await.unwrap();
     let late = MuxManager::establish_with(connector.clone()).config(config).start().await.unwrap();
     sleep(15 * SECOND).await;
     assert!(late.try_session().is_none());
@@ -240,14 +219,10 @@ async fn withheld_pong_trips_heartbeat() {
 /// Past the limit of candidates the newest is closed, and the receiver goes on.
 #[tokio::test(start_paused = true)]
 async fn sixty_four_candidates_may_wait() {
-    let (connector, acceptor) = network();
-    let config = exact().handshake_timeout(60 * SECOND).build().unwrap();
-    let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
-    let holder = MuxManager::establish_with(connector.clone()).config(config).start().await.unwrap();
-    receiver.session().await.unwrap();
+    let Occupied { connector, receiver, holder, .. } = occupied(exact().handshake_timeout(60 * SECOND)).await;
     let mut peers = Vec::new();
     for _ in 0..65 {
-        let mut peer = Peer::new(evermux::Connect::connect(&connector).await.unwrap().io);
+        let mut peer = client(&connector).await;
         half_prove(&mut peer).await;
         peers.push(peer);
     }
@@ -261,12 +236,8 @@ async fn sixty_four_candidates_may_wait() {
 /// A peer that is not evermux may open a stream before it is live; the stream waits with it.
 #[tokio::test(start_paused = true)]
 async fn a_stream_that_came_before_the_install_is_there_after_it() {
-    let (connector, acceptor) = network();
-    let config = exact().build().unwrap();
-    let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
-    let holder = MuxManager::establish_with(connector.clone()).config(config).start().await.unwrap();
-    let first = receiver.session().await.unwrap();
-    let mut peer = Peer::new(evermux::Connect::connect(&connector).await.unwrap().io);
+    let Occupied { connector, receiver, holder, session: first } = occupied(exact()).await;
+    let mut peer = client(&connector).await;
     peer.send_data(1, Flags::SYN, b"early").await.unwrap();
     half_prove(&mut peer).await;
     sleep(SECOND).await;
@@ -283,12 +254,8 @@ async fn a_stream_that_came_before_the_install_is_there_after_it() {
 /// Such streams wait in a queue with the same limit as any other: those past it are reset, and the rest come in order.
 #[tokio::test(start_paused = true)]
 async fn streams_before_the_install_are_held_up_to_the_limit_of_the_queue() {
-    let (connector, acceptor) = network();
-    let config = exact().accept_backlog(4).build().unwrap();
-    let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
-    let holder = MuxManager::establish_with(connector.clone()).config(config).start().await.unwrap();
-    receiver.session().await.unwrap();
-    let mut peer = Peer::new(evermux::Connect::connect(&connector).await.unwrap().io);
+    let Occupied { connector, receiver, holder, .. } = occupied(exact().accept_backlog(4)).await;
+    let mut peer = client(&connector).await;
     for id in (1..13).step_by(2) {
         peer.send_data(id, Flags::SYN, b"").await.unwrap();
     }

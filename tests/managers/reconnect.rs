@@ -104,7 +104,7 @@ async fn abrupt_kill_mid_transfer() {
     in_time(receiver.shutdown()).await;
 }
 
-/// A peer that closes in good order says so, and a cut does not pass for that.
+/// A peer that closes cleanly says so, and a cut does not pass for that.
 #[tokio::test]
 async fn goaway_looks_like_a_cut() {
     let (receiver, address) = receiver(quick()).await;

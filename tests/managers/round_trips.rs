@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::support::{exact, in_time, network};
+use crate::support::{Occupied, exact, in_time, occupied};
 use evermux::{Config, Event, MuxManager, Session};
 use testkit::frames::{Header, Kind, Peer};
 use tokio::{
@@ -32,10 +32,7 @@ async fn session_over(round_trip: impl Fn(usize) -> Duration + Send + 'static) -
 
 #[tokio::test(start_paused = true)]
 async fn the_wait_for_a_place_is_no_round_trip() {
-    let (connector, acceptor) = network();
-    let receiver = MuxManager::receive_with(acceptor).config(exact().build().unwrap()).start().await.unwrap();
-    let holder = MuxManager::establish_with(connector.clone()).config(exact().build().unwrap()).start().await.unwrap();
-    in_time(holder.session()).await.unwrap();
+    let Occupied { connector, receiver, holder, .. } = occupied(exact()).await;
     let late = MuxManager::establish_with(connector).config(exact().build().unwrap()).start().await.unwrap();
     let mut events = late.events();
     sleep(5 * SECOND).await;

@@ -15,7 +15,9 @@ use std::{
     time::Duration,
 };
 
-use crate::support::{establisher, exact, in_time, log::Log, network, own_address, quick, receiver, until};
+use crate::support::{
+    Occupied, establisher, exact, in_time, log::Log, network, occupied, own_address, quick, receiver, until,
+};
 use evermux::{
     Accept, CloseReason, Connected, MuxManager, MuxStream, OpenError, Provide, Session, StartError, Stopped,
     StreamError,
@@ -273,7 +275,7 @@ async fn of_several_shutdowns_the_earliest_counts_for_all() {
     receiver.shutdown().await;
 }
 
-/// An earlier deadline is known to the sessions that close already: they end in good order before it, and are not cut.
+/// An earlier deadline is known to the sessions that close already: they end cleanly before it, and are not cut.
 #[tokio::test(start_paused = true)]
 async fn an_earlier_deadline_reaches_sessions_that_close() {
     let (establisher, receiver, (_stream, mut far_stream)) = with_a_stuck_stream().await;
@@ -419,12 +421,8 @@ async fn shutdown_from_within() {
 /// A candidate that waits for its place when the shutdown comes is closed, and its pings are never answered.
 #[tokio::test(start_paused = true)]
 async fn nothing_is_installed_after_a_shutdown() {
-    let (connector, acceptor) = network();
-    let config = exact().build().unwrap();
-    let receiver = MuxManager::receive_with(acceptor).config(config.clone()).start().await.unwrap();
-    let holder = MuxManager::establish_with(connector.clone()).config(config.clone()).start().await.unwrap();
-    holder.session().await.unwrap();
-    let late = MuxManager::establish_with(connector).config(config).start().await.unwrap();
+    let Occupied { connector, receiver, holder, .. } = occupied(exact()).await;
+    let late = MuxManager::establish_with(connector).config(exact().build().unwrap()).start().await.unwrap();
     sleep(SECOND).await;
     let began = Instant::now();
     receiver.shutdown().await;

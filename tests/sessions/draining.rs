@@ -138,7 +138,7 @@ async fn the_shutdown_of_a_manager_is_told_to_its_streams() {
     let mut stream = in_time(establisher.open_stream()).await.unwrap();
     stream.write_all(b"x").await.unwrap();
     let mut accepted = in_time(incoming.next()).await.unwrap();
-    // Each side would serve for ever.
+    // Each side would serve forever.
     let serving = tokio::spawn(async move {
         in_time(accepted.draining()).await;
         accepted.shutdown().await.unwrap();

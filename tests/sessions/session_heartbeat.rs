@@ -237,7 +237,7 @@ async fn symmetric_backpressure_deadlock() {
     }
 }
 
-/// Carries bytes one way, so many a second at the most.
+/// Carries bytes one way, up to this many a second.
 async fn throttle(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, bytes_per_second: u32) {
     let mut buffer = vec![0; bytes_per_second as usize];
     while let Ok(n @ 1..) = from.read(&mut buffer).await {
@@ -443,7 +443,7 @@ async fn a_flood_does_not_hide_that_nothing_is_taken() {
 }
 
 /// The yamux crate reads no more once it has found a mistake, and its word of it waits behind what cannot be written. A
-/// peer that takes nothing, and then breaks the rules, must not live for ever by that.
+/// peer that takes nothing, and then breaks the rules, must not live forever by that.
 #[tokio::test]
 async fn a_peer_that_takes_nothing_and_breaks_the_rules_is_found() {
     let settings = Config::builder().write_timeout(Duration::from_secs(20));

@@ -166,7 +166,7 @@ async fn against_the_raw_crate() {
 async fn against_tokio_yamux() {
     for pipe in PIPES {
         for is_client in [true, false] {
-            // It takes credit only while it reads: an echo that waits to write would wait for ever.
+            // It takes credit only while it reads: an echo that waits to write would wait forever.
             check_against(pipe, tokio_yamux_peer, is_client, 200_000).await;
         }
     }

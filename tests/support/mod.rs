@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each test program uses its part")]
 
 pub(crate) mod log;
+mod managers;
 mod network;
 mod sessions;
 
@@ -19,7 +20,7 @@ use tokio::{
 };
 
 #[allow(unused_imports, reason = "each test program uses its part")]
-pub(crate) use self::{network::*, sessions::*};
+pub(crate) use self::{managers::*, network::*, sessions::*};
 
 /// How long a test waits for what must come. Nothing takes so long; a loaded machine may.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);

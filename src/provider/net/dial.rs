@@ -1,6 +1,6 @@
 //! One attempt to reach a host: resolve its name, then race its addresses.
 //!
-//! What the operating system does is behind [`Network`], so that this part runs in any time and on any answers.
+//! The operating system is behind [`Network`], so that this part can run in paused time and on any answers.
 
 use std::{
     fmt::{self, Display, Formatter},
@@ -22,10 +22,10 @@ use crate::{
 /// The head start that one address has over the next: the "Connection Attempt Delay" of RFC 8305, section 5.
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// The most addresses of one name that are tried in one attempt (G19).
+/// The maximum number of addresses of one name that are tried in one attempt (G19).
 const MAX_ADDRESSES: usize = 64;
 
-/// What dialling asks of the operating system.
+/// What dialling needs from the operating system.
 pub(super) trait Network: Clone + Send + Sync + 'static {
     type Io: Send + 'static;
 
@@ -69,7 +69,7 @@ impl<N: Network> Dialer<N> {
     }
 }
 
-/// The addresses of a host, at most [`MAX_ADDRESSES`] and at least one, the two families by turns.
+/// The addresses of a host, at most [`MAX_ADDRESSES`] and at least one, the two families alternating.
 pub(super) async fn resolve<N: Network>(network: &N, host: &Host, within: Duration) -> io::Result<Vec<SocketAddr>> {
     let resolved = match timeout(within, network.lookup(&host.name, host.port)).await {
         Ok(Ok(addresses)) if addresses.is_empty() => Err(nothing_resolved()),
@@ -86,7 +86,7 @@ pub(super) fn nothing_resolved() -> io::Error {
     io::Error::new(io::ErrorKind::NotFound, "the name has no addresses")
 }
 
-/// Puts the families in turn, beginning with the one that the resolver put first (RFC 8305, section 4): a family that
+/// Alternates the families, beginning with the one that the resolver put first (RFC 8305, section 4): a family that
 /// leads nowhere costs one head start, not one for each of its addresses.
 fn by_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
@@ -104,10 +104,10 @@ fn by_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
     mixed
 }
 
-/// Tries all addresses, each with its head start over the next; the first that connects wins. `None`: all failed, and
-/// `answers` says how.
+/// Tries all addresses, each with its head start over the next; the first that connects wins. Returns `None` if all
+/// failed; `answers` has the errors.
 ///
-/// Dropping the future closes every socket of it.
+/// Dropping the future closes all its sockets.
 async fn race<N: Network>(
     network: &N,
     addresses: Vec<SocketAddr>,
@@ -131,12 +131,12 @@ async fn race<N: Network>(
     }
 }
 
-/// Why no address of a host could be connected.
+/// Why no address of a host could be connected to.
 #[derive(Debug)]
 struct Failures {
     host: Host,
     answers: Vec<(SocketAddr, io::Error)>,
-    /// After how long those that had not answered were given up.
+    /// After how long the addresses that had not answered were given up.
     timeout: Option<Duration>,
 }
 
@@ -160,7 +160,7 @@ impl Display for Failures {
     }
 }
 
-// Its text holds the answers: they are no sources besides.
+// Its text contains the answers, so they are not sources as well.
 impl std::error::Error for Failures {}
 
 /// A host and a port, as they were given.
@@ -183,16 +183,16 @@ impl Host {
             }
             None => !host.is_empty() && host.chars().all(is_of_a_name),
         };
-        // `u16::from_str` takes a leading plus.
+        // `u16::from_str` accepts a leading plus.
         let digits = port.bytes().all(|byte| byte.is_ascii_digit());
         let port = port.parse().ok()?;
         (valid && digits).then(|| Self { name: bracketed.unwrap_or(host).to_owned(), port })
     }
 
-    /// Whether no other attempt can end otherwise.
+    /// Whether every other attempt must fail as well.
     ///
-    /// What a name stands for may change, and so may routes, firewalls and limits; that includes `EPERM`, which
-    /// network policies give, and `EAFNOSUPPORT`, since IPv6 can be switched on.
+    /// What a name resolves to may change, and so may routes, firewalls and limits; that includes `EPERM`, which
+    /// network policies cause, and `EAFNOSUPPORT`, since IPv6 can be switched on.
     fn is_fatal(&self, answers: &[(SocketAddr, io::Error)]) -> bool {
         self.name.parse::<IpAddr>().is_ok()
             && answers.iter().all(|(_, error)| error.kind() == io::ErrorKind::InvalidInput)

@@ -17,29 +17,29 @@ use crate::{
     error::{AcceptError, ConnectError, StartError},
 };
 
-/// How many connections may wait in the kernel to be accepted. It may allow fewer (`net.core.somaxconn`).
+/// How many connections may wait in the kernel to be accepted. The kernel may allow fewer (`net.core.somaxconn`).
 const BACKLOG: u32 = 1024;
 
-/// How many bytes the kernel may hold that it has not yet sent. They are in front of a heartbeat's ping (G10).
+/// How many unsent bytes the kernel may hold. A heartbeat's ping waits behind them (G10).
 const NOTSENT_LOWAT_BYTES: u32 = 128 << 10;
 
 const CONNECTED_TO_ITSELF: &str = "the socket was connected to itself: nobody listens there";
 
 /// Dials a host and a port over TCP.
 ///
-/// Each attempt resolves the name anew, so that an address that has moved is found, and tries all its addresses, 64 at
-/// most: by turns of the two families, 250 ms apart or as soon as one has failed, whichever is first. The first that
-/// connects is taken and the others are closed (RFC 8305).
+/// Each attempt resolves the name anew, so that an address that has moved is found, and tries all its addresses, at
+/// most 64: the two families alternate, and the next one starts after 250 ms or as soon as one has failed, whichever is
+/// first. The first that connects is taken and the others are closed (RFC 8305).
 ///
-/// The resolution ends after `resolve_timeout`, and connecting, all addresses together, after `connect_timeout`.
-/// Sockets get `TCP_NODELAY` and, on Linux and Android, a `TCP_NOTSENT_LOWAT` from 16 KiB to 128 KiB, by the pace of
-/// the path.
+/// Resolution is limited to `resolve_timeout`, and connecting, for all addresses together, to `connect_timeout`.
+/// Sockets get `TCP_NODELAY` and, on Linux and Android, a `TCP_NOTSENT_LOWAT` from 16 KiB to 128 KiB, depending on the
+/// pace of the path.
 ///
-/// Its errors are transient, those of names, firewalls and limits included, since all of these change. One is fatal:
-/// the operating system calls an address invalid that was given as an IP address.
+/// Its errors are transient, including those of names, firewalls and limits, since all of these can change. One is
+/// fatal: an address given as an IP address that the operating system calls invalid.
 ///
-/// A socket that was connected to itself, as TCP does where nobody listens on a port from which sockets dial, is
-/// closed, and counts as refused.
+/// A socket that TCP has connected to itself, which can happen if nobody listens on an ephemeral port, is closed and
+/// counts as refused.
 ///
 /// ```
 /// use evermux::{Config, Connect, TcpConnector};
@@ -57,14 +57,14 @@ const CONNECTED_TO_ITSELF: &str = "the socket was connected to itself: nobody li
 pub struct TcpConnector(Dialer<System>);
 
 impl TcpConnector {
-    /// Will dial `address`, `"HOST:PORT"`: a name or an IPv4 address, or an IPv6 address in brackets. The port is not
-    /// 0.
+    /// A connector to `address`, `"HOST:PORT"`: a name or an IPv4 address, or an IPv6 address in brackets. The port
+    /// must not be 0.
     ///
     /// Nothing is resolved or dialled yet.
     ///
     /// # Errors
     ///
-    /// [`StartError::Address`] when `address` has another form.
+    /// [`StartError::Address`] if `address` has another form.
     pub fn new(address: impl Into<String>, config: &Config) -> Result<Self, StartError> {
         Dialer::new(System, address.into(), config).map(Self)
     }
@@ -81,9 +81,9 @@ impl Connect for TcpConnector {
 
 /// Listens on a TCP port.
 ///
-/// The port can be bound again as soon as this is dropped, also while connections of before are still winding down.
-/// 1,024 connections may wait to be accepted. Accepted sockets get `TCP_NODELAY` and, on Linux and Android, a
-/// `TCP_NOTSENT_LOWAT` from 16 KiB to 128 KiB, by the pace of the path.
+/// The port can be bound again as soon as this is dropped, even while earlier connections are still winding down. 1,024
+/// connections may wait to be accepted. Accepted sockets get `TCP_NODELAY` and, on Linux and Android, a
+/// `TCP_NOTSENT_LOWAT` from 16 KiB to 128 KiB, depending on the pace of the path.
 ///
 /// Running out of file descriptors or memory is a transient error, after which accepting pauses; a connection that is
 /// lost before it is accepted costs nothing else (G13). An error is fatal when the listener itself is broken.
@@ -112,15 +112,15 @@ pub struct TcpAcceptor {
 
 impl TcpAcceptor {
     /// Listens on `address`, `"HOST:PORT"`: a name or an IPv4 address, or an IPv6 address in brackets. With port 0 the
-    /// operating system chooses one, and [`local_addr`](Accept::local_addr) tells it.
+    /// operating system chooses one, and [`local_addr`](Accept::local_addr) returns it.
     ///
-    /// Waits for the resolution of a name, at most `resolve_timeout`. Of several addresses the first that can be bound
-    /// is taken.
+    /// Waits for a name to resolve, for at most `resolve_timeout`. Of several addresses, the first that can be bound is
+    /// taken.
     ///
     /// # Errors
     ///
-    /// [`StartError::Address`] when `address` has another form, [`StartError::Bind`] when it cannot be resolved or
-    /// bound, [`StartError::NoRuntime`] outside a tokio runtime.
+    /// [`StartError::Address`] if `address` has another form, [`StartError::Bind`] if it cannot be resolved or bound,
+    /// [`StartError::NoRuntime`] outside a tokio runtime.
     ///
     /// # Cancel safety
     ///
@@ -128,7 +128,7 @@ impl TcpAcceptor {
     ///
     /// # Panics
     ///
-    /// When the runtime was built without I/O or without time.
+    /// If the runtime was built without I/O or without time.
     pub async fn bind(address: &str, config: &Config) -> Result<Self, StartError> {
         let host = Host::parse(address).ok_or_else(|| StartError::Address { address: address.to_owned() })?;
         if Handle::try_current().is_err() {
@@ -186,14 +186,14 @@ impl Network for System {
     }
 }
 
-/// Takes a socket that was dialled.
+/// Checks and tunes a socket that was dialled.
 ///
-/// Where nobody listens on a port that the operating system gives to sockets which dial, a socket may be given the very
-/// port that it dials, and TCP then connects it to itself ("simultaneous open", RFC 9293, section 3.5). It would prove
-/// itself a peer (G15), and hold the port against the receiver that comes back.
+/// If nobody listens on an ephemeral port, a socket that dials it may be assigned that very port, and TCP then connects
+/// it to itself ("simultaneous open", RFC 9293, section 3.5). It would prove itself a peer (G15), and keep the port
+/// from the receiver that comes back.
 fn dialled(stream: TcpStream) -> io::Result<(TcpStream, Option<SocketAddr>)> {
     let local = stream.local_addr().ok();
-    // As the socket has them: what was dialled may stand for another address, as 0.0.0.0 does for this host.
+    // As the socket reports them: what was dialled may stand for another address, as 0.0.0.0 does for this host.
     let ends = local.zip(stream.peer_addr().ok());
     if ends.is_some_and(|(local, peer)| (local.ip(), local.port()) == (peer.ip(), peer.port())) {
         // A reset: TIME_WAIT would hold the port for another minute.
@@ -206,7 +206,7 @@ fn dialled(stream: TcpStream) -> io::Result<(TcpStream, Option<SocketAddr>)> {
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {
     let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    // On Windows this option would let another program take the port; there it can be bound again without.
+    // On Windows this option would let another program take the port; there it can be bound again without it.
     #[cfg(not(windows))]
     socket.set_reuseaddr(true)?;
     socket.bind(address)?;
@@ -215,19 +215,19 @@ fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 fn tune(stream: &TcpStream) -> io::Result<()> {
     stream.set_nodelay(true)?;
-    // An old kernel has no such option: the connection works without.
+    // An old kernel lacks this option: the connection works without it.
     if let Err(error) = set_unsent_limit(stream, NOTSENT_LOWAT_BYTES) {
         tracing::debug!(%error, "no TCP_NOTSENT_LOWAT");
     }
     Ok(())
 }
 
-/// Sets how many bytes the kernel may hold of a socket that it has not sent yet (`TCP_NOTSENT_LOWAT`): see
+/// Sets how many unsent bytes the kernel may hold for a socket (`TCP_NOTSENT_LOWAT`): see
 /// [`Connected::with_unsent_limit`].
 ///
 /// # Errors
 ///
-/// What the operating system says; [`Unsupported`](io::ErrorKind::Unsupported) where it is neither Linux nor Android.
+/// The operating system's error; [`Unsupported`](io::ErrorKind::Unsupported) on anything but Linux and Android.
 pub fn set_unsent_limit(stream: &TcpStream, bytes: u32) -> io::Result<()> {
     #[cfg(any(target_os = "android", target_os = "linux"))]
     return SockRef::from(stream).set_tcp_notsent_lowat(bytes);
@@ -242,8 +242,8 @@ fn accept_error(error: io::Error) -> AcceptError {
     if listener_is_broken(&error) { AcceptError::fatal(error) } else { error.into() }
 }
 
-/// Whether `accept` will return this error forever. All others pass: those that accept(2) hands on from the new socket,
-/// those of firewalls, and those of limits (G13).
+/// Whether `accept` will return this error forever. All others are temporary: those that accept(2) passes on from the
+/// new socket, those of firewalls, and those of limits (G13).
 #[cfg(unix)]
 fn listener_is_broken(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EBADF | libc::ENOTSOCK | libc::EINVAL))

@@ -1,4 +1,4 @@
-//! The streams of a session: those that the peer opens, those that are opened here, and those that nobody has any more.
+//! The streams of a session: those that the peer opens, those opened here, and those that nobody holds any more.
 
 use std::{
     pin::Pin,
@@ -17,15 +17,15 @@ use crate::{
     error::CloseReason,
     session::{
         entry::Entry,
-        inbound::{Inbound, announce},
-        stream::MuxStream,
-        stream_core::StreamCore,
+        inbound::Inbound,
+        unclaimed::Unclaimed,
+        wire::{Wire, WireCore},
     },
 };
 
-/// Streams that a peer may leave unacknowledged: hashicorp's resets one more, and others wait for room as well.
+/// How many streams a peer may leave unacknowledged: hashicorp's resets one more, and others wait for room as well.
 const MAX_UNACKNOWLEDGED: usize = 256;
-/// What is read and discarded of a stream that was dropped after its FIN.
+/// How much is read and discarded of a stream that was dropped after its FIN.
 const LINGER_BYTES: usize = 1 << 20;
 const LINGER: Duration = Duration::from_secs(10);
 
@@ -47,20 +47,20 @@ impl<Io> DriverState<Io>
 where
     Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    /// Takes a stream that the peer has opened, and lets it wait, un-ACKed, for whoever takes it. Past the limit it is
-    /// dropped, and so reset (G16).
-    pub(super) fn take_inbound(&mut self, stream: yamux::Stream) {
+    /// Queues a stream that the peer opened, un-ACKed, until somebody takes it. Past the limit it is dropped, and so
+    /// reset (G16).
+    pub(super) fn take_inbound(&mut self, core: &WireCore<Io>, stream: yamux::Stream) {
         let id = stream.id().val();
-        let Some(entry) = self.wire.core().ledger.entry(id) else { return };
-        let inbound = Inbound::new(stream, entry, Arc::clone(&self.session), self.handles.clone());
+        let Some(entry) = core.ledger.entry(id) else { return };
+        let inbound = Inbound::new(Unclaimed::new(stream, entry), Arc::clone(&self.session), self.handles.clone());
         self.inbound_waits = true;
         let refused = self.inbound.push(id, self.stamp(Instant::now()), inbound).is_err();
-        if refused && self.drain.is_none() && !std::mem::replace(&mut self.refusal_told, true) {
-            warn!("the peer opens streams, and nobody is left to take them: they are refused");
+        if refused && self.drain.is_none() && !std::mem::replace(&mut self.refusal_logged, true) {
+            warn!("streams of the peer are refused: nobody takes streams here");
         }
     }
 
-    /// A moment, as the lane of inbound streams knows it.
+    /// A moment as a stamp in the lane of inbound streams.
     fn stamp(&self, at: Instant) -> u64 {
         u64::try_from(at.saturating_duration_since(self.begun).as_millis()).unwrap_or(u64::MAX)
     }
@@ -75,7 +75,7 @@ where
         Some(deadline::after(self.begun + Duration::from_millis(oldest?), self.accept_timeout))
     }
 
-    /// Resets the inbound streams that nobody has taken in time: a peer of hashicorp's would end the session for them.
+    /// Resets the inbound streams that nobody took in time: a hashicorp peer would end the session over them.
     pub(super) fn expire_inbound(&mut self, now: Instant) {
         let Some(until) = now.checked_sub(self.accept_timeout) else { return };
         let expired = self.inbound.expire(self.stamp(until));
@@ -84,41 +84,40 @@ where
         }
     }
 
-    /// Opens streams for those who wait. Says whether any was opened.
-    pub(super) fn open_streams(&mut self, cx: &mut Context<'_>) -> bool {
+    /// Opens streams for waiting callers. Returns whether another turn has something to do: any was opened, or the
+    /// connection is ending.
+    pub(super) fn open_streams(&mut self, wire: &Wire<Io>, cx: &mut Context<'_>) -> bool {
         let mut opened = false;
-        // Whoever is gone by now opens nothing.
+        // Callers that are gone by now open nothing.
         self.opens.retain_mut(|(_, reply)| reply.poll_closed(cx).is_pending());
         while !self.opens.is_empty()
-            // The crate counts fewer: one that was finished still waits at the peer. It also looks at every stream to
-            // find that out, so it is not asked in vain. What the peer acknowledges is read in a turn, and then comes
-            // this.
-            && self.wire.core().ledger.unacknowledged() < MAX_UNACKNOWLEDGED
-            && let Some(commands) = self.handles.upgrade()
+            // The crate counts fewer: a finished stream still waits at the peer. It also looks at every stream to find
+            // that out, so it is not asked in vain. A turn reads the peer's acknowledgements before it comes here.
+            && wire.core().ledger.unacknowledged() < MAX_UNACKNOWLEDGED
             && let Poll::Ready(outcome) = self.connection.poll_new_outbound(cx)
         {
-            // Out of ids, or at its end: the next turn finds the connection ended.
-            let Ok(mut stream) = outcome else { return true };
+            // Out of ids, or ending: the next turn finds the connection ended.
+            let Ok(stream) = outcome else { return true };
             let Some((permit, reply)) = self.opens.pop_front() else { break };
-            let entry = self.wire.core().ledger.open(stream.id().val(), permit);
-            announce(&mut stream, cx);
+            let entry = wire.core().ledger.open(stream.id().val(), permit);
+            let stream = Unclaimed::new(stream, entry);
+            stream.announce(cx);
             opened = true;
             self.streams_left -= 1;
-            // If the caller is gone by now, the drop of the stream resets it (G9).
-            let _ = reply.send(MuxStream::new(StreamCore::new(stream, entry, Arc::clone(&self.session), commands)));
+            // If the caller is gone by now, dropping the stream resets it (G9).
+            let _ = reply.send(stream);
             if self.streams_left == 0 {
-                self.drain(CloseReason::Closed, self.drain_timeout);
+                self.drain(&mut wire.core(), CloseReason::Closed, self.drain_timeout);
             }
         }
         opened
     }
 
-    /// Reads and discards what comes for streams that were dropped after their FIN.
-    pub(super) fn poll_lingers(&mut self, now: Instant, cx: &mut Context<'_>) {
+    /// Reads and discards what arrives for streams that were dropped after their FIN.
+    pub(super) fn poll_lingers(&mut self, core: &mut WireCore<Io>, now: Instant, cx: &mut Context<'_>) {
         if self.lingers.is_empty() {
             return;
         }
-        let wire = &self.wire;
         let mut scratch = [0; 4096];
         self.lingers.retain_mut(|linger| {
             while linger.left > 0 {
@@ -133,7 +132,7 @@ where
                 }
             }
             linger.entry.set_gone();
-            wire.core().give_up(linger.stream.id().val());
+            core.give_up(linger.stream.id().val());
             false
         });
     }

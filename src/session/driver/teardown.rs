@@ -1,26 +1,26 @@
-//! How the end of a session reaches everybody who hangs on it (G3).
+//! How the end of a session reaches everybody who depends on it (G3).
 
 use std::sync::Arc;
 
 use tracing::{debug, error, info};
 
-use super::DriverState;
+use super::Running;
 use crate::{
     error::CloseReason,
     session::{entry::Entry, inbound::Inbound, state::SessionState},
     sync::{Ending, Lane},
 };
 
-/// What ends with the session, in the order of rule 7: it leaves its slot, its end is published, and then streams and
-/// openers learn of it, by the drop of the connection.
+/// What ends with the session, in the order of rule 7: it leaves its slot, its end is published, and then dropping the
+/// connection fails streams and openers.
 pub(super) struct Teardown<Io> {
     pub(super) session: Arc<SessionState>,
-    /// None once reported.
-    pub(super) machine: Option<DriverState<Io>>,
+    /// `None` once reported.
+    pub(super) running: Option<Running<Io>>,
 }
 
-/// Whoever waits for a session when its crate is dropped. Its drop tells them: also where the transport, or the waker
-/// of another one, panicked in that drop.
+/// The waiters of a session whose crate is dropped. Its drop wakes them, even if the transport, or the waker of another
+/// one, panicked in that drop.
 struct Stranded {
     lane: Lane<Inbound>,
     published: bool,
@@ -31,7 +31,7 @@ impl Drop for Stranded {
     fn drop(&mut self) {
         // What waits can still be taken: a stream that came whole is whole.
         drop(self.lane.end(self.published));
-        // A panic within the crate takes the crate's own list of whom to wake with it.
+        // A panic inside the crate loses the crate's own list of wakers.
         for entry in &self.entries {
             entry.wake();
         }
@@ -46,8 +46,8 @@ impl<Io> Ending for Teardown<Io> {
     }
 
     fn publish(&mut self, reason: &CloseReason) {
-        // One that nobody was given is news to nobody: a port scan makes many.
-        if self.machine.as_ref().is_some_and(|machine| machine.published) {
+        // The end of a session that nobody was given is no news: a port scan makes many.
+        if self.running.as_ref().is_some_and(|running| running.state.published) {
             info!(event = "session_closed", kind = reason.name(), %reason, "session closed");
         } else {
             debug!(event = "session_closed", kind = reason.name(), %reason, "session closed");
@@ -56,11 +56,10 @@ impl<Io> Ending for Teardown<Io> {
     }
 
     fn report(&mut self, _: &CloseReason) {
-        let Some(machine) = self.machine.take() else { return };
-        let entries = machine.wire.entries();
-        let (lane, published) = (machine.inbound.clone(), machine.published);
-        let stranded = Stranded { lane, published, entries };
-        drop(machine);
+        let Some(running) = self.running.take() else { return };
+        let Running { state, wire } = &running;
+        let stranded = Stranded { lane: state.inbound.clone(), published: state.published, entries: wire.entries() };
+        drop(running);
         drop(stranded);
     }
 
@@ -69,7 +68,8 @@ impl<Io> Ending for Teardown<Io> {
             error!("the driver of a session panicked: the session is lost");
             return CloseReason::Panicked;
         }
-        // A closing that was cut short is still that closing.
-        self.machine.as_ref().and_then(DriverState::cut_short).unwrap_or(CloseReason::RuntimeEnded)
+        // A drain that was cut short is still that drain.
+        let cut_short = |Running { state, wire }: &Running<Io>| state.cut_short(&wire.core());
+        self.running.as_ref().and_then(cut_short).unwrap_or(CloseReason::RuntimeEnded)
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     session::{frame::Header, goodbye::Goodbye, input::InputEnd},
 };
 
-/// How far [`WireCore::poll_finish`] has come.
+/// The progress of [`WireCore::poll_finish`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Finish {
     Resetting,
@@ -28,19 +28,19 @@ impl<Io> WireCore<Io>
 where
     Io: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 {
-    /// What the peer is to be told with our GoAway.
+    /// Sets what our GoAway says.
     pub(crate) fn set_goodbye(&mut self, goodbye: Goodbye) {
         self.goodbye = goodbye;
     }
 
-    /// Says, once, that we open no more streams.
+    /// Announces, once, that we open no more streams.
     pub(crate) fn send_go_away(&mut self) {
         if !std::mem::replace(&mut self.go_away_out, true) {
             self.push_control(Header::go_away(self.goodbye.code(self.peer_is_evermux())));
         }
     }
 
-    /// The session ends at once: tells an evermux peer why, if it can be said without waiting.
+    /// The session ends at once: tells an evermux peer why, if that takes no waiting.
     pub(crate) fn say_why(&mut self, reason: &CloseReason, cx: &mut Context<'_>) {
         if let Some(goodbye) = Goodbye::at_the_end(reason).filter(|_| self.peer_is_evermux()) {
             self.goodbye = goodbye;
@@ -49,21 +49,21 @@ where
         }
     }
 
-    /// From now on the crate begins no frame; the one that it is in the middle of must still be finished.
+    /// From now on the crate may begin no frame; the one that it has begun must still be finished.
     pub(crate) fn seal(&mut self) {
         self.output.seal();
     }
 
-    /// Whether the output stands between two frames.
+    /// Whether the output is between two frames of the crate.
     pub(crate) fn is_between_frames(&self) -> bool {
         self.output.is_between_frames()
     }
 
-    /// Ends the connection cleanly: resets what is still open, says that no more comes, and reads to the end. Where the
-    /// peer may not have taken all of it, that is a [`failure`](Self::failure).
+    /// Ends the connection cleanly: resets what is still open, announces that no more follows, and reads to the end. If
+    /// the peer may not have taken all of it, that is a [`failure`](Self::failure).
     ///
     /// Closing a TCP socket with unread input resets it, and destroys what was already sent. And two sides that close
-    /// at once with full sockets wait for each other's reading, so it reads from the start. Call only when
+    /// at the same time with full sockets wait for each other to read, so this reads from the start. Call it only if
     /// [`is_between_frames`](Self::is_between_frames).
     pub(crate) fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.finish == Finish::Resetting {
@@ -97,7 +97,7 @@ where
         Poll::Ready(())
     }
 
-    /// Reads to the end, and discards what comes.
+    /// Reads to the end, and discards everything.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         while self.input.end().is_none() {
             self.input.discard();
@@ -113,8 +113,8 @@ where
         Poll::Ready(())
     }
 
-    /// Whether nothing is lost by the end of the connection: no stream is open, the transport has taken all of those
-    /// that we have finished, and the peer has ended the connection cleanly, or has said goodbye first.
+    /// Whether the end of the connection loses nothing: no stream is open, the transport has taken everything of those
+    /// that we finished, and the peer has ended the connection cleanly, or said goodbye first.
     pub(crate) fn is_over(&self) -> bool {
         self.is_in_order() && self.ledger.is_empty()
     }

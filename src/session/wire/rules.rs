@@ -5,19 +5,21 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use tracing::trace;
 
-use super::{Role, WireCore};
+use super::WireCore;
 use crate::{
     error::CloseReason,
     session::{
         frame::{HEADER_LEN, Header, Kind, flags},
         goodbye,
         input::InputState,
-        ledger::{Ruling, WINDOW},
+        ledger::Ruling,
         pings,
+        record::WINDOW,
+        role::Role,
     },
 };
 
-/// A Data frame with a shorter body may be all that somebody waits for.
+/// A Data frame with a shorter body may be all that a task waits for.
 const SMALL_BODY_BYTES: usize = 4 << 10;
 
 impl<Io> WireCore<Io>
@@ -41,7 +43,7 @@ where
             }
             Kind::GoAway => {
                 trace!(?header, "frame in");
-                match goodbye::told(header.length, self.peer_is_evermux()) {
+                match goodbye::reason_of(header.length, self.peer_is_evermux()) {
                     None => {
                         self.is_guest |= !self.go_away_out;
                         self.go_away_in = true;
@@ -74,7 +76,7 @@ where
         self.input.set_state(state);
     }
 
-    /// Finds what the crate would answer with a GoAway of its own, to say it more clearly.
+    /// Finds what the crate would answer with a GoAway of its own, to report it more clearly.
     fn check_stream(&mut self, header: &Header) {
         let (id, body) = (header.stream_id, header.body_len());
         if id == 0 {
@@ -114,7 +116,7 @@ where
                 "the peer sends our own words back: it is an echo, or a program that has the same role as this one",
             );
         }
-        // However often it says so.
+        // Only the first one counts.
         if pings::is_proof(value) && self.proof_came.is_none() {
             self.proof_came = Some(Instant::now());
             self.output.cut_frames_short(&self.io);
@@ -139,11 +141,11 @@ where
                 Ruling::Drop
             }
             Kind::GoAway => {
-                // The crate goes on after an error of its own; nothing else makes it send one.
+                // The crate sends one only after an error of its own, and goes on.
                 self.fail_refused();
                 Ruling::Drop
             }
-            // What is thrown away has not been said.
+            // What is thrown away was not sent.
             Kind::Data | Kind::WindowUpdate if self.output.error().is_some() => Ruling::Drop,
             Kind::Data | Kind::WindowUpdate => self.ledger.rule_out(&header, self.output.end() + HEADER_LEN as u64),
         };
@@ -161,7 +163,7 @@ where
             Ruling::Refuse(_) | Ruling::Drop => {}
         }
     }
-    /// Fails, and tells the peer so, if it still reads.
+    /// Fails the session, with a GoAway for the peer, if it still reads.
     pub(super) fn fail_protocol(&mut self, what: impl Into<Arc<str>>) {
         if self.failure.is_none() {
             self.push_control(Header::go_away(1));
@@ -169,14 +171,14 @@ where
         self.fail(CloseReason::Protocol(what.into()));
     }
 
-    /// The crate refuses what it was given last.
+    /// Fails the session: the crate refuses the frame it was given last.
     pub(super) fn fail_refused(&mut self) {
         let Header { kind, flags, stream_id, length } = self.polls.last;
         let frame = format!("{kind:?} frame of stream {stream_id}, of length {length} and with the flags {flags:#x}");
         self.fail_protocol(format!("the yamux crate refuses its last frame, a {frame}"));
     }
 
-    /// Says why as well, to whom that means something.
+    /// Queues an RST. Its reason is only for a peer to whom it means something.
     fn push_reset(&mut self, reset: Header) {
         let length = if self.peer_is_evermux() { reset.length } else { 0 };
         self.push_control(Header { length, ..reset });

@@ -1,11 +1,11 @@
-//! What waits of one session.
+//! The waiting values of one session.
 
 use std::{fmt, sync::Arc};
 
 use super::{Arrivals, LaneState, Over, Phase, Taker, Waiting};
 use crate::sync::{Primitives, Std};
 
-/// One lane of [`Arrivals`]. Clones speak of the same lane.
+/// One lane of [`Arrivals`]. Clones refer to the same lane.
 pub struct Lane<V, P: Primitives = Std> {
     pub(super) arrivals: Arc<Arrivals<V, P>>,
     pub(super) id: u64,
@@ -20,11 +20,11 @@ impl<V, P: Primitives> Clone for Lane<V, P> {
 impl<V, P: Primitives> Lane<V, P> {
     /// Adds a value under a key that no other has now. `stamp` is for [`oldest`](Self::oldest).
     ///
-    /// Where the lane is full, one that is [over](Self::over) makes room, and is handed back.
+    /// If the lane is full, a value that is [over](Self::over) makes room, and is handed back.
     ///
     /// # Errors
     ///
-    /// Hands the value back when the lane is full or takes no more, or nobody is left to take it.
+    /// Hands the value back if the lane is full or takes no more, or if nobody is left to take it.
     pub fn push(&self, key: u32, stamp: u64, value: V) -> Result<Option<V>, V> {
         let mut state = P::lock(&self.arrivals.state);
         let Some(index) = state.index(self.id) else { return Err(value) };
@@ -55,10 +55,10 @@ impl<V, P: Primitives> Lane<V, P> {
         concerned.wake();
     }
 
-    /// Whoever sent the value of this key has no more to do with it. If it was taken, another may be. If it waits, it
-    /// is handed back, or, with `keep`, may still be taken.
+    /// The sender of the value of this key is done with it. If it was taken, another may be. If it waits, it is handed
+    /// back, or, with `keep`, may still be taken.
     ///
-    /// It wakes nobody, so that it can be called under a lock: [`wake`](Self::wake) is to follow.
+    /// Wakes nobody, so that it can be called under a lock: call [`wake`](Self::wake) afterwards.
     pub fn over(&self, key: u32, keep: bool) -> Over<V> {
         let mut state = P::lock(&self.arrivals.state);
         let Some(index) = state.index(self.id) else { return Over::Unknown };
@@ -76,7 +76,7 @@ impl<V, P: Primitives> Lane<V, P> {
         lane.waiting.remove(position).map_or(Over::Unknown, |waiting| Over::Withdrawn(waiting.value))
     }
 
-    /// Wakes whoever waits for what can be taken now, or for nothing any more.
+    /// Wakes takers that wait for what can be taken now, or in vain.
     pub fn wake(&self) {
         let mut state = P::lock(&self.arrivals.state);
         let Some(index) = state.index(self.id) else { return };
@@ -119,8 +119,8 @@ impl<V, P: Primitives> Lane<V, P> {
         refused
     }
 
-    /// No more values come. With `keep`, what waits can still be taken, once it is shown. After it takes end with
-    /// `None`. What is not kept is handed back.
+    /// Ends the lane: no more values come. With `keep`, what waits can still be taken, once it is shown; after that
+    /// takes end with `None`. What is not kept is handed back.
     pub fn end(&self, keep: bool) -> Vec<V> {
         let mut state = P::lock(&self.arrivals.state);
         let Some(index) = state.index(self.id) else { return Vec::new() };
@@ -143,7 +143,7 @@ impl<V, P: Primitives> Lane<V, P> {
                 left -= 1;
             }
         }
-        // Also one that ended before and was never shown, if it has lost what was left.
+        // Including one that ended before and was never shown, if it has lost what was left.
         let done = state.lanes.extract_if(.., |lane| lane.is_done());
         let of_lanes: Vec<_> = done.map(|mut lane| lane.takers.take()).collect();
         let of_any = state.takers.take();
@@ -161,7 +161,7 @@ impl<V, P: Primitives> Lane<V, P> {
         P::lock(&self.arrivals.state).take_from(Some(self.id))
     }
 
-    /// Takes from this lane alone. Its takes end with `None` when the lane has [ended](Self::end) and nothing waits.
+    /// A taker of this lane alone. Its takes end with `None` once the lane has [ended](Self::end) and nothing waits.
     pub fn taker(&self) -> Taker<V, P> {
         let mut state = P::lock(&self.arrivals.state);
         if let Some(lane) = state.lane(self.id) {

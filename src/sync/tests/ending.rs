@@ -1,8 +1,8 @@
-//! The order in which a session ends, and a provider.
+//! The order in which a session and a provider end.
 
 use super::*;
 
-/// Notes each step, and panics in one of them.
+/// Records each step, and panics in one of them.
 struct Steps {
     done: Arc<Mutex<Vec<String>>>,
     panics_in: Option<&'static str>,

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Notes its drop, and looks into the hold that it is dropped by: that must not be locked.
+/// Records its drop, and looks into the hold that drops it, which must not be locked.
 struct Note(Arc<Hold<Self>>, Arc<AtomicUsize>);
 
 impl Drop for Note {
@@ -42,7 +42,7 @@ fn what_is_put_takes_the_place_of_what_was_held() {
 
 type Candidate = Claim<&'static str, &'static str, Arc<()>>;
 
-/// A candidate, and what counts the permits that are held, this one not.
+/// A candidate, and an `Arc` whose other clones are the permits that are held.
 fn candidate(slot: &Arc<Slot>) -> (Candidate, Arc<()>) {
     (Claim::new(slot), Arc::new(()))
 }
@@ -104,7 +104,7 @@ fn a_session_that_left_while_its_permit_was_taken_has_left_a_free_place() {
     let slot = slot(1);
     let ((mut ghost, permit), (mut heir, _)) = (candidate(&slot), candidate(&slot));
     ghost.install(Arc::clone(&permit), "a ghost", Arc::default()).unwrap();
-    // Its permit is out of its hold until the replace is over, so that its end in between comes to this.
+    // Its permit is out of its hold until the replace is over, so an end in between amounts to this.
     slot.clear(ghost.id());
     assert_eq!(heir.replace((ghost.id(), ghost.hold()), "its heir", Arc::default()), Ok(None));
     ghost.departure().leave();

@@ -21,7 +21,7 @@ fn a_wake_up_during_a_turn_is_another_turn() {
     assert_eq!((count, task.get()), (5, 0));
 }
 
-/// Polls what wakes itself in every turn, and says how many turns there were.
+/// Polls what wakes itself in every turn, and returns how many turns there were.
 fn turns_without_end(turns: &mut Repoll, waker: &Waker, may_go_on: bool) -> usize {
     let mut count = 0;
     let polled = turns.poll(

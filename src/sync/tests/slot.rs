@@ -1,4 +1,4 @@
-//! What may go into a slot, and what is given out of it.
+//! What may go into a slot, and what comes out of it.
 
 use super::*;
 

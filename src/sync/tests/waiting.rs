@@ -87,7 +87,7 @@ fn a_deadline_ends_a_blocking_wait() {
     assert_eq!(slot.waiting(), 0);
 }
 
-/// The standard library, but that each wait takes a second, and ends for no reason.
+/// The standard library, except that each wait takes a second and ends spuriously.
 #[derive(Clone, Copy, Debug)]
 enum Restless {}
 

@@ -49,7 +49,7 @@ pub(super) async fn run(newcomer: Newcomer, shared: Arc<Shared>) {
         }
     };
     match cut {
-        // Both ends have closed in good order.
+        // Both ends have closed cleanly.
         None => {}
         Some(Cut::Fin) => end_politely(&mut dialler, target.as_mut(), &mut orders).await,
         Some(Cut::Rst | Cut::Stop) => reset(&dialler, target.as_ref()),

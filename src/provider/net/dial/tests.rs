@@ -1,4 +1,4 @@
-//! Attempts on scripted answers, in paused time.
+//! Attempts with scripted answers, in paused time.
 
 use std::{
     collections::VecDeque,
@@ -13,13 +13,13 @@ use tokio::time::Instant;
 
 use super::*;
 
-/// A network that answers by a script and notes what it was asked.
+/// A network that answers by a script and records what it was asked.
 #[derive(Clone, Debug)]
 struct Script(Arc<State>);
 
 #[derive(Debug)]
 struct State {
-    /// What each lookup gives; past the last one the resolver is silent.
+    /// What each lookup returns; after the last one the resolver is silent.
     lookups: Mutex<VecDeque<Vec<SocketAddr>>>,
     answer: fn(SocketAddr) -> Answer,
     began: Instant,

@@ -34,7 +34,7 @@ fn dialer(answers: impl Into<VecDeque<Vec<SocketAddr>>>) -> Dialer<Moving> {
 
 #[tokio::test]
 async fn of_two_addresses_the_first_refuses() {
-    // A port that is bound and not listened on refuses, and nobody else can take it.
+    // A port that is bound but not listened on refuses, and nobody else can take it.
     let refusing = TcpSocket::new_v4().unwrap();
     refusing.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listening = acceptor().await;
@@ -66,7 +66,7 @@ async fn sockets_are_tuned_at_both_ends() {
     }
 }
 
-/// As it happens to one dial in some ten thousands: here the socket was given its port before.
+/// This happens to one dial in tens of thousands; here the socket was bound to its port beforehand.
 #[tokio::test]
 async fn a_socket_that_dials_its_own_port_is_refused_and_leaves_the_port_free() {
     for host in ["127.0.0.1:0", "[::1]:0", "[::ffff:127.0.0.1]:0"] {

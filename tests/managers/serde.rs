@@ -1,13 +1,9 @@
 //! `Status` as JSON, with the feature `serde`.
-#![cfg(feature = "serde")]
-#![allow(missing_docs, reason = "test names say it")]
-
-mod support;
 
 use std::time::Duration;
 
+use crate::support::{establisher, in_time, quick, receiver, until};
 use serde_json::json;
-use support::{establisher, in_time, quick, receiver, until};
 
 #[tokio::test]
 async fn a_status_reads_well_as_json() {
