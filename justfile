@@ -1,4 +1,4 @@
-# Short names for what CONTRIBUTING.md lists. What follows a name is handed on: `just test --test sessions`.
+# Short names for what CONTRIBUTING.md lists. Arguments are passed on: `just test --test sessions`.
 
 # Name the recipes.
 default:
@@ -8,7 +8,7 @@ default:
 fmt:
     cargo fmt --all
 
-# Look at the format, and run clippy as a change must pass it.
+# Check the format and run clippy, as a change must pass them.
 lint:
     .ci/run fmt clippy
 
@@ -24,7 +24,7 @@ doc:
 sim *arguments:
     cargo run --release -p sim -- {{ arguments }}
 
-# Put mistakes back and see whether the checkers find them: `just bugs NAME`.
+# Put mistakes back and check that they are caught: `just bugs NAME`.
 bugs *arguments:
     cargo run --release -p bugs -- {{ arguments }}
 
@@ -32,14 +32,14 @@ bugs *arguments:
 fuzz target="wire" seconds="60":
     fuzz/run {{ target }} {{ seconds }}
 
-# Measure beside others: `just bench --quick`.
+# Measure against other libraries: `just bench --quick`.
 bench *arguments:
     benches/run {{ arguments }}
 
-# Try libraries that others wrote: `just interop --quick`.
+# Test against other yamux libraries: `just interop --quick`.
 interop *arguments:
     interop/run {{ arguments }}
 
-# Run what a change must pass, or the steps named: `just ci fmt test`.
+# Run what a change must pass, or some of its steps: `just ci fmt test`.
 ci *steps:
     .ci/run {{ steps }}
