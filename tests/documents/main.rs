@@ -4,3 +4,4 @@
 mod guarantees;
 mod layers;
 mod limits;
+mod planted;
