@@ -29,9 +29,12 @@ pub(super) struct SpuriousClose {
 
 impl SpuriousClose {
     pub(super) fn new(plan: &Plan) -> Self {
-        let timeout = [Side::Establisher, Side::Receiver]
-            .map(|side| plan.config(side, 0))
-            .map(|config| config.heartbeat_timeout().min(config.write_timeout()));
+        // A holder that is silent for the time of a probe loses its place, if there is a rival.
+        let has_rival = plan.faults.iter().any(|fault| fault.kind == faults::RIVAL);
+        let timeout = [Side::Establisher, Side::Receiver].map(|side| plan.config(side, 0)).map(|config| {
+            let probe = if has_rival { config.takeover_probe_timeout() } else { Duration::MAX };
+            config.heartbeat_timeout().min(config.write_timeout()).min(probe)
+        });
         let mut disturbed = Duration::ZERO;
         let mut known = true;
         for fault in &plan.faults {

@@ -18,6 +18,9 @@ pub const SHUTDOWN: &str = manager::SHUTDOWN.name;
 /// The fault after which another host is the receiver.
 pub const ADDRESS_CHANGE: &str = host::ADDRESS_CHANGE.name;
 
+/// The fault by which another client wants the place.
+pub const RIVAL: &str = strangers::RIVAL.name;
+
 /// Every kind of fault.
 pub static ALL: &[Kind] = &[
     cut::FIN,
