@@ -475,16 +475,21 @@ async fn own_ping_confused_with_the_crates() {
     assert!(!session.is_closed());
 }
 
-#[tokio::test]
-async fn ping_flood() {
+/// A session, and a peer behind a pipe that is soon full.
+async fn behind_a_short_pipe(config: &Config) -> (Session, Peer<DuplexStream>) {
     let (near, far) = duplex(256);
-    let config = Config::default();
     let mut peer = Peer::new(far);
     peer.answer_pings(true);
     let session = tokio::select! {
-        session = Session::server(near, &config) => session.unwrap(),
+        session = Session::server(near, config) => session.unwrap(),
         frame = peer.recv() => panic!("{frame:?}"),
     };
+    (session, peer)
+}
+
+#[tokio::test]
+async fn ping_flood() {
+    let (session, mut peer) = behind_a_short_pipe(&Config::default()).await;
     // It never reads the answers. The pipe holds 21 of them, the buffer of the socket more.
     let flood = async {
         for value in 0.. {
@@ -499,14 +504,7 @@ async fn ping_flood() {
 
 #[tokio::test]
 async fn a_peer_that_causes_resets_and_reads_none_is_a_flood() {
-    let (near, far) = duplex(256);
-    let config = Config::builder().accept_backlog(1).build().unwrap();
-    let mut peer = Peer::new(far);
-    peer.answer_pings(true);
-    let session = tokio::select! {
-        session = Session::server(near, &config) => session.unwrap(),
-        frame = peer.recv() => panic!("{frame:?}"),
-    };
+    let (session, mut peer) = behind_a_short_pipe(&Config::builder().accept_backlog(1).build().unwrap()).await;
     let flood = async {
         for id in (1..).step_by(2) {
             if peer.send(Header::window_update(id, Flags::SYN, 0), &[]).await.is_err() {

@@ -204,17 +204,7 @@ fn a_new_connection_may_take_the_place_of_one_in_time_wait() {
         assert_eq!(first.read(&mut [0]).await?, 0);
         Ok(())
     });
-    network.host(CLIENT, |stack| async move {
-        let mut stream = stack.connect(server()).await?;
-        if turmoil::sim_elapsed().unwrap() > SECOND {
-            stream.write_all(b"again").await?;
-        }
-        expect_end(&mut stream).await
-    });
-    network.until(SECOND);
-    network.sim.crash(CLIENT);
-    network.until(SECOND * 2);
-    network.sim.bounce(CLIENT);
+    network.client_that_comes_back(b"again");
     network.finish(SECOND * 5);
     assert_eq!((network.count("challenge ACKs"), network.count("resets sent")), (0, 0));
 }

@@ -341,17 +341,7 @@ fn a_client_that_lost_its_power_connects_from_the_same_port_again() {
         assert_eq!(read(&mut second, 5).await?, b"again");
         Ok(())
     });
-    network.host(CLIENT, |stack| async move {
-        let mut stream = stack.connect(server()).await?;
-        if turmoil::sim_elapsed().unwrap() > SECOND {
-            stream.write_all(b"again").await?;
-        }
-        expect_end(&mut stream).await
-    });
-    network.until(SECOND);
-    network.sim.crash(CLIENT);
-    network.until(SECOND * 2);
-    network.sim.bounce(CLIENT);
+    network.client_that_comes_back(b"again");
     network.finish(SECOND * 10);
     assert_eq!(network.count("challenge ACKs"), 1);
 }

@@ -51,6 +51,9 @@ pub(crate) struct Network {
     busy: Arc<AtomicUsize>,
 }
 
+/// When a client is back that comes back.
+const BACK: Duration = Duration::from_secs(2);
+
 impl Network {
     pub(crate) fn new(seed: u64) -> Self {
         let sim = turmoil::Builder::new()
@@ -94,6 +97,22 @@ impl Network {
                 Stack::start_with(settings.clone(), impairments.clone(), rng.clone(), Arc::new(counters.clone()));
             Box::pin(start)
         }
+    }
+
+    /// A client that connects, and waits for the end. After a second its host is gone; after another one it is back, connects
+    /// from the same port, and says this as well.
+    pub(crate) fn client_that_comes_back(&mut self, word: &'static [u8]) {
+        self.host(CLIENT, move |stack| async move {
+            let mut stream = stack.connect(server()).await?;
+            if turmoil::sim_elapsed().unwrap() > BACK / 2 {
+                stream.write_all(word).await?;
+            }
+            expect_end(&mut stream).await
+        });
+        self.until(BACK / 2);
+        self.sim.crash(CLIENT);
+        self.until(BACK);
+        self.sim.bounce(CLIENT);
     }
 
     /// Adds a host that the run waits for, and for its connections.

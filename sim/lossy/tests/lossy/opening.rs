@@ -267,17 +267,7 @@ fn a_connection_that_dies_in_the_backlog_is_accepted_and_says_so() {
         assert_eq!(read(&mut listener.accept().await?, 5).await?, b"alive");
         Ok(())
     });
-    network.host(CLIENT, |stack| async move {
-        let mut stream = stack.connect(server()).await?;
-        if turmoil::sim_elapsed().unwrap() > SECOND {
-            stream.write_all(b"alive").await?;
-        }
-        expect_end(&mut stream).await
-    });
-    network.until(SECOND);
-    network.sim.crash(CLIENT);
-    network.until(SECOND * 2);
     // Its SYN, from the same port, has the connection reset.
-    network.sim.bounce(CLIENT);
+    network.client_that_comes_back(b"alive");
     network.finish(SECOND * 20);
 }

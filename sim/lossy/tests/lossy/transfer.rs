@@ -1,6 +1,7 @@
 //! Every byte arrives, once and in order, whatever the network does that passes.
 
 use std::io;
+use std::ops::Range;
 use std::time::Duration;
 
 use lossy::{Conditions, Stack, Stream, Verdict};
@@ -133,17 +134,22 @@ fn a_way_that_is_longer_than_the_least_timeout_causes_no_retransmission() {
     assert_eq!(network.count("retransmitted segments"), 0);
 }
 
-#[test]
-fn one_lost_segment_of_many_is_sent_again_before_any_timeout() {
-    let mut network = Network::new(1);
-    lose(&network.from_client, 10..11, |segment| segment.payload.len() > 1_000);
+/// 50,000 bytes, of whose long segments these are lost. Returns how long they took.
+fn bulk_without(network: &mut Network, lost: Range<usize>) -> Duration {
+    lose(&network.from_client, lost, |segment| segment.payload.len() > 1_000);
     network.client(SERVER, |stack| async move {
         let mut stream = stack.bind(PORT)?.accept().await?;
         assert!(read(&mut stream, 50_000).await? == bytes(1, 50_000));
         Ok(())
     });
     network.client(CLIENT, |stack| async move { stack.connect(server()).await?.write_all(&bytes(1, 50_000)).await });
-    let elapsed = network.finish(SECOND * 5);
+    network.finish(SECOND * 5)
+}
+
+#[test]
+fn one_lost_segment_of_many_is_sent_again_before_any_timeout() {
+    let mut network = Network::new(1);
+    let elapsed = bulk_without(&mut network, 10..11);
     assert_eq!((network.count("fast retransmits"), network.count("retransmitted segments")), (1, 1));
     assert!(elapsed < Duration::from_millis(200), "a timeout was waited for: {elapsed:?}");
 }
@@ -151,14 +157,7 @@ fn one_lost_segment_of_many_is_sent_again_before_any_timeout() {
 #[test]
 fn several_lost_segments_of_a_window_are_sent_again_one_in_a_round_trip() {
     let mut network = Network::new(1);
-    lose(&network.from_client, 5..10, |segment| segment.payload.len() > 1_000);
-    network.client(SERVER, |stack| async move {
-        let mut stream = stack.bind(PORT)?.accept().await?;
-        assert!(read(&mut stream, 50_000).await? == bytes(1, 50_000));
-        Ok(())
-    });
-    network.client(CLIENT, |stack| async move { stack.connect(server()).await?.write_all(&bytes(1, 50_000)).await });
-    let elapsed = network.finish(SECOND * 5);
+    let elapsed = bulk_without(&mut network, 5..10);
     assert_eq!((network.count("fast retransmits"), network.count("retransmitted segments")), (1, 5));
     assert!(elapsed < Duration::from_millis(300), "a timeout was waited for: {elapsed:?}");
 }
