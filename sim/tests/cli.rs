@@ -41,7 +41,7 @@ fn a_failure_becomes_a_capsule_with_a_shrunk_plan_that_replays() {
 fn a_run_that_comes_to_no_end_becomes_a_small_capsule_that_says_where_it_stands() {
     let directory = scratch("hang");
     let to = directory.to_str().unwrap();
-    let shrunk = sim(&["shrink", "3", "--scenario", "spins", "--plans", "60", "--capsules", to]);
+    let shrunk = sim(&["shrink", "3", "--scenario", "spins", "--plans", "40", "--capsules", to]);
     let told = text(&shrunk.stdout);
     assert_eq!(shrunk.status.code(), Some(1), "{told} {}", text(&shrunk.stderr));
     assert!(
