@@ -6,7 +6,7 @@
 use std::{
     convert::Infallible,
     io::{self, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
 };
@@ -71,10 +71,14 @@ pub(super) fn run(contestant: &str, setup: &Setup, flood: Flood) -> io::Result<S
             }
             other => Err(io::Error::other(format!("there is no contestant `{other}`"))),
         }
-    })?;
+    });
     drop(runtime);
-    peer.join().map_err(|_| io::Error::other("the peer has panicked"))??;
-    Ok(sample)
+    let sent = peer.join().map_err(|_| io::Error::other("the peer has panicked"))?;
+    match (sample, sent) {
+        (Ok(sample), Ok(())) => Ok(sample),
+        (Err(error), Ok(())) | (Ok(_), Err(error)) => Err(error),
+        (Err(error), Err(sent)) => Err(io::Error::other(format!("{error}; its peer: {sent}"))),
+    }
 }
 
 /// Reads the first stream to its end, and drops all others.
@@ -98,8 +102,18 @@ async fn read_mark(stream: &mut impl Io) -> io::Result<u64> {
 /// What the two threads of the peer share.
 struct Peer {
     writer: Mutex<TcpStream>,
-    credit: Mutex<u32>,
-    granted: Condvar,
+    heard: Mutex<Heard>,
+    changed: Condvar,
+}
+
+/// What has come of the other side.
+struct Heard {
+    /// How many bytes it takes.
+    credit: u32,
+    /// It has its first answer.
+    is_answered: bool,
+    /// It takes nothing more.
+    is_over: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -111,9 +125,39 @@ impl Peer {
         lock(&self.writer).write_all(bytes)
     }
 
-    fn spend(&self, bytes: u32) {
-        let enough = self.granted.wait_while(lock(&self.credit), |credit| *credit < bytes);
-        *enough.unwrap_or_else(PoisonError::into_inner) -= bytes;
+    fn change(&self, change: impl FnOnce(&mut Heard)) {
+        change(&mut lock(&self.heard));
+        self.changed.notify_one();
+    }
+
+    fn until(&self, holds: impl Fn(&Heard) -> bool) -> io::Result<MutexGuard<'_, Heard>> {
+        let waits = |heard: &mut Heard| !heard.is_over && !holds(heard);
+        let heard = self.changed.wait_while(lock(&self.heard), waits).unwrap_or_else(PoisonError::into_inner);
+        if heard.is_over { Err(wrong("it has reset the stream, or has gone".into())) } else { Ok(heard) }
+    }
+
+    fn spend(&self, bytes: u32) -> io::Result<()> {
+        self.until(|heard| heard.credit >= bytes)?.credit -= bytes;
+        Ok(())
+    }
+
+    /// Floods once it has answered a ping, with which each contestant begins: who takes the streams is there only then,
+    /// and what nobody takes is soon reset.
+    fn flood(&self, flood: Flood, bytes: u64) -> io::Result<()> {
+        drop(self.until(|heard| heard.is_answered)?);
+        let (piece, credit) = piece(flood);
+        let pieces = bytes.div_ceil(piece(3).len() as u64);
+        let total = pieces * piece(3).len() as u64;
+        self.spend(8)?;
+        self.write(&[&Header::data(OPEN, Flags::SYN, 8).encode()[..], &total.to_be_bytes()].concat())?;
+        let mut next_id = OPEN + 2;
+        for _ in 0..pieces {
+            let piece = piece(next_id);
+            self.spend(credit)?;
+            self.write(&piece)?;
+            next_id += 2 * u32::try_from(piece.len() / HEADER_BYTES).unwrap_or_default();
+        }
+        self.write(&Header::data(OPEN, Flags::FIN, 0).encode())
     }
 
     /// Reads all that comes, until the other side has gone.
@@ -122,7 +166,9 @@ impl Peer {
     fn read(&self, socket: TcpStream) -> io::Result<()> {
         use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
 
-        match self.answer(socket) {
+        let ended = self.answer(socket);
+        self.change(|heard| heard.is_over = true);
+        match ended {
             Err(error) if matches!(error.kind(), UnexpectedEof | ConnectionReset | BrokenPipe) => Ok(()),
             Err(error) => Err(error),
             Ok(never) => match never {},
@@ -137,11 +183,12 @@ impl Peer {
             socket.read_exact(&mut header)?;
             let Header { kind, flags, stream_id, length } = Header::decode(header)?;
             match kind {
-                Kind::Ping if flags.contains(Flags::SYN) => self.write(&Header::pong(length).encode())?,
-                Kind::WindowUpdate if stream_id == OPEN => {
-                    *lock(&self.credit) += length;
-                    self.granted.notify_one();
+                Kind::Ping if flags.contains(Flags::SYN) => {
+                    self.write(&Header::pong(length).encode())?;
+                    self.change(|heard| heard.is_answered = true);
                 }
+                _ if stream_id == OPEN && flags.contains(Flags::RST) => self.change(|heard| heard.is_over = true),
+                Kind::WindowUpdate if stream_id == OPEN => self.change(|heard| heard.credit += length),
                 Kind::Data if length > 0 => return Err(wrong("it writes, and has nothing to say".into())),
                 _ => {}
             }
@@ -152,28 +199,19 @@ impl Peer {
 fn send(address: SocketAddr, flood: Flood, bytes: u64) -> io::Result<()> {
     let socket = TcpStream::connect(address)?;
     socket.set_nodelay(true)?;
-    let reading = socket.try_clone()?;
-    let peer = Peer { writer: Mutex::new(socket), credit: Mutex::new(INITIAL_WINDOW), granted: Condvar::new() };
-    let peer = Arc::new(peer);
+    let (reading, closing) = (socket.try_clone()?, socket.try_clone()?);
+    let heard = Heard { credit: INITIAL_WINDOW, is_answered: false, is_over: false };
+    let peer = Arc::new(Peer { writer: Mutex::new(socket), heard: Mutex::new(heard), changed: Condvar::new() });
     let reader = thread::spawn({
         let peer = Arc::clone(&peer);
         move || peer.read(reading)
     });
-    let (piece, credit) = piece(flood);
-    let pieces = bytes.div_ceil(piece(3).len() as u64);
-    let total = pieces * piece(3).len() as u64;
-    peer.spend(8);
-    peer.write(&[&Header::data(OPEN, Flags::SYN, 8).encode()[..], &total.to_be_bytes()].concat())?;
-    let mut next_id = OPEN + 2;
-    for _ in 0..pieces {
-        let piece = piece(next_id);
-        peer.spend(credit);
-        peer.write(&piece)?;
-        next_id += 2 * u32::try_from(piece.len() / HEADER_BYTES).unwrap_or_default();
+    let sent = peer.flood(flood, bytes);
+    if sent.is_err() {
+        let _ = closing.shutdown(Shutdown::Both);
     }
-    peer.write(&Header::data(OPEN, Flags::FIN, 0).encode())?;
     reader.join().map_err(|_| io::Error::other("the reader has panicked"))??;
-    Ok(())
+    sent
 }
 
 /// About [`WRITTEN_BYTES`] of a flood, from a stream of this id on; and how much credit they take.
