@@ -42,7 +42,7 @@ const USAGE: u8 = 2;
     after_help = "\
 Examples:
   benches/run                              the whole table
-  benches/run --quick                      the whole table, within five minutes on two quiet cores
+  benches/run --quick                      the whole table, in some seven minutes on two quiet cores
   benches/run --only open --only bulk-1    the cases whose names begin so
   benches/run --quick --json > speed.jsonl
   perf record -g target/release/benches one open-64 evermux

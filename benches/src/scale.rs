@@ -48,7 +48,7 @@ impl Scale {
         settle: None,
     };
 
-    /// The whole table within five minutes, on two quiet cores.
+    /// The whole table in some seven minutes, on two quiet cores.
     pub(crate) const QUICK: Self = Self {
         name: "quick",
         rounds: 9,
