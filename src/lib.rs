@@ -22,6 +22,11 @@
 //! let mut text = String::new();
 //! inbound.read_to_string(&mut text).await?;
 //! assert_eq!(text, "hello");
+//! inbound.write_all(b"welcome").await?;
+//! inbound.shutdown().await?;
+//! let mut reply = String::new();
+//! outbound.read_to_string(&mut reply).await?;
+//! assert_eq!(reply, "welcome");
 //!
 //! establisher.shutdown().await;
 //! receiver.shutdown().await;
