@@ -3,7 +3,8 @@
 use std::{io::ErrorKind, time::Duration};
 
 use crate::support::{
-    client_against_peer, in_time, next, pair, pair_with, payload, read_all, send_all, server_against_peer, shape,
+    against, client_against_peer, in_time, next, pair, pair_with, payload, read_all, send_all, server_against_peer,
+    shape,
 };
 use evermux::{CloseReason, Config, OpenError, Session};
 use testkit::{
@@ -378,10 +379,7 @@ async fn close_with_unread_input_loses_the_tail() {
     let mut peer = Peer::new(far);
     peer.answer_pings(true);
     let config = Config::default();
-    let session = tokio::select! {
-        session = Session::client(near, &config) => session.unwrap(),
-        frame = peer.recv() => panic!("{frame:?}"),
-    };
+    let session = against(Session::client(near, &config), &mut peer).await;
     // The peer says nothing on the stream, gives all the credit there is, and leaves the last bytes unread.
     let mut stream = session.open_stream().await.unwrap();
     peer.send(Header::window_update(1, Flags::ACK | Flags::FIN, 4 << 20), &[]).await.unwrap();
@@ -496,10 +494,7 @@ async fn a_goodbye_is_heard_though_writing_has_failed() {
     let config = Config::default();
     let mut peer = Peer::new(far);
     peer.answer_pings(true);
-    let session = tokio::select! {
-        session = Session::client(io, &config) => session.unwrap(),
-        frame = peer.recv() => panic!("{frame:?}"),
-    };
+    let session = against(Session::client(io, &config), &mut peer).await;
     let mut stream = session.open_stream().await.unwrap();
     stream.write_all(&[0; 10_000]).await.unwrap();
     for _ in 0..10 {

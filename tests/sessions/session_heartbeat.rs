@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::support::{
-    client_against_peer, client_against_peer_over, in_time, pair, pair_with, payload, read_all, send_all,
+    against, client_against_peer, client_against_peer_over, in_time, pair, pair_with, payload, read_all, send_all,
 };
 use evermux::{CloseReason, Config, OpenError, Session};
 use testkit::{
@@ -136,10 +136,7 @@ async fn only_the_answer_to_the_proof_proves_a_session() {
     let mut proving = Box::pin(Session::client(near, &config));
     assert!(timeout(Duration::from_secs(1), proving.as_mut()).await.is_err());
     peer.answer_pings(true);
-    tokio::select! {
-        session = proving => drop(session.unwrap()),
-        frame = peer.recv() => panic!("{frame:?}"),
-    }
+    against(proving, &mut peer).await;
 }
 
 /// A transport that encrypts has more to write than it was given, and may be late to flush it.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use crate::support::{
-    client_against_peer, in_time, next, pair, pair_with, read_all, send_all, server_against_peer, shape,
+    against, client_against_peer, in_time, next, pair, pair_with, read_all, send_all, server_against_peer, shape,
 };
 use evermux::{CloseReason, Config, OpenError, Session, StreamError};
 use testkit::frames::{Flags, Header, Kind, Peer};
@@ -480,10 +480,7 @@ async fn behind_a_short_pipe(config: &Config) -> (Session, Peer<DuplexStream>) {
     let (near, far) = duplex(256);
     let mut peer = Peer::new(far);
     peer.answer_pings(true);
-    let session = tokio::select! {
-        session = Session::server(near, config) => session.unwrap(),
-        frame = peer.recv() => panic!("{frame:?}"),
-    };
+    let session = against(Session::server(near, config), &mut peer).await;
     (session, peer)
 }
 
