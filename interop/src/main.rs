@@ -40,6 +40,7 @@ const USAGE: u8 = 2;
 /// Each run is two programs of this package that a TCP connection over loopback joins: evermux, and a peer. Each behaviour
 /// is run with each side as the yamux client, and with each side as who acts.
 #[derive(Parser)]
+#[expect(clippy::struct_excessive_bools, reason = "each is an option of the command line")]
 #[command(
     name = "interop",
     version,
@@ -82,6 +83,9 @@ struct Cli {
     /// List the behaviours and the peers, and do nothing else.
     #[arg(long)]
     list: bool,
+    /// Only install and build the peers that a run with the other options needs; `interop/run` does it.
+    #[arg(long, conflicts_with = "list")]
+    prepare: bool,
 }
 
 #[derive(Subcommand)]
@@ -135,6 +139,9 @@ async fn told_to_end() {
 
 /// Returns whether nothing is wrong.
 async fn run(cli: &Cli) -> Result<bool, String> {
+    if cli.prepare {
+        return Ok(true);
+    }
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let installed = package.join("../target/interop/peers");
     let all = peers::all(&installed).map_err(|error| error.to_string())?;
