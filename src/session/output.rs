@@ -51,6 +51,18 @@ struct Deferral {
     is: bool,
 }
 
+/// What is to be flushed. A transport with a buffer of its own, as TLS has one, takes bytes while the peer takes none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Flush {
+    /// Nothing.
+    Done,
+    /// Bytes that the transport has taken.
+    Due,
+    /// The same, and the transport has refused to. Until it has done so it is given nothing more: that it takes bytes would
+    /// say nothing of the peer (G10), and they would only wait there.
+    Refused,
+}
+
 /// The output of a session.
 #[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub(super) struct Output<Io> {
@@ -68,13 +80,12 @@ pub(super) struct Output<Io> {
     /// Bytes queued so far, and bytes that the transport has taken.
     queued: u64,
     taken: u64,
-    /// The transport has taken bytes that it has not flushed.
-    unflushed: bool,
+    flush: Flush,
     deferral: Deferral,
     /// The last heartbeat ping, and where it ends in the output until the transport has taken it.
     heartbeat_ping: Option<Header>,
     heartbeat_end: Option<u64>,
-    /// The transport has refused a write since it last took one.
+    /// The transport has refused to write or to flush, and not made room since.
     blocked: bool,
     /// Since the last [`begin_look`](Self::begin_look) the transport itself has answered whether it takes more. In a
     /// turn that has used up its budget, tokio answers in its place.
@@ -96,7 +107,7 @@ impl<Io> Output<Io> {
             shut: false,
             queued: 0,
             taken: 0,
-            unflushed: false,
+            flush: Flush::Done,
             deferral: Deferral::default(),
             heartbeat_ping: None,
             heartbeat_end: None,
@@ -292,15 +303,19 @@ impl<Io> Output<Io> {
         }
     }
 
+    fn on_progress(&mut self, heartbeat: &mut Heartbeat) {
+        if std::mem::take(&mut self.blocked) {
+            heartbeat.on_room();
+        }
+        heartbeat.on_write_progress();
+    }
+
     /// The transport took `n` bytes. If its ping is among them, the heartbeat's time begins (G10).
     fn on_taken(&mut self, io: &Io, n: usize, heartbeat: &mut Heartbeat) {
         self.taken += n as u64;
         self.throttle.on_taken(io, n);
-        if std::mem::take(&mut self.blocked) {
-            heartbeat.on_room();
-        }
-        self.unflushed = true;
-        heartbeat.on_write_progress();
+        self.on_progress(heartbeat);
+        self.flush = Flush::Due;
         if self.heartbeat_end.take_if(|end| self.taken >= *end).is_some() {
             heartbeat.on_ping_taken(Instant::now());
         }
@@ -317,27 +332,31 @@ impl<Io: AsyncWrite + Unpin> Output<Io> {
         }
         loop {
             self.append_controls();
-            if self.buffer.is_empty() && !self.unflushed {
+            if self.buffer.is_empty() && self.flush == Flush::Done {
                 self.throttle.on_drained();
                 self.asked = true;
                 return Poll::Ready(());
             }
             let pinned = Pin::new(&mut *io);
-            let progress = if self.buffer.is_empty() {
+            let flushes = self.buffer.is_empty() || self.flush == Flush::Refused;
+            let progress = if flushes {
                 pinned.poll_flush(cx).map_ok(|()| None)
             } else {
                 pinned.poll_write(cx, self.buffer.as_slice()).map_ok(Some)
             };
             match progress {
                 Poll::Pending => {
+                    if flushes {
+                        self.flush = Flush::Refused;
+                    }
                     self.on_blocked(heartbeat);
                     return Poll::Pending;
                 }
                 Poll::Ready(Ok(Some(0))) => self.fail(io::ErrorKind::WriteZero.into(), heartbeat),
                 Poll::Ready(Err(error)) => self.fail(error, heartbeat),
                 Poll::Ready(Ok(None)) => {
-                    self.unflushed = false;
-                    heartbeat.on_write_progress();
+                    self.flush = Flush::Done;
+                    self.on_progress(heartbeat);
                 }
                 Poll::Ready(Ok(Some(n))) => {
                     self.buffer.consume(n);
@@ -405,7 +424,8 @@ impl<Io: AsyncWrite + Unpin> Output<Io> {
     /// Appends bytes of a body, or writes them straight to the transport behind what is buffered.
     fn poll_put(&mut self, io: &mut Io, heartbeat: &mut Heartbeat, cx: &mut Context<'_>, body: &[u8]) -> Poll<usize> {
         let is_much = self.buffer.len() + body.len() >= GATHERED_BYTES_MIN;
-        if is_much && body.len() >= VECTORED_BODY_BYTES_MIN && io.is_write_vectored() {
+        let is_direct = is_much && body.len() >= VECTORED_BODY_BYTES_MIN && io.is_write_vectored();
+        if is_direct && self.flush != Flush::Refused {
             let parts = [IoSlice::new(self.buffer.as_slice()), IoSlice::new(body)];
             match Pin::new(&mut *io).poll_write_vectored(cx, &parts) {
                 Poll::Ready(Ok(n)) if n > 0 => {

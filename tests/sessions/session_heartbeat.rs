@@ -73,7 +73,7 @@ async fn stalled_writer_unnoticed() {
     let (session, mut peer) = client_against_peer_over(4096, Config::builder()).await;
     let begin = Instant::now();
     let mut stream = session.open_stream().await.unwrap();
-    stream.write_all(&vec![0; 200 << 10]).await.unwrap();
+    let writer = tokio::spawn(async move { stream.write_all(&vec![0; 200 << 10]).await });
     // The peer does not read, and sends all the time.
     let send_without_end = async {
         loop {
@@ -87,6 +87,7 @@ async fn stalled_writer_unnoticed() {
     };
     assert!(matches!(reason, CloseReason::WriteStalled), "{reason:?}");
     assert!(is_about(begin.elapsed(), WRITE_TIMEOUT), "{:?}", begin.elapsed());
+    assert!(writer.await.unwrap().is_err());
 }
 
 /// The timer is set to something that comes later when a write begins to stall.
@@ -98,7 +99,8 @@ async fn a_write_that_stalls_beside_a_late_deadline_is_found_in_time() {
     sleep(2 * Config::default().handshake_timeout()).await;
     let begin = Instant::now();
     let mut stream = session.open_stream().await.unwrap();
-    stream.write_all(&vec![0; 200 << 10]).await.unwrap();
+    let error = in_time(stream.write_all(&vec![0; 200 << 10])).await.unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::ConnectionReset);
     let reason = in_time(session.closed()).await;
     assert!(matches!(reason, CloseReason::WriteStalled), "{reason:?}");
     assert!(is_about(begin.elapsed(), WRITE_TIMEOUT), "{:?}", begin.elapsed());
@@ -153,6 +155,32 @@ async fn a_flush_that_was_late_is_no_stall() {
         assert!(!near.is_closed(), "{}", near.closed().await);
     }
     drop(far);
+}
+
+/// A transport that encrypts takes answers to pings while the peer takes nothing: the peer is found all the same.
+#[tokio::test(start_paused = true)]
+async fn what_tls_takes_is_progress() {
+    let (near, far) = duplex(4096);
+    let mut peer = Peer::new(far);
+    let config = Config::default();
+    let proven = async {
+        let (ping, _) = peer.recv().await.unwrap();
+        peer.send(Header::pong(ping.length), &[]).await.unwrap();
+    };
+    let (session, ()) = tokio::join!(Session::client(Strict::new(near).needs_flush(), &config), proven);
+    let session = session.unwrap();
+    let mut stream = session.open_stream().await.unwrap();
+    in_time(stream.write_all(&[0; 5000])).await.unwrap();
+    let begin = Instant::now();
+    let mut closed = Box::pin(session.closed());
+    let reason = loop {
+        tokio::select! {
+            reason = &mut closed => break reason,
+            () = sleep(WRITE_TIMEOUT / 3) => peer.send(Header::ping(7), &[]).await.unwrap(),
+        }
+    };
+    assert!(matches!(reason, CloseReason::WriteStalled), "{reason:?}");
+    assert!(is_about(begin.elapsed(), WRITE_TIMEOUT), "{:?}", begin.elapsed());
 }
 
 /// A ping's time begins when the socket has taken it, in whatever way it took what came before it.
@@ -312,7 +340,7 @@ async fn a_busy_driver_looks_all_the_same() {
     let (session, mut peer) = client_against_peer_over(4096, Config::builder()).await;
     // Nothing that is written is taken, and something comes all the time.
     let mut stream = session.open_stream().await.unwrap();
-    stream.write_all(&vec![0; 200 << 10]).await.unwrap();
+    let writer = tokio::spawn(async move { stream.write_all(&vec![0; 200 << 10]).await });
     settle().await;
     tokio::time::advance(WRITE_TIMEOUT).await;
     for _ in 0..50 {
@@ -322,6 +350,7 @@ async fn a_busy_driver_looks_all_the_same() {
     }
     assert!(session.is_closed());
     assert!(matches!(session.closed().await, CloseReason::WriteStalled));
+    assert!(writer.await.unwrap().is_err());
 }
 
 /// Lets every task do what it can, at this time.
