@@ -50,6 +50,8 @@ pub struct SessionStatus {
     /// Its id.
     #[cfg_attr(feature = "serde", serde(serialize_with = "serialize::id"))]
     pub id: SessionId,
+    /// The address of this side, where the transport has one.
+    pub local: Option<SocketAddr>,
     /// The address of the other side, where the transport has one.
     pub peer: Option<SocketAddr>,
     /// The round trip of the last ping that was answered: see [`Session::round_trip`](crate::Session::round_trip).
@@ -70,6 +72,7 @@ impl Status {
             .into_iter()
             .map(|(id, session)| SessionStatus {
                 id,
+                local: session.local_addr(),
                 peer: session.peer_addr(),
                 round_trip: session.round_trip(),
                 open_streams: session.open_streams(),

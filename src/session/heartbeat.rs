@@ -7,6 +7,7 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
+use tracing::trace;
 
 use crate::{config::Config, deadline::after, error::CloseReason};
 
@@ -126,6 +127,7 @@ impl Heartbeat {
     /// The socket has taken the ping: the peer's time to answer begins.
     pub fn on_ping_taken(&mut self, now: Instant) {
         if self.ping == Ping::Queued {
+            trace!(event = "ping_sent", "ping sent");
             self.ping = Ping::Taken(now);
         }
     }
