@@ -2,12 +2,18 @@
 
 use std::time::Duration;
 
-use crate::plan::{Plan, Side};
+use crate::plan::{Plan, Side, travels};
 
-/// What a piece of work takes at most while nothing fails, after the one that was under way: bulk beside other bulk,
-/// with the longest pauses that workloads make, and the time that a peer discards what it is sent for a stream that it has
+/// What work takes where nothing is slow: bulk beside other bulk, with the longest pauses that workloads make, and the time that a peer discards what it is sent for a stream that it has
 /// left.
 const WORK_TIME: Duration = Duration::from_secs(30);
+
+/// What a piece of work takes at most while nothing fails, after the one that was under way: as long again where a link has
+/// little bandwidth, which all callers share.
+fn work_time(plan: &Plan, moves: u64) -> Duration {
+    let Some(rate) = plan.network.bandwidth.least() else { return WORK_TIME };
+    WORK_TIME + travels(2 * moves, rate)
+}
 
 /// How long a step takes to show, and a simulated connection to be set up.
 const SLACK: Duration = Duration::from_secs(1);
@@ -15,14 +21,15 @@ const SLACK: Duration = Duration::from_secs(1);
 /// What is cut off at the end of a drain is gone at once; a manager that has to be killed takes half a second more.
 const SHUTDOWN_SLACK: Duration = Duration::from_millis(100);
 
-/// How long after the last fault, and after it was begun, a piece of work is done.
+/// How long after the last fault, and after it was begun, a piece of work is done, when the callers together move so many
+/// bytes with a piece each.
 ///
 /// In the worst case a silent loss is found by the heartbeats, of one side or of the other, whose ghost holds the place
 /// meanwhile; an attempt was under way and fails; then comes the longest pause, an attempt whose candidate waits in vain for
 /// the ghost's place, and the longest pause once more.
-pub fn service(plan: &Plan) -> Duration {
+pub fn service(plan: &Plan, moves: u64) -> Duration {
     if plan.is_calm() {
-        return SLACK + WORK_TIME;
+        return SLACK + work_time(plan, moves);
     }
     let ours = plan.config(Side::Establisher, 0);
     let theirs = plan.config(Side::Receiver, 0);
@@ -31,7 +38,7 @@ pub fn service(plan: &Plan) -> Duration {
     let attempt = ours.resolve_timeout() + ours.connect_timeout() + ours.handshake_timeout();
     let pause = ours.backoff_max().mul_f32(1.0 + ours.backoff_jitter());
     let candidate = ours.handshake_timeout().max(theirs.handshake_timeout());
-    detection[0].max(detection[1]) + attempt + pause + candidate + pause + WORK_TIME + SLACK
+    detection[0].max(detection[1]) + attempt + pause + candidate + pause + work_time(plan, moves) + SLACK
 }
 
 /// How long a shutdown takes when there is no session to drain: dials, handshakes and pauses end at once.

@@ -22,6 +22,9 @@ use crate::work::{self, Failed, WorkItem};
 /// The longest pause when the last fault is over.
 const PAUSE_MAX_AFTER_FAULTS: Duration = Duration::from_secs(5);
 
+/// A stream that nobody accepts for longer may be reset.
+const ACCEPTED_WITHIN: Duration = Duration::from_secs(50);
+
 /// A caller at work.
 pub(crate) struct Calling {
     pub(crate) index: usize,
@@ -54,7 +57,7 @@ impl Calling {
             sleep(pause.min(longest)).await;
             let begun = elapsed();
             let item_seed = self.rng.next_u64();
-            let deadline = begun.max(faults_end) + bounds::service(&context.plan);
+            let deadline = begun.max(faults_end) + bounds::service(&context.plan, work::moves(&context.plan));
             let doing = async {
                 context.doing.borrow_mut().insert((self.host, self.index), begun);
                 let _doing = Listed(&context.doing, (self.host, self.index), |doing, place| {
@@ -86,7 +89,7 @@ impl Calling {
                 // Nobody dials this host any more, or the session with the other one has outlived the change.
                 Err(_) if !self.is_current() || context.served.borrow().contains_key(&self.index) => {}
                 Err(_) => {
-                    let bound = bounds::service(&context.plan);
+                    let bound = bounds::service(&context.plan, work::moves(&context.plan));
                     let text = format!(
                         "caller {} ({}, on {}) was not served within {bound:?} after the last fault",
                         self.index, self.spec.work, self.host
@@ -125,10 +128,14 @@ impl Calling {
                 rng: ChaCha8Rng::seed_from_u64(seed.wrapping_add(sessions)),
                 bytes: self.rng.random_range(0..=self.spec.bytes) as usize,
                 backlog: self.context.plan.settings.accept_backlog,
+                has_room: self.context.plan.settings.has_room(),
                 calm: self.context.plan.is_calm(),
+                lossless: self.context.plan.is_lossless(),
+                moved: Cell::new(false),
                 is_gone: Cell::new(false),
                 counters: self.context.counters.clone(),
             };
+            let begun = elapsed();
             match (kind.run)(&mut item).await {
                 Ok(()) => return Ok(()),
                 Err(Failed::Violation(what)) => return Err(what),
@@ -137,6 +144,14 @@ impl Calling {
                     self.context.counters.add("a piece of work was interrupted", 1);
                     if error.kind() == io::ErrorKind::UnexpectedEof {
                         return Err(Violation::new("G17", "a stream ended cleanly before its end"));
+                    }
+                    let is_excused = !self.context.shutting_down.borrow().is_empty()
+                        || item.moved.get()
+                        || error.kind() == io::ErrorKind::TimedOut
+                        || elapsed().saturating_sub(begun) > ACCEPTED_WITHIN;
+                    if !is_excused && item.has_room && !item.session.is_closed() && item.goes_on().await {
+                        let text = format!("{} was interrupted, though session {id} goes on: {error}", self.spec.work);
+                        return Err(Violation::new("G16", text));
                     }
                     if item.is_gone.get() {
                         gone = Some((starts, id));

@@ -18,7 +18,7 @@ use crate::plan::{Plan, Side};
 use crate::run::{Ended, Options, run};
 use crate::scenarios::{self, Scenario};
 use crate::timeline::{FaultSpan, Host, Kind, Mark, SessionBar, Span, Timeline, ViolationMark, render};
-use crate::{bounds, checks, draw};
+use crate::{bounds, checks, draw, work};
 
 /// The file that says what the capsule is about, and what a replay needs.
 const CAPSULE: &str = "capsule.json";
@@ -221,18 +221,27 @@ pub fn timeline(ended: &Ended, plan: &Plan, revision: Option<String>, replay: St
     for (host, (from_ms, _)) in open.up {
         up(&mut timeline, &host, from_ms, end_ms);
     }
+    // When each fault began and ended, as it came.
+    let moment = |wanted: &dyn Fn(&What) -> bool| {
+        ended.history.iter().find(|entry| wanted(&entry.what)).map(|entry| ms(entry.at))
+    };
     timeline.faults = plan
         .faults
         .iter()
-        .map(|fault| {
+        .enumerate()
+        .filter_map(|(index, fault)| {
+            let began = moment(&|what| matches!(what, What::FaultBegins(begun) if *begun == index));
+            let over = moment(&|what| matches!(what, What::FaultEnds(over) if *over == index));
             let about = faults::find(&fault.kind).map_or("", |kind| kind.about);
-            FaultSpan {
+            // One that waits for an event may not have come.
+            let from_ms = began.or_else(|| fault.on.is_none().then(|| ms(fault.begin())))?;
+            Some(FaultSpan {
                 kind: fault.kind.clone(),
                 about: lower_case(about),
                 hosts: concerned(&fault.kind, fault.side),
-                from_ms: ms(fault.begin()),
-                to_ms: ms(fault.end()),
-            }
+                from_ms,
+                to_ms: over.unwrap_or(from_ms + fault.lasts_ms),
+            })
         })
         .collect();
     if let Some(broken) = broken {
@@ -244,7 +253,7 @@ pub fn timeline(ended: &Ended, plan: &Plan, revision: Option<String>, replay: St
             text: broken.what.clone(),
         });
         if broken.guarantee == "liveness" {
-            let bound = bounds::service(plan);
+            let bound = bounds::service(plan, work::moves(plan));
             let text = format!("the last fault was over; everybody should have been served within {bound:?}");
             let at_ms = ms(plan.faults_end());
             timeline.marks.push(Mark { host: ESTABLISHER.to_owned(), at_ms, kind: Kind::Note, text });
@@ -334,10 +343,13 @@ fn draw(entry: &Entry, plan: &Plan, open: &mut Open, timeline: &mut Timeline) {
             let text = format!("a connection from {peer} is accepted by something silent");
             timeline.marks.push(Mark { host: RECEIVER.to_owned(), at_ms, kind: Kind::Note, text });
         }
+        What::StandsStill => mark(Kind::Note, "it stands still".to_owned()),
+        What::GoesOn { .. } => mark(Kind::Note, "it goes on".to_owned()),
         What::Noted(_)
         | What::Stops
         | What::Holds(..)
         | What::Silence(..)
+        | What::Pings
         | What::FaultBegins(_)
         | What::FaultEnds(_)
         | What::Violation(_) => {}

@@ -15,8 +15,9 @@ use tokio::sync::{Notify, watch};
 use crate::bounds;
 use crate::counters::Counters;
 use crate::interpose::elapsed;
-use crate::net::{Carrier, Condition, Conditions, Connector};
-use crate::plan::{Caller, Plan, Side, Transport};
+use crate::net::{Condition, Conditions, Connector, Kernel, Names};
+use crate::plan::{self, Caller, Network, Plan, Side};
+use crate::random::rng;
 
 /// The host that listens.
 pub const RECEIVER: &str = "receiver";
@@ -65,7 +66,7 @@ pub(crate) struct HostContext {
     pub(crate) tasks: RefCell<Vec<HostTask>>,
     pub(crate) task_added: Notify,
     pub(crate) impairments: Impairments,
-    pub(crate) carrier: RefCell<Carrier>,
+    pub(crate) kernel: Kernel,
     pub(crate) starts: Cell<u64>,
     /// When a session was in the slot last.
     pub(crate) live_at: Cell<Option<Duration>>,
@@ -73,16 +74,20 @@ pub(crate) struct HostContext {
 
 impl RunContext {
     /// The context of a run.
-    pub fn new(seed: u64, plan: Plan, counters: Counters) -> Rc<Self> {
+    pub fn new(seed: u64, plan: Plan, counters: Counters, names: &Names) -> Rc<Self> {
         let host = |name| {
             let context = HostContext {
-                conditions: Conditions::new(plan.network.chunk),
+                conditions: Conditions::new(
+                    plan.network.chunk,
+                    plan.network.sockets,
+                    rng(seed, &format!("sockets of {name}")),
+                ),
                 restart: watch::Sender::new(0),
                 manager: RefCell::default(),
                 tasks: RefCell::default(),
                 task_added: Notify::new(),
-                impairments: impairments(plan.network.transport),
-                carrier: RefCell::new(Carrier::Turmoil),
+                impairments: impairments(&plan.network, name),
+                kernel: Kernel::new(names.clone()),
                 starts: Cell::new(0),
                 live_at: Cell::new(None),
             };
@@ -124,15 +129,15 @@ impl RunContext {
         &self.host(host).conditions
     }
 
-    /// The TCP of a host that is up.
-    pub fn carrier(&self, host: &str) -> Carrier {
-        self.host(host).carrier.borrow().clone()
+    /// The kernel of a host.
+    pub fn kernel(&self, host: &str) -> &Kernel {
+        &self.host(host).kernel
     }
 
     /// Dials the port that receivers listen on, from a host.
     pub fn connector(&self, host: &str, name: Arc<Mutex<&'static str>>, conditions: Conditions) -> Connector {
         let handshake = self.plan.network.handshake;
-        Connector { carrier: self.carrier(host), name, port: PORT, conditions, handshake }
+        Connector { kernel: self.kernel(host).clone(), name, port: PORT, conditions, handshake }
     }
 
     /// The manager that runs on a host.
@@ -222,14 +227,24 @@ impl RunContext {
     }
 }
 
-/// What the network does to the segments of each host.
-fn impairments(transport: Transport) -> Impairments {
-    let Transport::Lossy { loss, duplication, reordering } = transport else { return Impairments::default() };
+/// The queue of a slow link: more than all the sockets of a host hold, so that what is lost is what the plan says.
+const QUEUE_BYTES: u64 = 4 << 20;
+
+/// What the network does to the segments that a host sends.
+fn impairments(network: &Network, host: &str) -> Impairments {
+    let plan::Impairments { loss, duplication, reordering } = network.impairments;
+    let (bandwidth, longer_ms) = match host {
+        ESTABLISHER => (network.bandwidth.up, 0),
+        _ => (network.bandwidth.down, network.return_ms),
+    };
     let share = |percent: u32| f64::from(percent.min(100)) / 100.0;
     Impairments::new(lossy::Conditions {
         loss: share(loss),
         duplication: share(duplication),
         reordering: share(reordering),
+        latency: Duration::from_millis(longer_ms),
+        bytes_per_second: bandwidth,
+        queue_bytes: QUEUE_BYTES,
         ..lossy::Conditions::default()
     })
 }

@@ -36,6 +36,15 @@ impl Counters {
         counted.worst.entry(name.into()).and_modify(|worst| *worst = worst.or(new)).or_insert(new);
     }
 
+    /// The memory of the counters themselves, about.
+    pub(crate) fn heap_bytes(&self) -> usize {
+        let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let names = counted.counts.keys().chain(counted.worst.keys());
+        let texts = names.map(|name| if let Cow::Owned(name) = name { name.capacity() } else { 0 });
+        // A tree has up to twice the room that it needs.
+        texts.sum::<usize>() + 2 * counted.counts.len() * size_of::<(Cow<'static, str>, u64)>()
+    }
+
     /// The counters, and how long each thing took that has a bound.
     pub(crate) fn all(&self) -> (BTreeMap<Cow<'static, str>, u64>, BTreeMap<Cow<'static, str>, Worst>) {
         let counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -43,7 +52,7 @@ impl Counters {
     }
 }
 
-/// What a lossy TCP finds rare.
+/// What the TCP finds rare.
 impl lossy::Count for Counters {
     fn count(&self, what: &'static str) {
         self.add(what, 1);

@@ -13,6 +13,7 @@ use tracing::field::{Field, Visit};
 use tracing::span::{Attributes, Id};
 use tracing::{Event, Subscriber};
 use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::layer::Context;
 use tracing_subscriber::registry::LookupSpan;
 
@@ -41,6 +42,17 @@ pub enum What {
     Up,
     /// A host ended without a word of its software.
     Down,
+    /// A process stands still from now on.
+    StandsStill,
+    /// The process of a host goes on. What its sockets would find, by their addresses here.
+    GoesOn {
+        /// Those with bytes that were not read.
+        readable: Vec<String>,
+        /// Those that would take bytes.
+        writable: Vec<String>,
+    },
+    /// The heartbeat of a session waits for an answer.
+    Pings,
     /// A manager was started.
     Starts,
     /// A manager's shutdown was asked for.
@@ -81,8 +93,8 @@ pub enum What {
     GaveUp,
     /// Somebody asks for the next attempt at once.
     ReconnectNow,
-    /// At the end of a step the slot of a manager holds these sessions; the first of them has this address here.
-    Holds(Vec<String>, Option<String>),
+    /// At the end of a step the slot of a manager holds these sessions, with these addresses here.
+    Holds(Vec<String>, Vec<String>),
     /// A fault begins; the number is its place in the plan.
     FaultBegins(usize),
     /// A fault ends.
@@ -113,6 +125,9 @@ pub struct Silence {
     pub stalled: Option<Duration>,
     /// Until when a write waited before.
     pub waited: Duration,
+    /// Until when the process stood still.
+    #[serde(default)]
+    pub stood_still: Duration,
     /// The last round trip that its session knows.
     #[serde(default)]
     pub round_trip: Duration,
@@ -121,7 +136,7 @@ pub struct Silence {
 impl Silence {
     /// Of a connection that is made now.
     pub fn since(now: Duration) -> Self {
-        Self { heard: now, stalled: None, waited: now, round_trip: Duration::ZERO }
+        Self { heard: now, stalled: None, waited: now, stood_still: Duration::ZERO, round_trip: Duration::ZERO }
     }
 
     /// For how long nothing has moved, in the direction in which that is longer.
@@ -180,10 +195,14 @@ pub(crate) fn heap_bytes() -> usize {
                 | What::Silence(text, _)
                 | What::Interrupted(_, text) => text.capacity(),
                 What::Closed(session, end) => session.capacity() + end.name.capacity() + end.text.capacity(),
-                What::Holds(sessions, local) => {
-                    let vector = sessions.capacity() * size_of::<String>();
-                    let texts = sessions.iter().chain(local).map(String::capacity).sum::<usize>();
+                What::Holds(sessions, locals) => {
+                    let vector = (sessions.capacity() + locals.capacity()) * size_of::<String>();
+                    let texts = sessions.iter().chain(locals).map(String::capacity).sum::<usize>();
                     vector + texts
+                }
+                What::GoesOn { readable, writable } => {
+                    let vectors = (readable.capacity() + writable.capacity()) * size_of::<String>();
+                    vectors + readable.iter().chain(writable).map(String::capacity).sum::<usize>()
                 }
                 What::Violation(broken) => broken.what.capacity(),
                 _ => 0,
@@ -201,6 +220,12 @@ pub(crate) fn take() -> Vec<Entry> {
 
 /// Notes what evermux traces.
 pub(crate) struct Listener;
+
+/// Of which events it hears.
+pub(crate) fn wanted() -> Targets {
+    let heartbeats = ("evermux::session::heartbeat", LevelFilter::TRACE);
+    Targets::new().with_targets([("evermux", LevelFilter::DEBUG), heartbeats])
+}
 
 /// What a span of evermux names.
 struct Label {
@@ -242,6 +267,7 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Listener {
             "connecting" => What::Connecting,
             "attempt_failed" => What::AttemptFailed,
             "pause_cut" => What::PauseCut,
+            "ping_sent" => What::Pings,
             "shutting_down" => What::Stops,
             "session_live" => What::Live(session),
             "session_replaced" => What::Replaced(session),

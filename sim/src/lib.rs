@@ -16,15 +16,16 @@
 //! | 1 | [`verdict`], [`counters`], [`random`], [`interpose`], `watch`, [`timeline`] | what a run says, counts and draws; its clock; whether it comes to an end; a page for people |
 //! | 2 | [`plan`], [`history`], [`memory`], `panics` | what a run does; what happened; what it took, and how it may fail beside |
 //! | 3 | [`trace`], [`net`], [`bounds`] | the hash of what was said; sockets under conditions; how long things may take |
-//! | 4 | [`stage`], [`outcome`], [`context`], [`work`] | turmoil; what came of a run; what hosts share; what callers do |
-//! | 5 | [`world`], `caller` | links and hosts, as faults change them; who works |
-//! | 6 | [`faults`], [`node`] | what goes wrong; the software of a host |
-//! | 7 | [`checks`], [`draw`] | what must hold; from what plans are drawn |
-//! | 8 | [`play`], [`totals`] | a plan that is played under the checks; what many runs add up to |
-//! | 9 | [`scenarios`] | what can be run |
-//! | 10 | [`run`], [`subprocess`] | one run on a thread; one run in a process |
-//! | 11 | [`sweep`], [`shrink`], [`capsule`] | many runs; the smallest that fails; a failure to hand on |
-//! | 12 | `cli` | the program |
+//! | 4 | [`process`] | the software of a host, beside its kernel |
+//! | 5 | [`stage`], [`outcome`], [`context`], [`work`] | turmoil; what came of a run; what hosts share; what callers do |
+//! | 6 | [`world`], `caller`, `foreign` | links and hosts, as faults change them; who works; peers that are not evermux |
+//! | 7 | [`faults`], [`node`] | what goes wrong; the software of a host |
+//! | 8 | [`checks`], [`draw`] | what must hold; from what plans are drawn |
+//! | 9 | [`play`], [`totals`] | a plan that is played under the checks; what many runs add up to |
+//! | 10 | [`scenarios`] | what can be run |
+//! | 11 | [`run`], [`subprocess`] | one run on a thread; one run in a process |
+//! | 12 | [`sweep`], [`shrink`], [`capsule`] | many runs; the smallest that fails; a failure to hand on |
+//! | 13 | `cli` | the program |
 //!
 //! # What is absent
 //!
@@ -40,6 +41,7 @@ pub mod context;
 pub mod counters;
 pub mod draw;
 pub mod faults;
+mod foreign;
 pub mod history;
 pub mod interpose;
 pub mod memory;
@@ -49,6 +51,7 @@ pub mod outcome;
 mod panics;
 pub mod plan;
 pub mod play;
+pub mod process;
 pub mod random;
 pub mod run;
 pub mod scenarios;

@@ -8,9 +8,6 @@ use crate::verdict::Violation;
 const LEFT_MAX: usize = 48 << 10;
 /// What hosts and sessions take at most: buffers of 64 KiB each way, twice while one drains, and what is on its way.
 const PEAK_MAX: usize = 16 << 20;
-/// What the work of one caller takes at most: the windows of its streams, on both sides.
-const PEAK_MAX_OF_A_CALLER: usize = 4 << 20;
-
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
@@ -27,15 +24,15 @@ impl Ledger {
         Self { begin: HEAP.current_usage() }
     }
 
-    /// Looks at what a run with so many callers took, when all of it has been dropped but `kept` bytes.
+    /// Looks at what a run took, when all of it has been dropped but `kept` bytes. The work in it may take `work` bytes.
     ///
     /// # Errors
     ///
     /// What was too much.
-    pub fn check(self, kept: usize, callers: usize) -> Result<(), Violation> {
+    pub fn check(self, kept: usize, work: usize) -> Result<(), Violation> {
         let left = HEAP.current_usage().saturating_sub(self.begin).saturating_sub(kept);
         let peak = HEAP.peak_usage().saturating_sub(self.begin).saturating_sub(kept);
-        let peak_max = PEAK_MAX + callers * PEAK_MAX_OF_A_CALLER;
+        let peak_max = PEAK_MAX + work;
         if left > LEFT_MAX {
             return Err(Violation::new("G19", format!("{left} bytes were left when all hosts were gone")));
         }

@@ -15,10 +15,12 @@ use tracing::info;
 use crate::bounds;
 use crate::caller::Calling;
 use crate::context::{OTHER, PORT, RunContext};
+use crate::foreign::Foreign;
 use crate::history::{What, broken, note};
 use crate::interpose::elapsed;
-use crate::net::{Carrier, Condition, Listener};
-use crate::plan::{Side, Transport};
+use crate::net::{Condition, Listener};
+use crate::plan::Side;
+use crate::process::Ended;
 use crate::random::rng;
 use crate::verdict::Violation;
 use crate::work::{Failed, protocol};
@@ -39,11 +41,13 @@ pub struct Node {
 
 impl Node {
     /// Runs the host until the run ends: a manager after the other, callers, and tasks.
-    pub async fn run(self, context: Rc<RunContext>) -> turmoil::Result {
+    pub async fn run(self, context: Rc<RunContext>) -> Ended {
         note(self.host, What::Up);
-        self.start_carrier(&context).await?;
-        let (managers, watched) = watch::channel(None);
         tokio::task::spawn_local(run_tasks(Rc::clone(&context), self.host));
+        if let Some(library) = context.plan.foreign(self.side).filter(|_| self.has_manager) {
+            return Foreign { host: self.host, side: self.side, library, context }.run().await;
+        }
+        let (managers, watched) = watch::channel(None);
         let mut end = context.end.subscribe();
         if !self.has_manager {
             let _ = end.wait_for(|end| *end).await;
@@ -103,16 +107,6 @@ impl Node {
         Err(Violation::new(guarantee, format!("the manager of {} gave up, and should have gone on{why}", self.host)))
     }
 
-    /// Starts the TCP of the host, where turmoil's is not used.
-    async fn start_carrier(self, context: &RunContext) -> io::Result<()> {
-        let host = context.host(self.host);
-        let Transport::Lossy { .. } = context.plan.network.transport else { return Ok(()) };
-        let rng = rng(context.seed, &format!("TCP of {} at {:?}", self.host, elapsed()));
-        let stack = Stack::start(host.impairments.clone(), rng, Arc::new(context.counters.clone())).await?;
-        host.carrier.replace(Carrier::Lossy(stack));
-        Ok(())
-    }
-
     async fn start(self, context: &Rc<RunContext>) -> Result<MuxManager, Box<dyn std::error::Error>> {
         let host = context.host(self.host);
         // Each manager of a host draws other jitter.
@@ -128,8 +122,7 @@ impl Node {
             Side::Receiver => {
                 // Taken by the manager before this one, were its shutdown not complete.
                 let listener =
-                    Listener::bind(context.carrier(self.host), PORT, conditions, context.plan.network.handshake)
-                        .await
+                    Listener::bind(context.kernel(self.host).clone(), PORT, conditions, context.plan.network.handshake)
                         .map_err(|error| {
                             Violation::new(
                                 "G5",
@@ -176,6 +169,13 @@ impl Node {
     }
 }
 
+/// The TCP of a host, started anew.
+pub async fn tcp(context: Rc<RunContext>, name: &'static str) -> io::Result<Stack> {
+    let rng = rng(context.seed, &format!("TCP of {name} at {:?}", elapsed()));
+    let impairments = context.host(name).impairments.clone();
+    Stack::start(impairments, rng, Arc::new(context.counters.clone())).await
+}
+
 fn host_leaves(context: &RunContext, host: &str, tasks: usize) -> Option<String> {
     let open = context.conditions(host).open_sockets();
     if open > 0 {
@@ -209,7 +209,7 @@ async fn gives_up(manager: &MuxManager, host: &'static str) {
     while let Ok(session) = manager.session().await {
         let closed = session.closed().await;
         info!(session = %session.id(), reason = %closed, "its end was told");
-        if manager.try_session().is_some_and(|next| next.id() == session.id()) {
+        if manager.status().sessions.iter().any(|live| live.id == session.id()) {
             broken(host, "G3", format!("session {} is in the slot after its end was told", session.id()));
         }
         // A slot that still has it would keep this loop from ever waiting.
@@ -233,8 +233,9 @@ async fn serve(manager: MuxManager, context: Rc<RunContext>, host: &'static str)
         let Some(stream) = accepted else { return };
         let context = Rc::clone(&context);
         tokio::task::spawn_local(async move {
+            let (reader, writer) = stream.into_split();
             if let Err(Failed::Violation(what)) =
-                protocol::serve(stream, context.conditions(host), &context.counters).await
+                protocol::serve(reader, writer, context.conditions(host), &context.counters).await
             {
                 note(host, What::Violation(what));
             }

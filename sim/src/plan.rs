@@ -19,6 +19,9 @@ pub struct Plan {
     pub network: Network,
     /// The settings of evermux.
     pub settings: Settings,
+    /// Who is not evermux.
+    #[serde(default)]
+    pub foreign: Option<Foreign>,
     /// Who works, and how.
     pub callers: Vec<Caller>,
     /// What goes wrong. Faults may overlap.
@@ -31,38 +34,78 @@ pub struct Plan {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Network {
-    /// What carries the bytes.
-    pub transport: Transport,
-    /// How long every message travels. One value for all: turmoil draws it anew for each packet, which TCP on a real path
+    /// What becomes of segments on their way.
+    #[serde(default)]
+    pub impairments: Impairments,
+    /// How long every message travels. One value for all: turmoil draws it anew for each segment, which TCP on a real path
     /// does not see.
     pub latency_ms: u64,
+    /// By how much longer what the receiver sends travels.
+    #[serde(default)]
+    pub return_ms: u64,
+    /// How much each way carries.
+    #[serde(default)]
+    pub bandwidth: Bandwidth,
     /// Whether the hosts run in an order that is drawn anew, from the seed, in each step.
     pub random_order: bool,
-    /// How many segments a socket holds for a reader, on turmoil's TCP.
-    pub capacity: usize,
     /// The most that one read or write of a socket moves: short reads and writes. 0 is no limit.
     pub chunk: usize,
     /// Whether connections begin with a handshake of the transport's own, as TLS has one: who dials says a byte first.
     pub handshake: bool,
+    /// What kind of transport evermux gets.
+    #[serde(default)]
+    pub sockets: Sockets,
     /// By how much time moves in one step.
     pub tick_ms: u64,
 }
 
-/// What carries the bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case", deny_unknown_fields)]
-pub enum Transport {
-    /// turmoil's TCP: fast, loses nothing, and repairs nothing.
-    Turmoil,
-    /// The simulation's own TCP, which lives through loss, over a network that loses segments.
-    Lossy {
-        /// How many segments in a hundred are lost.
-        loss: u32,
-        /// How many in a hundred arrive twice.
-        duplication: u32,
-        /// How many in a hundred are overtaken.
-        reordering: u32,
-    },
+/// What kind of transport evermux gets, within the contract of `AsyncRead` and `AsyncWrite`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sockets {
+    /// It writes vectors. With short writes such a write ends in any of the slices.
+    pub vectored: bool,
+    /// What is written leaves when it is flushed, as with TLS.
+    pub buffered: bool,
+    /// How many calls in a hundred say Pending and wake at once.
+    pub spurious_percent: u32,
+}
+
+/// How many bytes a second each way carries; any number without it. What comes faster waits in a queue on the way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Bandwidth {
+    /// What the establisher sends.
+    pub up: Option<u64>,
+    /// What is sent to it.
+    pub down: Option<u64>,
+}
+
+impl Bandwidth {
+    /// The way that carries less, if one has a limit.
+    pub fn least(self) -> Option<u64> {
+        self.up.into_iter().chain(self.down).min()
+    }
+}
+
+/// What becomes of the segments of a TCP connection on their way. The TCP lives through it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Impairments {
+    /// How many segments in a hundred are lost.
+    pub loss: u32,
+    /// How many in a hundred arrive twice.
+    pub duplication: u32,
+    /// How many in a hundred are overtaken.
+    pub reordering: u32,
+}
+
+/// What one end of a connection holds that is not acknowledged.
+const SOCKET_BYTES: u64 = 64 << 10;
+
+/// How long so many bytes take at so many a second.
+pub(crate) fn travels(bytes: u64, rate: u64) -> Duration {
+    Duration::from_millis(bytes.saturating_mul(1_000) / rate.max(1))
 }
 
 /// The settings of evermux.
@@ -86,10 +129,40 @@ pub struct Settings {
     pub establisher_clock_percent: u32,
 }
 
+impl Settings {
+    /// Whether there is room for all streams that a peer sends before it waits: with the defaults there is.
+    pub fn has_room(&self) -> bool {
+        self.accept_backlog >= Self::default().accept_backlog
+    }
+}
+
 /// What plans have that are older than the setting.
 fn one() -> usize {
     1
 }
+
+/// A side that is not evermux.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Foreign {
+    /// Which side.
+    pub side: Side,
+    /// What it runs on.
+    pub library: Library,
+}
+
+/// A yamux library that others wrote.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Library {
+    /// hashicorp's, for Go.
+    Hashicorp,
+    /// The yamux crate, alone.
+    Yamux,
+}
+
+/// The work that ends sessions.
+pub const ABORTS: &str = "aborts";
 
 /// Somebody who works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -121,8 +194,11 @@ pub enum Side {
 pub struct Fault {
     /// What goes wrong: the name of one of [`faults::ALL`](crate::faults::ALL).
     pub kind: String,
-    /// When it begins.
+    /// When it begins, or from when on it waits for an event.
     pub at_ms: u64,
+    /// The event after which it begins, if it waits for one. Where none comes in time it begins without.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on: Option<On>,
     /// How long it lasts.
     pub lasts_ms: u64,
     /// The side that it concerns, where it concerns one.
@@ -131,15 +207,52 @@ pub struct Fault {
     pub severity: u32,
 }
 
+/// Something that happens to the manager of a side, after which a fault begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct On {
+    /// What happens.
+    pub event: Event,
+    /// To which side.
+    pub side: Side,
+    /// How long after it the fault begins.
+    pub after_ms: u64,
+}
+
+/// What a fault may wait for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// It dials.
+    Connecting,
+    /// A session is live.
+    Live,
+    /// A session drains.
+    Draining,
+    /// A session has ended.
+    Closed,
+    /// A session has asked its peer for a sign of life.
+    Ping,
+}
+
+/// How long a fault waits for its event.
+const WAITS: Duration = Duration::from_secs(12);
+
 impl Fault {
-    /// When it begins.
+    /// When it begins at the latest.
     pub fn begin(&self) -> Duration {
-        Duration::from_millis(self.at_ms)
+        let waits = self.on.map_or(Duration::ZERO, |on| WAITS + Duration::from_millis(on.after_ms));
+        Duration::from_millis(self.at_ms) + waits
     }
 
-    /// When it ends.
+    /// When it ends at the latest.
     pub fn end(&self) -> Duration {
-        Duration::from_millis(self.at_ms.saturating_add(self.lasts_ms))
+        self.begin().saturating_add(Duration::from_millis(self.lasts_ms))
+    }
+
+    /// The fault as it is when it begins now.
+    pub(crate) fn begun(&self, now: Duration) -> Self {
+        Self { at_ms: u64::try_from(now.as_millis()).unwrap_or(u64::MAX), on: None, ..self.clone() }
     }
 
     /// A value between two, as bad as the severity says.
@@ -150,6 +263,11 @@ impl Fault {
 }
 
 impl Plan {
+    /// What a side runs on that is not evermux.
+    pub fn foreign(&self, side: Side) -> Option<Library> {
+        self.foreign.filter(|foreign| foreign.side == side).map(|foreign| foreign.library)
+    }
+
     /// When the last fault is over, and the callers may stop.
     pub fn faults_end(&self) -> Duration {
         let calm = Duration::from_millis(self.calm_ms);
@@ -158,12 +276,22 @@ impl Plan {
 
     /// Whether nothing is lost, so that only faults hold anybody up.
     pub fn is_lossless(&self) -> bool {
-        !matches!(self.network.transport, Transport::Lossy { loss: 1.., .. })
+        self.network.impairments.loss == 0
     }
 
-    /// Whether nothing goes wrong.
+    /// Whether nothing goes wrong, nobody ends a session, and nobody has to wait for a slow link.
     pub fn is_calm(&self) -> bool {
-        self.faults.is_empty() && self.is_lossless()
+        self.faults.is_empty()
+            && self.is_lossless()
+            && self.network.bandwidth.least().is_none()
+            && self.callers.iter().all(|caller| caller.work != ABORTS)
+    }
+
+    /// How long a message and its answer travel, at most: behind all that the sockets of every session hold.
+    pub fn round_trip(&self) -> Duration {
+        let sockets = SOCKET_BYTES * (self.settings.sessions as u64 + 1);
+        let queue = self.network.bandwidth.least().map_or(Duration::ZERO, |rate| travels(2 * sockets, rate));
+        Duration::from_millis(2 * self.network.latency_ms + self.network.return_ms) + queue
     }
 
     /// The settings of a side, with this seed.
@@ -214,12 +342,14 @@ fn scaled(builder: ConfigBuilder, percent: u32) -> ConfigBuilder {
 impl Default for Network {
     fn default() -> Self {
         Self {
-            transport: Transport::Turmoil,
+            impairments: Impairments::default(),
             latency_ms: 10,
+            return_ms: 0,
+            bandwidth: Bandwidth::default(),
             random_order: false,
-            capacity: 1024,
             chunk: 0,
             handshake: false,
+            sockets: Sockets::default(),
             tick_ms: TICK.as_millis().try_into().expect("a few"),
         }
     }

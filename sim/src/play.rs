@@ -8,14 +8,16 @@ use tracing::info;
 use twox_hash::XxHash3_64;
 
 use crate::bounds;
+use crate::checks::coverage::LOOKED_UNDER;
 use crate::checks::{self, Check, coverage};
 use crate::context::{ESTABLISHER, OTHER, RECEIVER};
 use crate::faults::{self, FaultState, Kind};
 use crate::history::{self, Entry, Silence, What, note};
-use crate::node::Node;
-use crate::plan::{Fault, Side};
+use crate::node::{self, Node};
+use crate::plan::{Event, Fault, Side};
 use crate::stage::Run;
 use crate::verdict::Violation;
+use crate::work;
 use crate::world::World;
 
 /// How often the connections of live sessions are looked at, and for how long one is still before that is noted.
@@ -26,6 +28,9 @@ pub struct Play<'r> {
     world: World<'r>,
     nodes: BTreeMap<&'static str, Node>,
     checks: Vec<Box<dyn Check>>,
+    /// How often each check had looked before the last step, and under which kinds of faults it has.
+    looks: Vec<u64>,
+    looked_under: BTreeMap<(&'static str, &'static str), u64>,
     /// How much of the history the checks have seen.
     checked: usize,
     /// What every manager held at the end of the last step.
@@ -34,6 +39,16 @@ pub struct Play<'r> {
     silences_noted_at: Duration,
     states: BTreeSet<u64>,
     faults: Vec<Active>,
+    /// What is still to come of the faults of the plan, in order. What happens at the same time happens in the order of the
+    /// plan; each fault begins before it ends.
+    turns: BTreeSet<(Duration, usize, Turn)>,
+}
+
+/// What comes of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Turn {
+    Begins,
+    Ends,
 }
 
 /// A fault that has begun.
@@ -63,16 +78,24 @@ impl<'r> Play<'r> {
         }
         for node in nodes {
             let context = Rc::clone(context);
-            world.run.host(node.host, move || node.run(Rc::clone(&context)));
+            let tcp = {
+                let context = Rc::clone(&context);
+                move || node::tcp(Rc::clone(&context), node.host)
+            };
+            let kernel = context.kernel(node.host).clone();
+            world.run.host(node.host, &kernel, tcp, move || node.run(Rc::clone(&context)));
         }
         Self {
             nodes: nodes.into_iter().map(|node| (node.host, node)).collect(),
+            looks: vec![0; checks::all(context).len()],
+            looked_under: BTreeMap::new(),
             checks: checks::all(context),
             checked: 0,
             held: BTreeMap::new(),
             silences_noted_at: Duration::ZERO,
             states: BTreeSet::new(),
             faults: Vec::new(),
+            turns: BTreeSet::new(),
             world,
         }
     }
@@ -80,37 +103,46 @@ impl<'r> Play<'r> {
     /// Runs the plan to its end.
     pub fn run(mut self) -> Result<(), Violation> {
         let result = self.run_plan();
+        self.count_looks();
         self.world.run.states(std::mem::take(&mut self.states));
         result
     }
 
     fn run_plan(&mut self) -> Result<(), Violation> {
         let plan = self.world.context.plan.clone();
-        let mut turns = Vec::new();
+        let mut kinds = Vec::new();
         for (index, fault) in plan.faults.iter().enumerate() {
-            let kind = faults::find(&fault.kind)
-                .ok_or_else(|| Violation::new("scenario", format!("there is no fault {:?}", fault.kind)))?;
-            turns.push((fault.begin(), index, true, kind));
-            turns.push((fault.end(), index, false, kind));
+            let kind = faults::find(&fault.kind);
+            kinds.push(kind.ok_or_else(|| Violation::new("scenario", format!("there is no fault {:?}", fault.kind)))?);
+            self.turns.insert((fault.begin(), index, Turn::Begins));
         }
-        // What happens at the same time happens in the order of the plan; each fault begins before it ends.
-        turns.sort_by_key(|(at, index, begins, _)| (*at, *index, !*begins));
-        let mut state = BTreeMap::new();
-        for (at, index, begins, kind) in turns {
-            self.until(at)?;
-            let fault = &plan.faults[index];
-            if begins {
-                state.insert(index, self.begin(index, fault, kind));
-            } else {
-                let state = state.remove(&index).unwrap_or_default();
-                note("", What::FaultEnds(index));
-                info!(fault = kind.name, "ends");
-                (kind.end)(&mut self.world, fault, &state);
+        let mut begun = BTreeMap::new();
+        while let Some(&(at, index, turn)) = self.turns.first() {
+            // An event may bring a fault before that.
+            if self.world.run.elapsed() < at {
+                self.step()?;
+                continue;
+            }
+            self.turns.pop_first();
+            let kind = kinds[index];
+            match turn {
+                Turn::Begins => {
+                    let fault = plan.faults[index].begun(at);
+                    self.turns.insert((fault.end(), index, Turn::Ends));
+                    let state = self.begin(index, &fault, kind);
+                    begun.insert(index, (fault, state));
+                }
+                Turn::Ends => {
+                    let Some((fault, state)) = begun.remove(&index) else { continue };
+                    note("", What::FaultEnds(index));
+                    info!(fault = kind.name, "ends");
+                    (kind.end)(&mut self.world, &fault, &state);
+                }
             }
         }
         let faults_end = plan.faults_end();
         self.until(faults_end)?;
-        let bound = bounds::service(&plan);
+        let bound = bounds::service(&plan, work::moves(&plan));
         // A piece of work that was begun before has its own deadline; the callers say so when it is over.
         let last = faults_end + bound * 2;
         while self.world.context.all_served().is_none() || !self.is_live_on_both_sides() {
@@ -146,8 +178,10 @@ impl<'r> Play<'r> {
 
     fn is_live_on_both_sides(&self) -> bool {
         let holds = |host| self.held.get(host).is_some_and(|held| !held.is_empty());
+        let plan = &self.world.context.plan;
         // A session may outlive a change of the address.
-        holds(ESTABLISHER) && (holds(RECEIVER) || holds(OTHER))
+        (holds(ESTABLISHER) || plan.foreign(Side::Establisher).is_some())
+            && (holds(RECEIVER) || holds(OTHER) || plan.foreign(Side::Receiver).is_some())
     }
 
     fn begin(&mut self, index: usize, fault: &Fault, kind: &'static Kind) -> FaultState {
@@ -180,17 +214,14 @@ impl<'r> Play<'r> {
     fn note_held(&mut self) {
         for host in self.nodes.keys() {
             let manager = self.world.context.manager(host);
-            let holds = (manager.iter())
-                .flat_map(|manager| manager.status().sessions)
-                .map(|session| session.id.to_string())
-                .collect::<Vec<_>>();
+            let sessions = manager.iter().flat_map(|manager| manager.status().sessions).collect::<Vec<_>>();
+            let holds = sessions.iter().map(|session| session.id.to_string()).collect::<Vec<_>>();
             if !holds.is_empty() {
                 self.world.context.is_live(host);
             }
             if self.held.get(host) != Some(&holds) {
-                let session = manager.and_then(|manager| manager.try_session());
-                let local = session.and_then(|session| session.local_addr()).map(|local| local.to_string());
-                note(host, What::Holds(holds.clone(), local));
+                let locals = sessions.iter().filter_map(|session| Some(session.local?.to_string()));
+                note(host, What::Holds(holds.clone(), locals.collect()));
                 self.held.insert(host, holds);
             }
         }
@@ -203,15 +234,17 @@ impl<'r> Play<'r> {
             return;
         }
         self.silences_noted_at = now;
-        for host in self.nodes.keys() {
-            let Some(session) = self.world.context.manager(host).and_then(|manager| manager.try_session()) else {
-                continue;
-            };
-            let (Some(local), Some(peer)) = (session.local_addr(), session.peer_addr()) else { continue };
-            let silence = self.world.context.conditions(host).silence((local, peer));
-            if let Some(silence) = silence.filter(|silence| silence.lasts(now) >= SILENCE_NOTED_EVERY) {
-                let round_trip = session.round_trip().unwrap_or_default();
-                note(host, What::Silence(session.id().to_string(), Silence { round_trip, ..silence }));
+        // Who stands still finds nothing.
+        for host in self.nodes.keys().filter(|host| !self.world.run.is_stopped(host)) {
+            let manager = self.world.context.manager(host);
+            for session in manager.iter().flat_map(|manager| manager.status().sessions) {
+                let (Some(local), Some(peer)) = (session.local, session.peer) else { continue };
+                let silence = self.world.context.conditions(host).silence((local, peer));
+                if let Some(silence) = silence.filter(|silence| silence.lasts(now) >= SILENCE_NOTED_EVERY) {
+                    let round_trip = session.round_trip.unwrap_or_default();
+                    let stood_still = self.world.run.stood_still(host);
+                    note(host, What::Silence(session.id.to_string(), Silence { stood_still, round_trip, ..silence }));
+                }
             }
         }
     }
@@ -243,14 +276,66 @@ impl<'r> Play<'r> {
                 return Err(broken.clone());
             }
             self.count(entry);
+            self.bring(entry, now);
             self.checks.iter_mut().try_for_each(|check| check.on(entry))?;
         }
         self.checks.iter_mut().try_for_each(|check| check.after_step(now))?;
+        self.note_looks(now);
         if !new.is_empty() {
             let state = self.fingerprint();
             self.states.insert(state);
         }
         Ok(())
+    }
+
+    /// Books under which faults the checks have looked since the last step.
+    fn note_looks(&mut self, now: Duration) {
+        let plan = &self.world.context.plan;
+        for (check, before) in self.checks.iter().zip(&mut self.looks) {
+            let looks = check.looks() - *before;
+            if looks == 0 {
+                continue;
+            }
+            *before += looks;
+            for fault in self.faults.iter().filter(|fault| now < fault.end) {
+                let kind = faults::find(&plan.faults[fault.index].kind).expect("a fault that has begun");
+                *self.looked_under.entry((check.name(), kind.name)).or_default() += looks;
+            }
+        }
+    }
+
+    /// Adds to the counters of the run how often each check has looked.
+    fn count_looks(&self) {
+        let counters = &self.world.context.counters;
+        for check in &self.checks {
+            counters.add(coverage::looked(check.name()), check.looks());
+        }
+        for ((check, kind), looks) in &self.looked_under {
+            counters.add(format!("{}{LOOKED_UNDER}{kind}", coverage::looked(check)), *looks);
+        }
+    }
+
+    /// Brings the faults that have waited for this.
+    fn bring(&mut self, entry: &Entry, now: Duration) {
+        let happened = match entry.what {
+            What::Connecting => Event::Connecting,
+            What::Live(_) => Event::Live,
+            What::Draining(_) => Event::Draining,
+            What::Closed(..) => Event::Closed,
+            What::Pings => Event::Ping,
+            _ => return,
+        };
+        for (index, fault) in self.world.context.plan.faults.iter().enumerate() {
+            let waits = fault.on.filter(|on| on.event == happened && entry.who == self.world.host_of(on.side));
+            let Some(on) = waits.filter(|_| now >= Duration::from_millis(fault.at_ms)) else { continue };
+            let begins = now + Duration::from_millis(on.after_ms);
+            let planned = (fault.begin(), index, Turn::Begins);
+            // Once, and if it is sooner.
+            if begins < planned.0 && self.turns.remove(&planned) {
+                self.turns.insert((begins, index, Turn::Begins));
+                self.world.context.counters.add("a fault came at an event", 1);
+            }
+        }
     }
 
     fn count(&self, entry: &Entry) {

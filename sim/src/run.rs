@@ -20,7 +20,7 @@ use crate::scenarios::Scenario;
 use crate::stage::{Progress, Run};
 use crate::verdict::Violation;
 use crate::watch::{self, LOOK, Patience, SPINS_AFTER};
-use crate::{draw, panics, trace};
+use crate::{draw, panics, trace, work};
 
 /// Draws the plan of a scenario for a seed.
 ///
@@ -133,7 +133,7 @@ fn on_this_thread(scenario: &'static Scenario, seed: u64, plan: Plan, options: O
     trace::begin(options.output.map(|output| output as Box<dyn Write>), Arc::clone(&shown.lines));
     history::begin(Arc::clone(&shown.history));
     let (counters, progress) = (Counters::default(), Arc::clone(&shown.progress));
-    let callers = plan.callers.len();
+    let work = plan.callers.iter().map(work::heap_bytes).sum();
     let ledger = Ledger::open();
     let caught = panic::catch_unwind(AssertUnwindSafe(|| {
         let mut run = Run::new(scenario.name, seed, plan, options.until, counters.clone(), progress);
@@ -145,7 +145,7 @@ fn on_this_thread(scenario: &'static Scenario, seed: u64, plan: Plan, options: O
     }));
     let (result, simulated, states) = match caught {
         Ok((result, simulated, states)) => {
-            let memory = ledger.check(history::heap_bytes(), callers);
+            let memory = ledger.check(history::heap_bytes() + counters.heap_bytes(), work);
             (panics::none().and(result).and(memory), simulated, states)
         }
         Err(payload) => (

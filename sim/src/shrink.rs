@@ -224,10 +224,12 @@ fn without_a_part(plan: &Plan) -> Vec<Plan> {
     };
     for fault in 0..plan.faults.len() {
         add(&|plan| drop(plan.faults.remove(fault)));
+        add(&|plan| plan.faults[fault].on = None);
     }
     add(&|plan| plan.settings = Settings::default());
-    add(&|plan| plan.network = Network { transport: plan.network.transport, ..Network::default() });
+    add(&|plan| plan.network = Network { impairments: plan.network.impairments, ..Network::default() });
     add(&|plan| plan.network = Network::default());
+    add(&|plan| plan.foreign = None);
     // Somebody must want a session.
     let callers = if plan.callers.len() > 1 { plan.callers.len() } else { 0 };
     let steps = if plan.faults.is_empty() { 0 } else { EARLIER_STEPS };
@@ -252,10 +254,12 @@ mod tests {
     #[test]
     fn each_part_is_left_out_and_the_last_caller_never() {
         let caller = Caller { work: "request".into(), side: Side::Establisher, pause_ms: 1, bytes: 1 };
-        let fault = Fault { kind: "cut".into(), at_ms: 5_000, lasts_ms: 1, side: Side::Receiver, severity: 0 };
+        let fault =
+            Fault { kind: "cut".into(), at_ms: 5_000, on: None, lasts_ms: 1, side: Side::Receiver, severity: 0 };
         let mut plan = Plan {
             network: Network { latency_ms: 77, ..Network::default() },
             settings: Settings { sessions: 3, ..Settings::default() },
+            foreign: None,
             callers: vec![caller.clone(), caller],
             faults: vec![fault.clone(), fault],
             calm_ms: 1_000,

@@ -1,16 +1,21 @@
 //! The network and the hosts of a run, over turmoil, and its clock.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, UNIX_EPOCH};
 
+use lossy::{Impairments, Stack};
 use rand_chacha::ChaCha8Rng;
-use tracing::info;
+use tracing::{info, info_span};
 
 use crate::counters::Counters;
+use crate::net::{Kernel, Names};
 use crate::plan::Plan;
+use crate::process::{Ended, Process, Stop};
 use crate::random::rng;
 use crate::verdict::Violation;
 use crate::{interpose, panics, trace};
@@ -23,7 +28,12 @@ const LIMIT: Duration = Duration::from_secs(24 * 3600);
 
 /// A simulation that is running: hosts, the network between them, and what goes wrong with it.
 pub struct Run {
+    /// What runs on each host, in the order in which they were added.
+    processes: Vec<(&'static str, Process)>,
+    /// The processes that the run waits for.
+    clients: BTreeSet<&'static str>,
     sim: turmoil::Sim<'static>,
+    names: Names,
     seed: u64,
     plan: Plan,
     until: Option<Duration>,
@@ -53,12 +63,22 @@ impl Run {
             .simulation_duration(LIMIT)
             .min_message_latency(latency)
             .max_message_latency(latency)
-            .tcp_capacity(network.capacity)
             .udp_capacity(UDP_CAPACITY);
         if network.random_order {
             builder.enable_random_order();
         }
-        Self { sim: builder.build(), seed, plan, until, counters, states: BTreeSet::new(), progress }
+        Self {
+            processes: Vec::new(),
+            clients: BTreeSet::new(),
+            sim: builder.build(),
+            names: Names::default(),
+            seed,
+            plan,
+            until,
+            counters,
+            states: BTreeSet::new(),
+            progress,
+        }
     }
 
     /// What the run does.
@@ -101,21 +121,68 @@ impl Run {
         self.counters.clone()
     }
 
-    /// Adds a host. `software` starts it, now and after each [`bounce`](Self::bounce).
-    pub fn host<F, Fut>(&mut self, name: &str, software: F)
-    where
-        F: Fn() -> Fut + 'static,
-        Fut: Future<Output = turmoil::Result> + 'static,
-    {
-        self.sim.host(name, software);
+    /// The addresses of the hosts.
+    pub fn names(&self) -> &Names {
+        &self.names
     }
 
-    /// Adds a host that the run waits for.
-    pub fn client<F>(&mut self, name: &str, software: F)
+    /// The kernel of a host that is to be added.
+    pub fn kernel(&self) -> Kernel {
+        Kernel::new(self.names.clone())
+    }
+
+    /// Adds a host. `tcp` starts the TCP of its kernel, and `software` its process, now and whenever they are started again.
+    ///
+    /// # Panics
+    ///
+    /// When the system has nothing for a runtime.
+    pub fn host<T, TFut, F, Fut>(&mut self, name: &'static str, kernel: &Kernel, tcp: T, software: F)
     where
-        F: Future<Output = turmoil::Result> + 'static,
+        T: Fn() -> TFut + 'static,
+        TFut: Future<Output = io::Result<Stack>> + 'static,
+        F: Fn() -> Fut + 'static,
+        Fut: Future<Output = Ended> + 'static,
     {
-        self.sim.client(name, software);
+        let runs = kernel.clone();
+        self.sim.host(name, move || {
+            let (kernel, tcp) = (runs.clone(), tcp());
+            async move {
+                kernel.run(tcp.await?).await;
+                Ok(())
+            }
+        });
+        self.names.insert(name, self.sim.lookup(name));
+        let process = Process::start(kernel.clone(), software).expect("a runtime");
+        self.processes.push((name, process));
+    }
+
+    /// [`host`](Self::host), in a network that loses nothing.
+    pub fn server<F, Fut>(&mut self, name: &'static str, kernel: &Kernel, software: F)
+    where
+        F: Fn() -> Fut + 'static,
+        Fut: Future<Output = Ended> + 'static,
+    {
+        let (seed, counters) = (self.seed, self.counters());
+        let tcp = move || {
+            let rng = rng(seed, &format!("TCP of {name} at {:?}", interpose::elapsed()));
+            let counters = Arc::new(counters.clone());
+            async move { Stack::start(Impairments::default(), rng, counters).await }
+        };
+        self.host(name, kernel, tcp, software);
+    }
+
+    /// [`server`](Self::server), for the end of whose process the run waits.
+    pub fn client<F>(&mut self, name: &'static str, kernel: &Kernel, software: F)
+    where
+        F: Future<Output = Ended> + 'static,
+    {
+        let software = RefCell::new(Some(software));
+        let once = move || {
+            let software = software.borrow_mut().take();
+            async move { software.ok_or("a client is not started again")?.await }
+        };
+        self.server(name, kernel, once);
+        self.clients.insert(name);
     }
 
     /// Moves time by one [`TICK`](crate::plan::TICK). True when all clients have ended.
@@ -128,17 +195,31 @@ impl Run {
             return Err(Violation::new("cut off", "the run was to end here"));
         }
         trace::step();
-        let stepped = self.sim.step();
+        let stepped = self.sim.step().map_err(|error| -> Box<dyn std::error::Error> { error });
         interpose::set_elapsed(self.sim.elapsed());
+        let tick = Duration::from_millis(self.plan.network.tick_ms);
+        let stepped = self.processes.iter_mut().fold(stepped.map(drop), |stepped, (name, process)| {
+            let _host = info_span!("process", host = name).entered();
+            stepped.and(process.step(tick))
+        });
         self.progress.steps.fetch_add(1, Ordering::Relaxed);
         let nanos = u64::try_from(self.sim.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.progress.elapsed.store(nanos, Ordering::Relaxed);
         // A task that panicked may have been nobody's to wait for.
         panics::none()?;
-        stepped.map_err(|error| match error.downcast::<Violation>() {
-            Ok(broken) => *broken,
-            Err(error) => Violation::new("scenario", error.to_string()),
-        })
+        match stepped.map_err(<dyn std::error::Error>::downcast::<Violation>) {
+            Ok(()) => Ok(self.clients_have_ended()),
+            Err(Ok(broken)) => Err(*broken),
+            Err(Err(error)) => Err(Violation::new("scenario", error.to_string())),
+        }
+    }
+
+    fn clients_have_ended(&self) -> bool {
+        self.processes.iter().filter(|(name, _)| self.clients.contains(name)).all(|(_, process)| process.has_ended())
+    }
+
+    fn process(&mut self, host: &str) -> Option<&mut Process> {
+        self.processes.iter_mut().find(|(name, _)| *name == host).map(|(_, process)| process)
     }
 
     /// Moves time until `at`, counted from the beginning, or until all clients have ended.
@@ -203,16 +284,66 @@ impl Run {
         self.sim.set_link_latency(a, b, latency);
     }
 
-    /// Ends the software of a host, tasks and sockets included.
-    pub fn crash(&mut self, host: &str) {
-        info!(host, "crash");
-        self.sim.crash(host);
+    /// Ends the process of a host. Its kernel closes the sockets.
+    pub fn kill(&mut self, host: &str) {
+        info!(host, "killed");
+        if let Some(process) = self.process(host) {
+            process.kill();
+        }
     }
 
     /// Starts the software of a host again.
-    pub fn bounce(&mut self, host: &str) {
-        info!(host, "bounce");
+    ///
+    /// # Panics
+    ///
+    /// When the system has nothing for a runtime.
+    pub fn restart(&mut self, host: &str) {
+        info!(host, "restarted");
+        if let Some(process) = self.process(host) {
+            process.restart().expect("a runtime");
+        }
+    }
+
+    /// Ends the kernel of a host, which says nothing more, and its process.
+    pub fn lose_power(&mut self, host: &str) {
+        info!(host, "power lost");
+        self.sim.crash(host);
+        if let Some(process) = self.process(host) {
+            process.kill();
+        }
+    }
+
+    /// Starts the kernel of a host again.
+    pub fn restore_power(&mut self, host: &str) {
+        info!(host, "power restored");
         self.sim.bounce(host);
+    }
+
+    /// Lets the process of a host stand still. Its kernel goes on. A task that keeps its thread has done `deed` before.
+    pub fn stop(&mut self, host: &str, how: Stop, deed: impl FnOnce() + 'static) {
+        info!(host, ?how, "stopped");
+        if let Some(process) = self.process(host) {
+            process.stop(how, deed);
+        }
+    }
+
+    /// Until when the process of a host stood still.
+    pub fn stood_still(&self, host: &str) -> Duration {
+        let process = self.processes.iter().find(|(name, _)| *name == host);
+        process.map_or(Duration::ZERO, |(_, process)| process.stood_still())
+    }
+
+    /// Whether the process of a host stands still.
+    pub fn is_stopped(&self, host: &str) -> bool {
+        self.processes.iter().any(|(name, process)| *name == host && process.is_stopped())
+    }
+
+    /// Ends a [`stop`](Self::stop).
+    pub fn go_on(&mut self, host: &str) {
+        info!(host, "goes on");
+        if let Some(process) = self.process(host) {
+            process.go_on();
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::checks::coverage::sometimes;
+use crate::checks::coverage::{LOOKED_UNDER, sometimes};
 use crate::counters::Worst;
 use crate::outcome::Outcome;
 
@@ -117,8 +117,17 @@ impl Totals {
             let survived = self.counters.get(&format!("survived {kind}")).copied().unwrap_or_default();
             lines.push(format!("  fault {kind}: {fired}, survived with something at stake: {survived}"));
         }
-        for (name, count) in states.into_iter().filter(|(name, _)| !name.starts_with("survived ")) {
-            lines.push(format!("  {name}: {count}"));
+        for (name, count) in &states {
+            if name.starts_with("survived ") || name.contains(LOOKED_UNDER) {
+                continue;
+            }
+            let under = states.iter().filter_map(|(other, count)| {
+                let kind = other.strip_prefix(name.as_str())?.strip_prefix(LOOKED_UNDER)?;
+                Some(format!("{kind} {count}"))
+            });
+            let under = under.collect::<Vec<_>>();
+            let under = if under.is_empty() { String::new() } else { format!("; under {}", under.join(", ")) };
+            lines.push(format!("  {name}: {count}{under}"));
         }
         for (name, worst) in &self.worst {
             let (took, bound) = (Duration::from_millis(worst.ms), Duration::from_millis(worst.bound_ms));

@@ -1,8 +1,9 @@
-//! The trace of a run: one line for each event, with its simulated time, hashed as it is written.
+//! The trace of a run: one line for each event, with its simulated time. What the lines say is hashed; they are written out
+//! where somebody reads them.
 //!
-//! The events are evermux's, this crate's, the lossy TCP's and turmoil's. yamux's are left out: they show a connection id that is drawn from
-//! a counter of the whole process, so that the same seed would differ from run to run. Of turmoil's, the count of steps is
-//! left out: each line has its time.
+//! The events are evermux's, this crate's, those of its TCP, and what turmoil says of hosts and links. yamux's are left out:
+//! they show a connection id that is drawn from a counter of the whole process, so that the same seed would differ from run
+//! to run. So are turmoil's datagrams, which are the segments of the TCP once more: to show them would be half of a run.
 //!
 //! One subscriber serves the whole process and writes to the trace of the thread that it is called on. (A subscriber for
 //! each thread would not do: `tracing` remembers for the whole process whether anyone wants an event, and asks only the
@@ -14,25 +15,28 @@ use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Once};
 
+use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing_subscriber::Layer as _;
+use tracing::span::{Attributes, Id, Record};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::Layer;
 use tracing_subscriber::field::MakeExt as _;
-use tracing_subscriber::filter::{Targets, filter_fn};
+use tracing_subscriber::filter::{Targets, dynamic_filter_fn};
 use tracing_subscriber::fmt::format::{self, Writer};
 use tracing_subscriber::fmt::time::FormatTime;
-use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::layer::{Context, SubscriberExt as _};
+use tracing_subscriber::registry::{LookupSpan, SpanRef};
+use twox_hash::XxHash3_64;
 use twox_hash::xxhash3_128::Hasher;
 
 use crate::{history, interpose};
 
 /// The longest text of one field.
 const FIELD_MAX: usize = 160;
-/// The longest text of a segment, which turmoil shows in hexadecimal, at a cost that would be most of a run: the header of a
-/// yamux frame. What is cut off here is in the hashes of bytes that [`net`](crate::net) traces.
-const SEGMENT_MAX: usize = 72;
 
 thread_local! {
     static TRACE: RefCell<Option<Trace>> = const { RefCell::new(None) };
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
 struct Trace {
@@ -96,15 +100,13 @@ fn install() {
         .with_target("evermux", LevelFilter::TRACE)
         .with_target("sim", LevelFilter::TRACE)
         .with_target("lossy", LevelFilter::TRACE)
-        .with_target("turmoil", LevelFilter::TRACE);
-    let no_steps = filter_fn(|metadata| metadata.is_span() || metadata.module_path() != Some("turmoil::sim"));
-    let lines = tracing_subscriber::fmt::layer()
+        .with_target("turmoil", LevelFilter::INFO);
+    let text = tracing_subscriber::fmt::layer()
         .with_ansi(false)
         .with_timer(SimulatedTime)
         .fmt_fields(
             format::debug_fn(|writer, field, value| {
-                let left = if field.name() == "protocol" { SEGMENT_MAX } else { FIELD_MAX };
-                let mut cut = Cut { writer, left };
+                let mut cut = Cut { writer, left: FIELD_MAX };
                 let written = match field.name() {
                     "message" => write!(cut, "{value:?}"),
                     name => write!(cut, "{name}={value:?}"),
@@ -113,10 +115,129 @@ fn install() {
             })
             .delimited(" "),
         )
-        .with_writer(|| ThreadTrace);
-    let heard = history::Listener.with_filter(Targets::new().with_target("evermux", LevelFilter::DEBUG));
-    let subscriber = tracing_subscriber::registry().with(wanted).with(no_steps).with(lines).with(heard);
+        .with_writer(|| ThreadTrace)
+        .with_filter(dynamic_filter_fn(|_, _| has_output()));
+    let heard = history::Listener.with_filter(history::wanted());
+    let subscriber = tracing_subscriber::registry().with(wanted).with(Hashing).with(text).with(heard);
     tracing::subscriber::set_global_default(subscriber).expect("no other subscriber in the program");
+}
+
+/// Whether somebody reads the trace of this thread.
+fn has_output() -> bool {
+    TRACE.with_borrow(|trace| trace.as_ref().is_some_and(|trace| trace.output.is_some()))
+}
+
+/// Hashes what each event says: when, where in the code, within which spans, and its fields.
+struct Hashing;
+
+/// What a span stands for in the hash: its name and fields, and the spans around it.
+#[derive(Clone, Copy)]
+struct SpanHash(u64);
+
+impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Hashing {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let around = span.parent().map_or(0, |parent| hash_of(&parent));
+        let hash = said(|said| {
+            said.number(around);
+            said.text(attributes.metadata().name());
+            attributes.record(said);
+            XxHash3_64::oneshot(&said.bytes)
+        });
+        span.extensions_mut().insert(SpanHash(hash));
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        let Some(span) = context.span(id) else { return };
+        let before = hash_of(&span);
+        let hash = said(|said| {
+            said.number(before);
+            values.record(said);
+            XxHash3_64::oneshot(&said.bytes)
+        });
+        span.extensions_mut().replace(SpanHash(hash));
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let within = context.event_span(event).map_or(0, |span| hash_of(&span));
+        said(|said| {
+            said.number(u64::try_from(interpose::elapsed().as_nanos()).unwrap_or(u64::MAX));
+            said.number(within);
+            said.text(event.metadata().target());
+            said.number(event.metadata().line().unwrap_or_default().into());
+            event.record(said);
+            TRACE.with_borrow_mut(|trace| {
+                if let Some(trace) = trace {
+                    trace.hasher.write(&said.bytes);
+                    trace.lines.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+        });
+    }
+}
+
+fn hash_of<S: for<'a> LookupSpan<'a>>(span: &SpanRef<'_, S>) -> u64 {
+    span.extensions().get().map_or(0, |SpanHash(hash)| *hash)
+}
+
+/// Collects what is said, without an allocation for each event. What is said within, as a field that is formatted may do,
+/// has a collection of its own.
+fn said<R>(say: impl FnOnce(&mut Said) -> R) -> R {
+    let mut said = Said { bytes: SCRATCH.take() };
+    said.bytes.clear();
+    let result = say(&mut said);
+    SCRATCH.set(said.bytes);
+    result
+}
+
+/// The bytes that stand for what is said.
+struct Said {
+    bytes: Vec<u8>,
+}
+
+impl Said {
+    fn number(&mut self, number: u64) {
+        self.bytes.extend(number.to_le_bytes());
+    }
+
+    fn text(&mut self, text: &str) {
+        self.number(text.len() as u64);
+        self.bytes.extend(text.as_bytes());
+    }
+}
+
+impl Visit for Said {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        self.number(field.index() as u64);
+        let mut cut = Cut { writer: &mut *self, left: FIELD_MAX };
+        // It fails where the text is longer.
+        let _ = write!(cut, "{value:?}");
+    }
+
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        self.number(field.index() as u64);
+        self.number(value);
+    }
+
+    fn record_i64(&mut self, field: &Field, value: i64) {
+        self.record_u64(field, value.cast_unsigned());
+    }
+
+    fn record_bool(&mut self, field: &Field, value: bool) {
+        self.record_u64(field, value.into());
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.number(field.index() as u64);
+        self.text(value);
+    }
+}
+
+impl fmt::Write for Said {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        self.bytes.extend(text.as_bytes());
+        Ok(())
+    }
 }
 
 struct SimulatedTime;
@@ -129,12 +250,12 @@ impl FormatTime for SimulatedTime {
 }
 
 /// Writes as much as fits and then fails, which ends the formatting of what is longer.
-struct Cut<'a, 'w> {
-    writer: &'a mut Writer<'w>,
+struct Cut<'a, W> {
+    writer: &'a mut W,
     left: usize,
 }
 
-impl fmt::Write for Cut<'_, '_> {
+impl<W: fmt::Write> fmt::Write for Cut<'_, W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         if text.len() < self.left {
             self.left -= text.len();
@@ -154,11 +275,10 @@ impl Write for ThreadTrace {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         TRACE.with_borrow_mut(|trace| {
             if let Some(trace) = trace {
-                trace.hasher.write(line);
-                let in_step = trace.lines.fetch_add(1, Ordering::Relaxed) - trace.before_step;
+                let in_step = trace.lines.load(Ordering::Relaxed) - trace.before_step;
                 if let Some(output) = &mut trace.output {
                     let written = match in_step {
-                        0..LINES_OF_A_STEP => output.write_all(line),
+                        ..LINES_OF_A_STEP => output.write_all(line),
                         LINES_OF_A_STEP => output.write_all(b"what else happens in this step is left out\n"),
                         _ => Ok(()),
                     };

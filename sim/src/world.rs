@@ -5,9 +5,13 @@ use std::future::Future;
 use std::rc::Rc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
+use lossy::Readiness;
+
 use crate::context::{ESTABLISHER, RunContext};
 use crate::history::{What, note};
 use crate::plan::Side;
+use crate::process::Stop;
 use crate::stage::Run;
 
 /// Two hosts, in the order of their names.
@@ -19,8 +23,22 @@ pub struct World<'r> {
     /// What hosts and world share.
     pub context: Rc<RunContext>,
     links: BTreeMap<Pair, Link>,
-    /// How often each host was taken down; it is up at zero.
-    down: BTreeMap<&'static str, u32>,
+    down: BTreeMap<&'static str, Down>,
+}
+
+/// How often a host was taken down.
+#[derive(Clone, Copy, Debug, Default)]
+struct Down {
+    /// Its process has crashed.
+    crashed: u32,
+    /// It has lost its power.
+    dark: u32,
+}
+
+impl Down {
+    fn runs(self) -> bool {
+        self.crashed == 0 && self.dark == 0
+    }
 }
 
 /// What is wrong with a link, as often as it was made so.
@@ -39,7 +57,7 @@ struct Link {
 impl<'r> World<'r> {
     /// The hosts of a run.
     pub fn new(run: &'r mut Run) -> Self {
-        let context = RunContext::new(run.seed(), run.plan().clone(), run.counters());
+        let context = RunContext::new(run.seed(), run.plan().clone(), run.counters(), run.names());
         Self { run, context, links: BTreeMap::new(), down: BTreeMap::new() }
     }
 
@@ -123,23 +141,75 @@ impl<'r> World<'r> {
         }
     }
 
-    /// Takes a host down: its process is gone, its sockets say FIN.
+    /// Ends the process of a host. Its kernel closes the sockets.
     pub fn crash(&mut self, host: &'static str) {
-        let down = self.down.entry(host).or_default();
-        *down += 1;
-        if *down == 1 {
-            self.run.crash(host);
-            note(host, What::Down);
-            self.context.host_is_down(host);
-        }
+        self.change_down(host, |down| down.crashed += 1);
     }
 
     /// Ends a [`crash`](Self::crash).
-    pub fn bounce(&mut self, host: &'static str) {
+    pub fn restart(&mut self, host: &'static str) {
+        self.change_down(host, |down| down.crashed -= 1);
+    }
+
+    /// Ends the process of a host and its kernel, which says nothing more.
+    pub fn lose_power(&mut self, host: &'static str) {
+        self.change_down(host, |down| down.dark += 1);
+    }
+
+    /// Ends a [`lose_power`](Self::lose_power).
+    pub fn restore_power(&mut self, host: &'static str) {
+        self.change_down(host, |down| down.dark -= 1);
+    }
+
+    fn change_down(&mut self, host: &'static str, change: impl FnOnce(&mut Down)) {
         let down = self.down.entry(host).or_default();
-        *down -= 1;
-        if *down == 0 {
-            self.run.bounce(host);
+        let before = *down;
+        change(down);
+        let after = *down;
+        if before.dark == 0 && after.dark > 0 {
+            self.run.lose_power(host);
+        } else if before.runs() && !after.runs() {
+            self.run.kill(host);
+        }
+        if before.runs() && !after.runs() {
+            note(host, What::Down);
+            self.context.host_is_down(host);
+        }
+        if before.dark > 0 && after.dark == 0 {
+            self.run.restore_power(host);
+        }
+        if !before.runs() && after.runs() {
+            self.run.restart(host);
+        }
+    }
+
+    /// Lets the process of a host stand still.
+    pub fn stop(&mut self, host: &'static str, how: Stop) {
+        if !self.run.is_stopped(host) {
+            note(host, What::StandsStill);
+        }
+        let context = Rc::clone(&self.context);
+        let asks = move || {
+            // A command for whoever drives the session, who has not looked at the socket since.
+            if let Some(session) = context.manager(host).and_then(|manager| manager.try_session()) {
+                let _ = session.ping().now_or_never();
+            }
+        };
+        self.run.stop(host, how, asks);
+    }
+
+    /// Ends a [`stop`](Self::stop).
+    pub fn go_on(&mut self, host: &'static str) {
+        self.run.go_on(host);
+        if !self.run.is_stopped(host) {
+            let conditions = self.context.conditions(host);
+            let readiness = self.context.kernel(host).readiness();
+            let ready = |is_ready: fn(&Readiness) -> bool| {
+                readiness.iter().filter(|socket| is_ready(socket)).map(|socket| socket.local.to_string()).collect()
+            };
+            let readable = if conditions.lets_read() { ready(|socket| socket.is_readable) } else { Vec::new() };
+            let writable = if conditions.lets_write() { ready(|socket| socket.is_writable) } else { Vec::new() };
+            note(host, What::GoesOn { readable, writable });
         }
     }
 

@@ -120,7 +120,7 @@ fn a_counter_that_was_never_raised_fails_a_sweep_that_requires_all() {
 
 #[test]
 fn a_replay_ends_where_it_is_told_to() {
-    let replayed = sim(&["replay", "5", "--scenario", "random", "--until", "2.5"]);
+    let replayed = sim(&["replay", "5", "--scenario", "calm", "--until", "2.5"]);
     assert!(replayed.status.success());
     assert!(
         text(&replayed.stdout).contains("nothing was broken until then; 2.500 s simulated"),
@@ -133,14 +133,14 @@ fn a_replay_ends_where_it_is_told_to() {
 fn a_plan_that_is_printed_can_be_run() {
     let directory = scratch("plan");
     let plan = directory.join("plan.json");
-    let shown = sim(&["replay", "5", "--scenario", "random", "--show-plan"]);
+    let shown = sim(&["replay", "5", "--scenario", "smoke", "--show-plan"]);
     fs::write(&plan, &shown.stdout).unwrap();
-    let drawn = sim(&["replay", "5", "--scenario", "random"]);
-    let read = sim(&["replay", "5", "--scenario", "random", "--plan", plan.to_str().unwrap()]);
+    let drawn = sim(&["replay", "5", "--scenario", "smoke"]);
+    let read = sim(&["replay", "5", "--scenario", "smoke", "--plan", plan.to_str().unwrap()]);
     assert_eq!(text(&drawn.stdout), text(&read.stdout));
 
     fs::write(&plan, text(&shown.stdout).replace("\"kind\": \"", "\"kind\": \"not ")).unwrap();
-    let wrong = sim(&["replay", "5", "--scenario", "random", "--plan", plan.to_str().unwrap()]);
+    let wrong = sim(&["replay", "5", "--scenario", "smoke", "--plan", plan.to_str().unwrap()]);
     assert_eq!(wrong.status.code(), Some(2));
     assert!(text(&wrong.stderr).contains("there is no fault \"not "), "{}", text(&wrong.stderr));
     fs::remove_dir_all(&directory).unwrap();

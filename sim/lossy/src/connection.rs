@@ -226,6 +226,14 @@ impl Connection {
         }
     }
 
+    pub(super) fn has_unread(&self) -> bool {
+        self.receiver.has_unread()
+    }
+
+    pub(super) fn has_room(&self) -> bool {
+        self.sender.room() > 0
+    }
+
     /// What follows from both sides' FIN.
     fn after(&mut self, now: Instant) {
         if self.phase != Phase::Open || !self.sender.fin_is_acked() {

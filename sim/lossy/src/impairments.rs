@@ -9,9 +9,8 @@ use std::time::Duration;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use tokio::time::Instant;
-use tracing::trace;
 
-use super::segment::Segment;
+use super::segment::{Segment, trace_segment};
 
 /// What the network does to each segment that a host sends. Clones speak of the same thing, which may change at any time.
 #[derive(Clone, Default)]
@@ -129,7 +128,7 @@ impl Egress {
         let conditions = state.conditions.clone();
         drop(state);
         if verdict == Verdict::Lost || self.rng.random_bool(conditions.loss) {
-            trace!(?segment, "lost");
+            trace_segment!(segment, "lost");
             return;
         }
         let bytes = segment.encode();
@@ -137,7 +136,7 @@ impl Egress {
             let taken = |bytes: u64| Duration::from_nanos(bytes.saturating_mul(1_000_000_000) / rate.max(1));
             let begin = self.free_at.max(now);
             if begin - now > taken(conditions.queue_bytes) {
-                trace!(?segment, "lost at the tail of the queue");
+                trace_segment!(segment, "lost at the tail of the queue");
                 return;
             }
             self.free_at = begin + taken(bytes.len() as u64);

@@ -1,8 +1,8 @@
 //! A small TCP over turmoil's UDP: connections that live through loss.
 //!
-//! turmoil's TCP does not retransmit, so that on it a fault that passes ends every connection that it met. This one has
-//! what recovers: sequence numbers and reassembly (`receiver`), retransmission after a timeout and after three repeated
-//! ACKs, windows and probes (`sender`), the handshake with a backlog, half-close, resets with a sequence check, TIME-WAIT
+//! turmoil's own TCP does not retransmit: a fault that passes ends every connection that it met. This one has what
+//! recovers: sequence numbers and reassembly (`receiver`), retransmission after a timeout and after three repeated ACKs,
+//! windows and probes (`sender`), the handshake with a backlog, half-close, resets with a sequence check, TIME-WAIT
 //! and aborts (`connection`). What the network does to segments is the [`Impairments`] of the host that sends them; what
 //! turmoil does to datagrams (latency, partitions in one or both directions, holds, power losses) comes on top.
 //!
@@ -27,5 +27,5 @@ pub use count::Count;
 pub use impairments::{Conditions, Impairments, Verdict};
 pub use segment::{Flags, PAYLOAD_MAX, Segment};
 pub use settings::Settings;
-pub use stack::{Listener, Stack, UDP_PORT};
+pub use stack::{Listener, Readiness, Stack, UDP_PORT};
 pub use stream::Stream;

@@ -54,6 +54,25 @@ impl fmt::Display for Flags {
     }
 }
 
+/// Traces what becomes of a segment, with its payload as a length and a hash.
+macro_rules! trace_segment {
+    ($segment:expr, $what:literal) => {{
+        let segment: &$crate::segment::Segment = $segment;
+        tracing::trace!(
+            from = segment.source,
+            to = segment.destination.port(),
+            flags = %segment.flags,
+            seq = segment.seq,
+            ack = segment.ack,
+            window = segment.window,
+            bytes = segment.payload.len(),
+            hash = twox_hash::XxHash3_64::oneshot(&segment.payload),
+            $what
+        );
+    }};
+}
+pub(super) use trace_segment;
+
 /// A segment of TCP, as a [filter](crate::Impairments::filter) sees it.
 ///
 /// Its numbers have 64 bits, so that nothing wraps around. It carries the address that it is sent to, from which a host

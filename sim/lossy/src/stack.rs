@@ -7,6 +7,7 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
+use std::time::Duration;
 
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -18,7 +19,7 @@ use turmoil::net::UdpSocket;
 use super::connection::{Connection, Owner, Phase};
 use super::count::{Count, Counter};
 use super::impairments::{Egress, Impairments};
-use super::segment::{Flags, HEADER, PAYLOAD_MAX, Segment};
+use super::segment::{Flags, HEADER, PAYLOAD_MAX, Segment, trace_segment};
 use super::settings::Settings;
 use super::stream::Stream;
 
@@ -45,6 +46,8 @@ pub(super) struct Hub {
     settings: Arc<Settings>,
     counter: Counter,
     rng: ChaCha8Rng,
+    /// How much time had passed when it worked last.
+    elapsed: Duration,
     next_id: u64,
     next_port: u16,
     connections: BTreeMap<u64, Connection>,
@@ -54,6 +57,19 @@ pub(super) struct Hub {
     touched: BTreeSet<u64>,
     /// What is to be sent on behalf of no connection.
     out: Vec<Segment>,
+}
+
+/// What a stream would find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Readiness {
+    /// The address of this end.
+    pub local: SocketAddr,
+    /// The address of the other end.
+    pub peer: SocketAddr,
+    /// Bytes have arrived that were not read.
+    pub is_readable: bool,
+    /// A write would take bytes.
+    pub is_writable: bool,
 }
 
 struct Backlog {
@@ -89,6 +105,7 @@ impl Stack {
         let hub = Hub {
             settings: Arc::new(settings),
             counter,
+            elapsed: turmoil::sim_elapsed().unwrap_or_default(),
             next_id: 0,
             next_port: rng.random_range(EPHEMERAL..=u16::MAX),
             rng,
@@ -136,6 +153,19 @@ impl Stack {
         hub.listeners.insert(port, Backlog { id, open: VecDeque::new(), arrived: Arc::clone(&arrived) });
         drop(hub);
         Ok(Listener { shared: Arc::clone(&self.0), port, arrived })
+    }
+
+    /// The open streams of this host, each with whether a read, and a write, would find something to do.
+    pub fn readiness(&self) -> Vec<Readiness> {
+        let hub = self.0.lock();
+        let open = hub.connections.values().filter(|it| it.owner == Owner::Stream && it.phase == Phase::Open);
+        let readiness = open.map(|it| Readiness {
+            local: it.local,
+            peer: it.peer,
+            is_readable: it.has_unread(),
+            is_writable: it.has_room(),
+        });
+        readiness.collect()
     }
 
     /// How many streams of this host have not been dropped.
@@ -262,7 +292,7 @@ impl Hub {
 
     /// The first number of a connection. The clock keeps those of a host that was restarted from repeating (RFC 6528).
     fn first_number(&mut self) -> u64 {
-        let clock = turmoil::sim_elapsed().unwrap_or_default().as_micros() / 4;
+        let clock = self.elapsed.as_micros() / 4;
         u64::from(self.rng.random::<u32>()) + u64::try_from(clock).unwrap_or_default()
     }
 
@@ -349,7 +379,8 @@ impl Hub {
     }
 
     /// Does what is due, gives all that is to be sent to `send`, and says whether a connection is over.
-    fn work(&mut self, now: Instant, mut send: impl FnMut(SocketAddr, &Segment)) -> bool {
+    fn work(&mut self, now: Instant, mut send: impl FnMut(&Segment)) -> bool {
+        self.elapsed = turmoil::sim_elapsed().unwrap_or_default();
         for (id, connection) in &mut self.connections {
             if connection.deadline().is_some_and(|at| at <= now) {
                 connection.on_timer(now);
@@ -357,14 +388,13 @@ impl Hub {
             }
         }
         for segment in self.out.drain(..) {
-            send(SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), segment.source), &segment);
+            send(&segment);
         }
         let mut is_over = false;
         for id in std::mem::take(&mut self.touched) {
             let Some(connection) = self.connections.get_mut(&id) else { continue };
-            let local = connection.local;
             for segment in connection.output(now) {
-                send(local, &segment);
+                send(&segment);
             }
             is_over |= matches!(connection.phase, Phase::TimeWait | Phase::Closed);
             self.forget_place(id);
@@ -389,8 +419,8 @@ async fn drive(shared: Arc<Shared>, socket: UdpSocket, mut egress: Egress) {
     let mut buffer = [0; HEADER + PAYLOAD_MAX];
     loop {
         let now = Instant::now();
-        let is_over = shared.lock().work(now, |local, segment| {
-            trace!(%local, ?segment, "segment sent");
+        let is_over = shared.lock().work(now, |segment| {
+            trace_segment!(segment, "segment sent");
             egress.send(now, segment, UDP_PORT);
         });
         if is_over {
@@ -414,7 +444,7 @@ async fn drive(shared: Arc<Shared>, socket: UdpSocket, mut egress: Egress) {
                 while let Ok((length, from)) = received {
                     if let Some(segment) = Segment::decode(&buffer[..length]) {
                         let from = SocketAddr::new(from.ip(), segment.source);
-                        trace!(%from, ?segment, "segment received");
+                        trace_segment!(&segment, "segment received");
                         shared.lock().on_segment(Instant::now(), from, &segment);
                     }
                     received = socket.try_recv_from(&mut buffer);

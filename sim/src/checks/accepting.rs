@@ -30,6 +30,7 @@ pub(super) struct Accepting {
     receiver_runs: bool,
     /// An attempt is under way that nothing has disturbed; since when.
     must_succeed: Option<Duration>,
+    looks: u64,
 }
 
 impl Accepting {
@@ -41,9 +42,10 @@ impl Accepting {
         };
         let blocks = plan.faults.iter().map(blocks).collect::<Vec<_>>();
         let receiver = plan.config(Side::Receiver, 0);
-        let round_trips = Duration::from_millis(16 * (plan.network.latency_ms + plan.network.tick_ms));
+        let round_trips = 8 * (plan.round_trip() + 2 * Duration::from_millis(plan.network.tick_ms));
         Self {
             applies: plan.is_lossless()
+                && plan.foreign.is_none()
                 && !blocks.iter().any(|(blocks, _)| *blocks == Blocks::Longer)
                 && plan.settings.sessions == 1,
             blocks,
@@ -55,11 +57,20 @@ impl Accepting {
             soon: 2 * receiver.takeover_probe_timeout() + round_trips + Duration::from_secs(1),
             receiver_runs: false,
             must_succeed: None,
+            looks: 0,
         }
     }
 }
 
 impl Check for Accepting {
+    fn name(&self) -> &'static str {
+        "accepting"
+    }
+
+    fn looks(&self) -> u64 {
+        self.looks
+    }
+
     fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         match &entry.what {
             What::ShutsDown => self.applies = false,
@@ -90,6 +101,7 @@ impl Check for Accepting {
             }
             What::Live(_) if entry.who == ESTABLISHER => {
                 let took = self.must_succeed.take().map(|begun| entry.at.saturating_sub(begun));
+                self.looks += u64::from(self.applies && took.is_some());
                 if let Some(took) = took.filter(|took| self.applies && *took > self.soon) {
                     let text = format!("an attempt took {took:?}, although nothing but a ghost was in its way");
                     return Err(Violation::new("G14", text));

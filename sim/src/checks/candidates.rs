@@ -12,9 +12,18 @@ use crate::verdict::Violation;
 #[derive(Default)]
 pub(super) struct Candidates {
     live: BTreeMap<String, BTreeSet<String>>,
+    looks: u64,
 }
 
 impl Check for Candidates {
+    fn name(&self) -> &'static str {
+        "candidates"
+    }
+
+    fn looks(&self) -> u64 {
+        self.looks
+    }
+
     fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         let who = &entry.who;
         match &entry.what {
@@ -35,6 +44,10 @@ impl Check for Candidates {
             {
                 let text = format!("the heartbeat of {who} gave up session {session}, which was not proven yet");
                 return Err(Violation::new("G10", text));
+            }
+            // One that was not proven has ended in another way.
+            What::Closed(session, _) if self.live.get(who).is_some_and(|live| !live.contains(session)) => {
+                self.looks += 1;
             }
             _ => {}
         }

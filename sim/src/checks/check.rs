@@ -7,6 +7,12 @@ use crate::verdict::Violation;
 
 /// Something that must hold.
 pub trait Check {
+    /// What it is called in the counters of a sweep.
+    fn name(&self) -> &'static str;
+
+    /// How often it has looked at something that could have been wrong. A check that never looks proves nothing.
+    fn looks(&self) -> u64;
+
     /// Looks at what happened next.
     fn on(&mut self, entry: &Entry) -> Result<(), Violation>;
 

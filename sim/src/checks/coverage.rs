@@ -2,7 +2,7 @@
 
 use crate::faults;
 use crate::history::{Entry, Silence, What};
-use crate::plan::{Plan, Transport};
+use crate::plan::{Library, Plan};
 
 /// How a session has ended, by the name of the reason, and its counter.
 const ENDINGS: [(&str, &str); 13] = [
@@ -33,12 +33,32 @@ const NOTES: [(&str, &str); 8] = [
     ("short_lived", "a session died young"),
 ];
 
+/// The checks, by their names. Each must have looked.
+pub(super) const CHECKS: [&str; 10] = [
+    "the slot beside its model",
+    "lives",
+    "waiting",
+    "pauses",
+    "graceful shutdown",
+    "no end without a reason",
+    "proof",
+    "detection",
+    "accepting",
+    "candidates",
+];
+
 /// What hosts and workloads count themselves.
-const COUNTED: [&str; 25] = [
+const COUNTED: [&str; 35] = [
     "a caller was freed by a shutdown",
+    "a burst of streams was served",
+    "a fault came at an event",
+    "a hostile client was shut out",
     "a piece of work was interrupted",
     "a piece of work took three sessions",
-    "a reader waited when its own side closed the session",
+    "a reader waited when its session was closed",
+    "a stream of 70,000 frames arrived whole",
+    "a stream was dropped by its opener before its end",
+    "more than 1 MiB was sent in one write",
     "a stream found no place in the queue of its acceptor",
     "a stream was opened on the next session",
     "pieces of work",
@@ -46,8 +66,12 @@ const COUNTED: [&str; 25] = [
     "stream dropped in the middle of a reply",
     "stream dropped unread after a FIN",
     "wait dropped by its caller",
-    "runs over the lossy TCP",
+    "runs over a network that loses segments",
+    "runs over a link of little bandwidth",
+    "runs over paths that differ by direction",
     "runs with a clock that is scaled",
+    "runs with a peer on hashicorp's library",
+    "runs with a peer on the yamux crate",
     "runs with an eager heartbeat",
     "runs with few places for streams",
     "runs with several sessions",
@@ -63,17 +87,33 @@ const COUNTED: [&str; 25] = [
 ];
 
 /// What is rare in a plan as a whole, and whether this one has it.
-pub fn of_plan(plan: &Plan) -> [(&'static str, bool); 7] {
+pub fn of_plan(plan: &Plan) -> [(&'static str, bool); 11] {
     let (network, settings) = (&plan.network, &plan.settings);
+    let library = plan.foreign.map(|foreign| foreign.library);
     [
-        ("runs over the lossy TCP", matches!(network.transport, Transport::Lossy { .. })),
+        ("runs over a network that loses segments", network.impairments.loss > 0),
+        ("runs over a link of little bandwidth", network.bandwidth.least().is_some()),
+        (
+            "runs over paths that differ by direction",
+            network.return_ms > 0 || network.bandwidth.up != network.bandwidth.down,
+        ),
         ("runs with a clock that is scaled", settings.receiver_clock_percent != settings.establisher_clock_percent),
+        ("runs with a peer on hashicorp's library", library == Some(Library::Hashicorp)),
+        ("runs with a peer on the yamux crate", library == Some(Library::Yamux)),
         ("runs with an eager heartbeat", settings.heartbeat_percent < 100),
         ("runs with several sessions", settings.sessions > 1),
         ("runs with few places for streams", settings.max_concurrent_streams < 100),
         ("runs with short reads and writes", network.chunk > 0),
         ("runs with a handshake of the transport", network.handshake),
     ]
+}
+
+/// Between the counter of how often a check has looked, and the fault under which it has.
+pub const LOOKED_UNDER: &str = ", under ";
+
+/// The counter of how often a check has looked at something that could have been wrong.
+pub fn looked(check: &str) -> String {
+    format!("the check of {check} has looked")
 }
 
 /// The counter of a rare state.
@@ -99,6 +139,7 @@ pub fn state(entry: &Entry) -> Option<&'static str> {
 /// Every counter that a sweep of random plans must have raised. It also shows that evermux still traces what the checks
 /// listen for: an event whose name has changed leaves its counter at zero.
 pub fn sometimes() -> Vec<String> {
+    let looked = CHECKS.map(looked);
     let faults =
         faults::ALL.iter().flat_map(|kind| [format!("fault {}", kind.name), format!("survived {}", kind.name)]);
     let states = [
@@ -112,5 +153,5 @@ pub fn sometimes() -> Vec<String> {
         "a live session heard nothing for a while",
     ];
     let counters = ENDINGS.iter().chain(&NOTES).map(|(_, counter)| *counter).chain(COUNTED).chain(states);
-    faults.chain(counters.map(str::to_owned)).collect()
+    faults.chain(counters.map(str::to_owned)).chain(looked).collect()
 }

@@ -4,46 +4,65 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use evermux::Config;
+
 use super::check::Check;
 use crate::faults;
 use crate::history::{Entry, What};
-use crate::plan::Plan;
+use crate::plan::{ABORTS, Plan, Side};
 use crate::verdict::Violation;
 use crate::work;
 
-/// Work that ends within the time of a drain.
-const BRIEF: [&str; 5] = ["request", "upload", "download", "greeted", "trickle"];
-
-/// Whoever begins so long before a shutdown has its stream open by then, at every latency there is.
-const BEFORE: Duration = Duration::from_millis(500);
+/// Whoever begins so long before a shutdown, and two round trips, has its stream open by then.
+const BEFORE: Duration = Duration::from_millis(300);
 
 /// The callers, since when each is at its work, and when managers were told to shut down.
 pub(super) struct Graceful {
     applies: bool,
+    before: Duration,
     brief: Vec<bool>,
     begun: BTreeMap<(String, usize), Duration>,
     shut_down: Option<Duration>,
     live: BTreeMap<(String, String), Duration>,
+    looks: u64,
 }
 
 impl Graceful {
     pub(super) fn new(plan: &Plan) -> Self {
         // Where nobody accepts for a while, a stream may not be open yet that was asked for long ago.
-        let disturbs = |work: &str| [work::ABORTS, work::UNACCEPTED].contains(&work);
+        let disturbs = |work: &str| [ABORTS, work::UNACCEPTED].contains(&work);
         let is_undisturbed = !plan.callers.iter().any(|caller| disturbs(&caller.work));
-        let applies =
-            plan.is_lossless() && is_undisturbed && plan.faults.iter().all(|fault| fault.kind == faults::SHUTDOWN);
-        let brief = plan.callers.iter().map(|caller| BRIEF.contains(&caller.work.as_str())).collect();
-        Self { applies, brief, begun: BTreeMap::new(), shut_down: None, live: BTreeMap::new() }
+        // With a fast clock a drain ends before the work that takes longest.
+        let drain = |side| plan.config(side, 0).drain_timeout();
+        let drains_long = drain(Side::Establisher).min(drain(Side::Receiver)) >= Config::default().drain_timeout();
+        let applies = plan.is_lossless()
+            && plan.network.bandwidth.least().is_none()
+            && drains_long
+            && plan.foreign.is_none()
+            && is_undisturbed
+            && plan.faults.iter().all(|fault| fault.kind == faults::SHUTDOWN);
+        let brief = plan.callers.iter().map(|caller| work::BRIEF.contains(&caller.work.as_str())).collect();
+        let before = BEFORE + 2 * plan.round_trip();
+        Self { applies, before, brief, begun: BTreeMap::new(), shut_down: None, live: BTreeMap::new(), looks: 0 }
     }
 }
 
 impl Check for Graceful {
+    fn name(&self) -> &'static str {
+        "graceful shutdown"
+    }
+
+    fn looks(&self) -> u64 {
+        self.looks
+    }
+
     fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         if !self.applies {
             return Ok(());
         }
         match &entry.what {
+            // Its sessions have the numbers of those before it.
+            What::Starts => self.live.retain(|(who, _), _| *who != entry.who),
             What::ShutsDown => self.shut_down = Some(entry.at),
             What::Given(caller, _) => {
                 self.begun.insert((entry.who.clone(), *caller), entry.at);
@@ -54,7 +73,7 @@ impl Check for Graceful {
             What::Closed(session, end) if end.name == "lost" => {
                 // One that is not live on both sides yet is not drained.
                 let live = self.live.get(&(entry.who.clone(), session.clone()));
-                if live.is_some_and(|live| *live + BEFORE < entry.at) {
+                if live.is_some_and(|live| *live + self.before < entry.at) {
                     let who = &entry.who;
                     let had =
                         if self.shut_down.is_some() { "its peer had only shut down" } else { "nothing else happened" };
@@ -62,10 +81,15 @@ impl Check for Graceful {
                     return Err(Violation::new("G17", text));
                 }
             }
+            What::Served(caller) if self.brief.get(*caller) == Some(&true) => {
+                let begun = self.begun.get(&(entry.who.clone(), *caller));
+                let went_on = matches!((begun, self.shut_down), (Some(begun), Some(at)) if *begun + self.before < at);
+                self.looks += u64::from(went_on);
+            }
             What::Interrupted(caller, error) if self.brief.get(*caller) == Some(&true) => {
                 let begun = self.begun.get(&(entry.who.clone(), *caller));
                 if let (Some(begun), Some(shut_down)) = (begun, self.shut_down)
-                    && *begun + BEFORE < shut_down
+                    && *begun + self.before < shut_down
                 {
                     let text = format!(
                         "a shutdown interrupted what caller {caller} of {} had begun before: {error}",

@@ -11,6 +11,7 @@ use crate::verdict::Violation;
 #[derive(Default)]
 pub(super) struct Lives {
     managers: BTreeMap<String, Manager>,
+    looks: u64,
 }
 
 #[derive(Default)]
@@ -28,6 +29,14 @@ enum Phase {
 }
 
 impl Check for Lives {
+    fn name(&self) -> &'static str {
+        "lives"
+    }
+
+    fn looks(&self) -> u64 {
+        self.looks
+    }
+
     fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         let who = &entry.who;
         match &entry.what {
@@ -44,6 +53,7 @@ impl Check for Lives {
         let Some(manager) = self.managers.get_mut(who) else { return Ok(()) };
         if let What::HasShutDown = entry.what {
             manager.has_shut_down = true;
+            self.looks += 1;
             let open = manager.sessions.iter().find(|(_, phase)| **phase != Phase::Closed);
             return match open {
                 None => Ok(()),
@@ -62,6 +72,7 @@ impl Check for Lives {
             }
             _ => return Ok(()),
         };
+        self.looks += 1;
         if manager.has_shut_down {
             let text = format!("session {session} of {who} is {phase:?} after the shutdown has returned");
             return Err(Violation::new("G5", text));

@@ -7,6 +7,7 @@ use std::time::Duration;
 use evermux::Config;
 
 use super::check::Check;
+use crate::context::{ESTABLISHER, OTHER};
 use crate::history::{Entry, What};
 use crate::plan::{Plan, Side};
 use crate::verdict::Violation;
@@ -18,6 +19,9 @@ pub(super) struct Pauses {
     /// How exact the times are.
     grain: Duration,
     establishers: BTreeMap<String, Vec<Place>>,
+    /// Until when the process of a host stood still; none while it does.
+    stood_still: BTreeMap<String, Option<Duration>>,
+    looks: u64,
 }
 
 #[derive(Clone, Default)]
@@ -53,7 +57,7 @@ impl Pauses {
     pub(super) fn new(plan: &Plan) -> Self {
         let grain = Duration::from_millis(plan.network.tick_ms * 4);
         let (places, config) = (plan.settings.sessions, plan.config(Side::Establisher, 0));
-        Self { places, config, grain, establishers: BTreeMap::new() }
+        Self { places, config, grain, establishers: BTreeMap::new(), stood_still: BTreeMap::new(), looks: 0 }
     }
 
     /// The pause after so many failures, before jitter.
@@ -75,8 +79,21 @@ fn is_goodbye(what: &What) -> bool {
 }
 
 impl Check for Pauses {
+    fn name(&self) -> &'static str {
+        "pauses"
+    }
+
+    fn looks(&self) -> u64 {
+        self.looks
+    }
+
     fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         let who = &entry.who;
+        match entry.what {
+            What::StandsStill => drop(self.stood_still.insert(who.clone(), None)),
+            What::GoesOn { .. } => drop(self.stood_still.insert(who.clone(), Some(entry.at))),
+            _ => {}
+        }
         if let What::Starts | What::Down = entry.what {
             let fresh = Place { has_heard_goodbye: Some(false), ..Place::default() };
             self.establishers.insert(who.clone(), vec![fresh; self.places]);
@@ -146,6 +163,7 @@ impl Check for Pauses {
                 if failures == 0 || hurried {
                     return Ok(());
                 }
+                self.looks += 1;
                 let least = self.pause(failures).mul_f32(1.0 - self.config.backoff_jitter()).saturating_sub(lived);
                 if paused + grain < least {
                     let text = format!(
@@ -174,8 +192,13 @@ impl Check for Pauses {
                     most.saturating_sub(lived)
                 }
             };
+            // Rivals are on the host of everybody else.
+            let host = if who == ESTABLISHER { ESTABLISHER } else { OTHER };
+            let Some(stood_still) = self.stood_still.get(host).copied().unwrap_or(Some(Duration::ZERO)) else {
+                continue;
+            };
             let paused = now.saturating_sub(ended);
-            if paused > most + self.grain {
+            if now > (ended + most).max(stood_still) + self.grain {
                 let text = format!("{who} has paused for {paused:?}, and should have paused for at most {most:?}");
                 return Err(Violation::new("G11", text));
             }

@@ -10,15 +10,28 @@ use crate::verdict::Violation;
 #[derive(Default)]
 pub(super) struct Proof {
     silent: BTreeSet<String>,
+    looks: u64,
 }
 
 impl Check for Proof {
+    fn name(&self) -> &'static str {
+        "proof"
+    }
+
+    fn looks(&self) -> u64 {
+        self.looks
+    }
+
     fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         match &entry.what {
             What::Mute(dialler) => {
                 self.silent.insert(dialler.clone());
             }
-            What::Holds(sessions, Some(local)) if self.silent.contains(local) => {
+            What::Holds(sessions, locals) => {
+                self.looks += u64::from(!self.silent.is_empty() && !locals.is_empty());
+                if !locals.iter().any(|local| self.silent.contains(local)) {
+                    return Ok(());
+                }
                 let text = format!(
                     "{} gives out session {}, and its other side has never said a word",
                     entry.who,

@@ -15,12 +15,13 @@ use crate::verdict::Violation;
 pub(super) struct Slots {
     /// How many places a slot has on the two sides.
     places: usize,
-    slots: BTreeMap<String, Beside>,
+    managers: BTreeMap<String, Beside>,
+    looks: u64,
 }
 
 impl Slots {
     pub(super) fn new(plan: &Plan) -> Self {
-        Self { places: plan.settings.sessions, slots: BTreeMap::new() }
+        Self { places: plan.settings.sessions, managers: BTreeMap::new(), looks: 0 }
     }
 }
 
@@ -36,19 +37,27 @@ struct Beside {
 }
 
 impl Check for Slots {
+    fn name(&self) -> &'static str {
+        "the slot beside its model"
+    }
+
+    fn looks(&self) -> u64 {
+        self.looks
+    }
+
     fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         let who = &entry.who;
         if let What::Starts = entry.what {
             let beside =
                 Beside { model: Model::new(self.places), numbers: BTreeMap::new(), held: None, changed: false };
-            self.slots.insert(who.clone(), beside);
+            self.managers.insert(who.clone(), beside);
             return Ok(());
         }
         if let What::Down | What::HasShutDown = entry.what {
-            self.slots.remove(who);
+            self.managers.remove(who);
             return Ok(());
         }
-        let Some(slot) = self.slots.get_mut(who) else { return Ok(()) };
+        let Some(slot) = self.managers.get_mut(who) else { return Ok(()) };
         match &entry.what {
             What::Live(session) => slot.install(who, session)?,
             What::Replaced(session) | What::Draining(session) | What::Closed(session, _) => {
@@ -75,12 +84,12 @@ impl Check for Slots {
     }
 
     fn after_step(&mut self, _: Duration) -> Result<(), Violation> {
-        for (who, slot) in &mut self.slots {
+        for (who, slot) in &mut self.managers {
             if !std::mem::take(&mut slot.changed) {
                 continue;
             }
             let Some(held) = &slot.held else { continue };
-
+            self.looks += 1;
             let live = slot.model.live();
             let expected =
                 slot.numbers.iter().filter(|(_, number)| live.contains(number)).map(|(name, _)| name.clone());

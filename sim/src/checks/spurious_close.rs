@@ -7,9 +7,8 @@ use std::time::Duration;
 use super::check::Check;
 use crate::faults::{self, Harm};
 use crate::history::{Entry, What};
-use crate::plan::{Plan, Side};
+use crate::plan::{ABORTS, Plan, Side};
 use crate::verdict::Violation;
-use crate::work;
 
 /// Within so long a session ends whose connection was cut.
 const AFTER_A_CUT: Duration = Duration::from_secs(1);
@@ -25,12 +24,13 @@ pub(super) struct SpuriousClose {
     cut: Vec<Duration>,
     /// Some manager was told to shut down.
     stops: bool,
+    looks: u64,
 }
 
 impl SpuriousClose {
     pub(super) fn new(plan: &Plan) -> Self {
         // A holder that is silent for the time of a probe loses its place, if there is a rival.
-        let has_rival = plan.faults.iter().any(|fault| fault.kind == faults::RIVAL);
+        let has_rival = plan.faults.iter().any(|fault| [faults::RIVAL, faults::HOSTILE].contains(&fault.kind.as_str()));
         let timeout = [Side::Establisher, Side::Receiver].map(|side| plan.config(side, 0)).map(|config| {
             let probe = if has_rival { config.takeover_probe_timeout() } else { Duration::MAX };
             config.heartbeat_timeout().min(config.write_timeout()).min(probe)
@@ -52,16 +52,24 @@ impl SpuriousClose {
         }
         // Five losses of the same segment are as long as the heartbeat's patience, and they happen.
         known &= plan.is_lossless();
-        known &= plan.callers.iter().all(|caller| caller.work != work::ABORTS);
-        let slack = Duration::from_millis(4 * plan.network.latency_ms + 500);
+        known &= plan.callers.iter().all(|caller| caller.work != ABORTS);
+        let slack = 2 * plan.round_trip() + Duration::from_millis(500);
         let applies = known && disturbed + slack < timeout[0].min(timeout[1]);
         let cuts = plan.faults.iter().map(|fault| faults::find(&fault.kind).is_some_and(|kind| kind.harm == Harm::One));
         let (dials, live) = (BTreeSet::new(), BTreeSet::new());
-        Self { applies, dials, live, cuts: cuts.collect(), cut: Vec::new(), stops: false }
+        Self { applies, dials, live, cuts: cuts.collect(), cut: Vec::new(), stops: false, looks: 0 }
     }
 }
 
 impl Check for SpuriousClose {
+    fn name(&self) -> &'static str {
+        "no end without a reason"
+    }
+
+    fn looks(&self) -> u64 {
+        self.looks
+    }
+
     fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         match &entry.what {
             What::ShutsDown => {
@@ -72,6 +80,7 @@ impl Check for SpuriousClose {
                 self.dials.insert(entry.who.clone());
             }
             What::Live(session) if self.dials.contains(&entry.who) => {
+                self.looks += u64::from(self.applies);
                 self.live.insert((entry.who.clone(), session.clone()));
             }
             What::Closed(session, end)

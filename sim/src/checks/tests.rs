@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use super::all;
+use super::{all, coverage};
 use crate::context::{ESTABLISHER, RECEIVER, RunContext};
 use crate::counters::Counters;
 use crate::history::{End, Entry, Silence, What};
+use crate::net::Names;
 use crate::plan::{Caller, Fault, Network, Plan, Settings, Side};
 use crate::verdict::Violation;
 
@@ -13,6 +14,7 @@ fn plan(faults: &[(&str, u64)]) -> Plan {
     let fault = |(kind, lasts_ms): &(&str, u64)| Fault {
         kind: (*kind).to_owned(),
         at_ms: 0,
+        on: None,
         lasts_ms: *lasts_ms,
         side: Side::Receiver,
         severity: 0,
@@ -20,6 +22,7 @@ fn plan(faults: &[(&str, u64)]) -> Plan {
     Plan {
         network: Network::default(),
         settings: Settings::default(),
+        foreign: None,
         callers: vec![Caller { work: "request".into(), side: Side::Establisher, pause_ms: 1, bytes: 1 }],
         faults: faults.iter().map(fault).collect(),
         calm_ms: 0,
@@ -41,7 +44,7 @@ fn verdict_of_all(plan: Plan, history: &[(u64, &str, What)]) -> Option<String> {
 
 /// What the checks say of a history that names the places.
 fn verdict_by_place(plan: Plan, history: &[(u64, &str, usize, What)]) -> Option<String> {
-    let context = RunContext::new(0, plan, Counters::default());
+    let context = RunContext::new(0, plan, Counters::default(), &Names::default());
     let mut checks = all(&context);
     let mut see = || {
         for (index, (ms, who, place, what)) in history.iter().enumerate() {
@@ -80,7 +83,7 @@ fn closed(session: &str) -> What {
 }
 
 fn holds(sessions: &[&str]) -> What {
-    What::Holds(sessions.iter().map(|session| (*session).to_owned()).collect(), Some("1.2.3.4:5".into()))
+    What::Holds(sessions.iter().map(|session| (*session).to_owned()).collect(), vec!["1.2.3.4:5".into()])
 }
 
 #[test]
@@ -310,7 +313,13 @@ fn a_session_that_outlives_its_dead_connection_is_found() {
     let verdict = |who, heard, stalled: Option<u64>, waited, at| {
         let mut plan = plan(&[("partition", 60_000)]);
         plan.settings.receiver_clock_percent = 200;
-        let silence = Silence { heard: ms(heard), stalled: stalled.map(ms), waited: ms(waited), round_trip: ms(0) };
+        let silence = Silence {
+            heard: ms(heard),
+            stalled: stalled.map(ms),
+            waited: ms(waited),
+            stood_still: ms(0),
+            round_trip: ms(0),
+        };
         verdict_of_all(
             plan,
             &[(0, who, What::Starts), (5, who, live("1")), (at, who, What::Silence("1".into(), silence))],
@@ -414,4 +423,40 @@ fn a_candidate_that_its_heartbeat_gives_up_is_found() {
         (15_005, What::Connecting),
     ];
     assert_eq!(verdict(excused, &proven), None);
+}
+
+#[test]
+fn a_sweep_knows_every_check() {
+    let context = RunContext::new(0, plan(&[]), Counters::default(), &Names::default());
+    let names = all(&context).iter().map(|check| check.name()).collect::<Vec<_>>();
+    assert_eq!(names, coverage::CHECKS);
+}
+
+#[test]
+fn a_check_looks_where_something_could_be_wrong_and_nowhere_else() {
+    let looks = |faults: &[(&str, u64)], history: &[(u64, What)]| {
+        let context = RunContext::new(0, plan(faults), Counters::default(), &Names::default());
+        let mut checks = all(&context);
+        for (ms, what) in history {
+            let at = Duration::from_millis(*ms);
+            let entry = Entry { at, who: ESTABLISHER.into(), place: 0, what: what.clone() };
+            for check in &mut checks {
+                check.on(&entry).unwrap();
+                check.after_step(at).unwrap();
+            }
+        }
+        let looked = checks.into_iter().filter(|check| check.looks() > 0).map(|check| check.name());
+        looked.collect::<Vec<_>>()
+    };
+    let waits = [(0, What::Starts), (10, What::Asks(0)), (20, What::Given(0, "1".into()))];
+    // A session that is given to who waited must be in the slot.
+    let live = [waits[0].clone(), waits[1].clone(), (15, live("1")), waits[2].clone()];
+    assert_eq!(looks(&[("partition", 60_000)], &live), ["lives", "waiting"]);
+    assert_eq!(looks(&[("partition", 60_000)], &waits[..2]), Vec::<&str>::new());
+    // A piece of work that was begun before a shutdown, and done after it.
+    let given = |at| [(0, What::Starts), (at, live[2].1.clone()), (at, waits[1].1.clone()), (at, waits[2].1.clone())];
+    let after = [(3_000, What::ShutsDown), (4_000, What::Served(0))];
+    let shutdown = |at| looks(&[("shutdown", 1)], &[&given(at)[..], &after].concat());
+    assert!(shutdown(1_000).contains(&"graceful shutdown"), "{:?}", shutdown(1_000));
+    assert!(!shutdown(2_990).contains(&"graceful shutdown"), "{:?}", shutdown(2_990));
 }

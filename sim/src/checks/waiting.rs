@@ -14,6 +14,7 @@ pub(super) struct Waiting {
     /// What was woken at the end of one step runs in the next; a third one is too late.
     patience: Duration,
     managers: BTreeMap<String, Manager>,
+    looks: u64,
 }
 
 #[derive(Default)]
@@ -26,11 +27,19 @@ struct Manager {
 
 impl Waiting {
     pub(super) fn new(context: &Rc<RunContext>) -> Self {
-        Self { patience: Duration::from_millis(context.plan.network.tick_ms * 2), managers: BTreeMap::new() }
+        Self { patience: Duration::from_millis(context.plan.network.tick_ms * 2), managers: BTreeMap::new(), looks: 0 }
     }
 }
 
 impl Check for Waiting {
+    fn name(&self) -> &'static str {
+        "waiting"
+    }
+
+    fn looks(&self) -> u64 {
+        self.looks
+    }
+
     fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         let manager = self.managers.entry(entry.who.clone()).or_default();
         match &entry.what {
@@ -38,7 +47,9 @@ impl Check for Waiting {
                 manager.callers.insert(*caller, entry.at);
             }
             What::Given(caller, _) | What::Freed(caller) | What::GivesUp(caller) => {
-                manager.callers.remove(caller);
+                // Who is given a session at once has not waited for it.
+                let asked = manager.callers.remove(caller);
+                self.looks += u64::from(asked.is_some_and(|asked| asked < entry.at));
             }
             What::Holds(sessions, _) => {
                 manager.live_since = (!sessions.is_empty()).then_some(entry.at);

@@ -2,10 +2,11 @@
 
 use super::kind::{Blocks, Concerns, FaultState, Harm, Kind};
 use crate::context::{ESTABLISHER, OTHER, RECEIVER};
+use crate::process::Stop;
 
 pub(super) const CRASH: Kind = Kind {
     name: "crash",
-    about: "A process ends, and its host says so for it; another one is started",
+    about: "A process ends, and its kernel says so for it; another one is started",
     concerns: Concerns::Side,
     harm: Harm::Any,
     blocks: Blocks::Meanwhile,
@@ -14,7 +15,7 @@ pub(super) const CRASH: Kind = Kind {
         world.crash(host);
         FaultState { hosts: vec![host] }
     },
-    end: |world, _, state| state.hosts.iter().for_each(|host| world.bounce(host)),
+    end: |world, _, state| state.hosts.iter().for_each(|host| world.restart(host)),
 };
 
 pub(super) const POWER_LOSS: Kind = Kind {
@@ -24,20 +25,36 @@ pub(super) const POWER_LOSS: Kind = Kind {
     harm: Harm::Any,
     blocks: Blocks::Meanwhile,
     begin: |world, fault| {
-        let (host, target) = (world.host_of(fault.side), world.target());
-        // What the dying host would still say is lost.
-        world.partition_oneway(ESTABLISHER, target);
-        world.partition_oneway(target, ESTABLISHER);
-        world.crash(host);
-        FaultState { hosts: vec![host, target] }
+        let host = world.host_of(fault.side);
+        world.lose_power(host);
+        FaultState { hosts: vec![host] }
     },
-    end: |world, _, state| {
-        if let [host, target] = state.hosts[..] {
-            world.repair_oneway(ESTABLISHER, target);
-            world.repair_oneway(target, ESTABLISHER);
-            world.bounce(host);
-        }
+    end: |world, _, state| state.hosts.iter().for_each(|host| world.restore_power(host)),
+};
+
+pub(super) const STOPPED: Kind = Kind {
+    name: "stopped process",
+    about: "A process stands still, and its kernel goes on; then all that it has missed is there at once",
+    concerns: Concerns::Side,
+    harm: Harm::Delay,
+    blocks: Blocks::Meanwhile,
+    begin: |world, fault| {
+        let host = world.host_of(fault.side);
+        world.stop(host, Stop::Process);
+        FaultState { hosts: vec![host] }
     },
+    end: |world, _, state| state.hosts.iter().for_each(|host| world.go_on(host)),
+};
+
+pub(super) const BLOCKED: Kind = Kind {
+    name: "blocked executor",
+    about: "A task keeps its thread: others run late, before anything is known of what has come meanwhile",
+    begin: |world, fault| {
+        let host = world.host_of(fault.side);
+        world.stop(host, Stop::Executor);
+        FaultState { hosts: vec![host] }
+    },
+    ..STOPPED
 };
 
 pub(super) const ADDRESS_CHANGE: Kind = Kind {

@@ -2,6 +2,7 @@
 
 mod cut;
 mod host;
+mod hostile;
 mod kind;
 mod listener;
 mod manager;
@@ -21,6 +22,9 @@ pub const ADDRESS_CHANGE: &str = host::ADDRESS_CHANGE.name;
 /// The fault by which another client wants the place.
 pub const RIVAL: &str = strangers::RIVAL.name;
 
+/// The fault by which clients come that are proven, and break rules.
+pub const HOSTILE: &str = hostile::HOSTILE.name;
+
 /// Every kind of fault.
 pub static ALL: &[Kind] = &[
     cut::FIN,
@@ -34,6 +38,8 @@ pub static ALL: &[Kind] = &[
     slow::BANDWIDTH,
     host::CRASH,
     host::POWER_LOSS,
+    host::STOPPED,
+    host::BLOCKED,
     host::ADDRESS_CHANGE,
     listener::REFUSE,
     listener::ACCEPT_ERRORS,
@@ -43,6 +49,7 @@ pub static ALL: &[Kind] = &[
     peer::STOPS_ACCEPTING,
     strangers::RIVAL,
     strangers::STRANGERS,
+    hostile::HOSTILE,
     manager::FATAL,
     manager::SHUTDOWN,
     manager::RECONNECT_NOW,

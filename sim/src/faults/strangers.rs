@@ -51,7 +51,7 @@ impl Drop for Rival {
     }
 }
 
-/// How many come at most: turmoil's listener takes 64 that are not accepted.
+/// How many come at most.
 const STRANGERS_MAX: u64 = 24;
 
 pub(super) const STRANGERS: Kind = Kind {
@@ -61,14 +61,14 @@ pub(super) const STRANGERS: Kind = Kind {
     harm: Harm::None,
     blocks: Blocks::Never,
     begin: |world, fault| {
-        let carrier = world.context.carrier(OTHER);
+        let kernel = world.context.kernel(OTHER).clone();
         let (ends, many, severity) = (fault.end(), fault.between(1, STRANGERS_MAX), fault.severity);
         for stranger in 0..many {
-            let carrier = carrier.clone();
+            let kernel = kernel.clone();
             world.spawn_on(OTHER, async move {
                 let conditions = Conditions::default();
                 sleep(Duration::from_millis(stranger * 7)).await;
-                let Ok(mut socket) = Socket::connect(&carrier, RECEIVER, PORT, &conditions).await else { return };
+                let Ok(mut socket) = Socket::connect(&kernel, RECEIVER, PORT, &conditions).await else { return };
                 match (stranger + u64::from(severity)) % 3 {
                     0 => sleep(ends.saturating_sub(elapsed())).await,
                     1 => {

@@ -6,8 +6,12 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use rand::RngExt;
+use rand_chacha::ChaCha8Rng;
+
 use crate::history::Silence;
 use crate::interpose::elapsed;
+use crate::plan::Sockets;
 
 /// What faults do to the sockets of one host. Clones speak of the same host.
 ///
@@ -44,6 +48,9 @@ struct State {
     rates: Vec<u64>,
     /// The most that one read or write moves.
     chunk: usize,
+    kind: Sockets,
+    /// What is random in them.
+    rng: Option<ChaCha8Rng>,
     next_socket: u64,
     sockets: BTreeMap<u64, Entry>,
     /// Who waits for a change.
@@ -109,9 +116,9 @@ impl State {
 }
 
 impl Conditions {
-    /// Conditions in which one read or write moves at most so many bytes; 0 is no limit.
-    pub fn new(chunk: usize) -> Self {
-        Self(Arc::new(Mutex::new(State { chunk, ..State::default() })))
+    /// Conditions for sockets of this kind, in which one read or write moves at most `chunk` bytes; 0 is no limit.
+    pub fn new(chunk: usize, sockets: Sockets, rng: ChaCha8Rng) -> Self {
+        Self(Arc::new(Mutex::new(State { chunk, kind: sockets, rng: Some(rng), ..State::default() })))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -223,6 +230,20 @@ impl Conditions {
         std::future::poll_fn(|cx| self.poll_is(condition, wanted, cx)).await;
     }
 
+    /// Whether a read finds what has arrived.
+    pub(crate) fn lets_read(&self) -> bool {
+        let state = self.state();
+        state.reading_stopped == 0
+            && state.black_hole == 0
+            && state.sockets.values().all(|socket| socket.lost.is_none())
+    }
+
+    /// Whether a write finds the room that there is.
+    pub(crate) fn lets_write(&self) -> bool {
+        let state = self.state();
+        state.rates.is_empty() && state.sockets.values().all(|socket| socket.lost.is_none())
+    }
+
     /// The least of the rates that the sockets are limited to.
     pub(super) fn rate(&self) -> Option<u64> {
         self.state().rates.iter().min().copied()
@@ -230,6 +251,17 @@ impl Conditions {
 
     pub(super) fn chunk(&self) -> usize {
         self.state().chunk
+    }
+
+    pub(super) fn sockets(&self) -> Sockets {
+        self.state().kind
+    }
+
+    /// Whether a call says Pending for no reason.
+    pub(super) fn is_spurious(&self) -> bool {
+        let mut state = self.state();
+        let percent = state.kind.spurious_percent;
+        percent > 0 && state.rng.as_mut().is_some_and(|rng| rng.random_ratio(percent.min(90), 100))
     }
 
     /// What the socket with these addresses, of this end and of the other one, has carried lately.

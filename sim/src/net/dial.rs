@@ -6,17 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use evermux::error::ConnectError;
 use evermux::{Connect, Connected};
+use testkit::strict::Strict;
 use tokio::io::AsyncWriteExt;
 
-use super::carrier::Carrier;
 use super::conditions::{Condition, Conditions};
+use super::kernel::Kernel;
 use super::socket::{HELLO, Socket};
 
 /// Dials a port of a host by its name, which may come to stand for another host.
 #[derive(Clone, Debug)]
 pub struct Connector {
-    /// The TCP of the host that dials.
-    pub carrier: Carrier,
+    /// The kernel of the host that dials.
+    pub kernel: Kernel,
     /// The host that is dialled.
     pub name: Arc<Mutex<&'static str>>,
     /// Its port.
@@ -27,10 +28,9 @@ pub struct Connector {
     pub handshake: bool,
 }
 
-impl Connect for Connector {
-    type Io = Socket;
-
-    async fn connect(&self) -> Result<Connected<Socket>, ConnectError> {
+impl Connector {
+    /// Dials once.
+    pub(crate) async fn dial(&self) -> Result<Socket, ConnectError> {
         if self.conditions.is(Condition::Fatal) {
             return Err(ConnectError::fatal(io::Error::other("the connector fails for good")));
         }
@@ -39,11 +39,20 @@ impl Connect for Connector {
             pending::<()>().await;
         }
         let host = *self.name.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut socket = Socket::connect(&self.carrier, host, self.port, &self.conditions).await?;
+        let mut socket = Socket::connect(&self.kernel, host, self.port, &self.conditions).await?;
         if self.handshake {
             socket.write_all(&[HELLO]).await?;
         }
+        Ok(socket)
+    }
+}
+
+impl Connect for Connector {
+    type Io = Strict<Socket>;
+
+    async fn connect(&self) -> Result<Connected<Strict<Socket>>, ConnectError> {
+        let socket = self.dial().await?;
         let (local, peer) = (socket.local_addr(), socket.peer_addr());
-        Ok(Connected::new(socket, Some(local), Some(peer)))
+        Ok(Connected::new(Strict::new(socket), Some(local), Some(peer)))
     }
 }

@@ -7,11 +7,12 @@ use std::task::Poll;
 
 use evermux::error::AcceptError;
 use evermux::{Accept, Connected};
+use testkit::strict::Strict;
 use tokio::io::AsyncReadExt;
 use tokio::sync::Mutex;
 
-use super::carrier::{Bound, Carrier};
 use super::conditions::{Condition, Conditions};
+use super::kernel::{self, Kernel};
 use super::socket::{HELLO, Socket};
 use crate::history::{What, note};
 
@@ -20,7 +21,7 @@ use crate::history::{What, note};
 /// While its host [refuses](Condition::Refuse) connections, nothing is bound; while it is [silent](Condition::Silent),
 /// connections are accepted and left alone until then.
 pub struct Listener {
-    carrier: Carrier,
+    kernel: Kernel,
     port: u16,
     conditions: Conditions,
     handshake: bool,
@@ -29,17 +30,17 @@ pub struct Listener {
 }
 
 struct Inner {
-    bound: Option<Bound>,
+    bound: Option<kernel::Listener>,
     /// Accepted by a host that says nothing.
     silent: Vec<Socket>,
 }
 
 impl Listener {
-    /// Listens on a port of the host whose TCP this is, which is under these conditions, and begins
-    /// each connection with a handshake of the transport's own, or does not.
-    pub async fn bind(carrier: Carrier, port: u16, conditions: Conditions, handshake: bool) -> io::Result<Self> {
-        let inner = Inner { bound: Some(carrier.bind(port).await?), silent: Vec::new() };
-        Ok(Self { carrier, port, conditions, handshake, inner: Mutex::new(inner) })
+    /// Listens on a port of the host with this kernel, which is under these conditions, and begins each connection with a
+    /// handshake of the transport's own, or does not.
+    pub fn bind(kernel: Kernel, port: u16, conditions: Conditions, handshake: bool) -> io::Result<Self> {
+        let inner = Inner { bound: Some(kernel.bind(port)?), silent: Vec::new() };
+        Ok(Self { kernel, port, conditions, handshake, inner: Mutex::new(inner) })
     }
 
     /// Waits for the next connection.
@@ -64,7 +65,7 @@ impl Listener {
             let Inner { bound, silent } = &mut *inner;
             let listener = match bound {
                 Some(listener) => listener,
-                None => bound.insert(self.carrier.bind(self.port).await?),
+                None => bound.insert(self.kernel.bind(self.port)?),
             };
             let accepted = {
                 let mut accept = std::pin::pin!(listener.accept());
@@ -83,7 +84,7 @@ impl Listener {
             };
             match accepted {
                 Some(Ok(stream)) => {
-                    let socket = Socket::new(stream, &self.conditions)?;
+                    let socket = Socket::new(stream, &self.conditions);
                     if !self.conditions.is(Condition::Silent) {
                         return Ok(socket);
                     }
@@ -97,6 +98,14 @@ impl Listener {
         }
     }
 
+    /// Begins a connection with the handshake of the transport's own, where it has one.
+    pub(crate) async fn begin(mut socket: Socket, handshake: bool) -> io::Result<Socket> {
+        if handshake && socket.read_u8().await? != HELLO {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "no handshake"));
+        }
+        Ok(socket)
+    }
+
     /// The address that was bound.
     pub fn local_addr(&self) -> SocketAddr {
         SocketAddr::from((Ipv4Addr::UNSPECIFIED, self.port))
@@ -104,19 +113,17 @@ impl Listener {
 }
 
 impl Accept for Listener {
-    type Io = Socket;
+    type Io = Strict<Socket>;
     type Pending = Socket;
 
     async fn accept(&self) -> Result<Socket, AcceptError> {
         Ok(Listener::accept(self).await?)
     }
 
-    async fn finish(&self, mut socket: Socket) -> Result<Connected<Socket>, AcceptError> {
-        if self.handshake && socket.read_u8().await? != HELLO {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "no handshake").into());
-        }
+    async fn finish(&self, socket: Socket) -> Result<Connected<Strict<Socket>>, AcceptError> {
+        let socket = Self::begin(socket, self.handshake).await?;
         let (local, peer) = (socket.local_addr(), socket.peer_addr());
-        Ok(Connected::new(socket, Some(local), Some(peer)))
+        Ok(Connected::new(Strict::new(socket), Some(local), Some(peer)))
     }
 
     fn local_addr(&self) -> Option<SocketAddr> {

@@ -11,18 +11,22 @@ use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::trace;
 use twox_hash::XxHash3_64;
 
-use super::carrier::{Carrier, Stream};
 use super::conditions::{Conditions, Open, Verdict};
+use super::kernel::{Connection, Kernel};
+use crate::plan::Sockets;
 
-/// A simulated TCP connection. Its trace has the length and the hash of all that is read and written.
+/// A simulated TCP connection. Its trace names the ports of both ends, and has the length and the hash of all that is read and
+/// written.
 #[derive(Debug)]
 pub struct Socket {
-    inner: Stream,
+    inner: Connection,
     local: SocketAddr,
     peer: SocketAddr,
-    write_closed: bool,
     /// Until when what was written keeps a slow link busy.
     busy: Option<Pin<Box<Sleep>>>,
+    sockets: Sockets,
+    /// What was written and not flushed, where it is held until then.
+    held: Vec<u8>,
     open: Open,
 }
 
@@ -31,17 +35,23 @@ pub(super) const HELLO: u8 = b'h';
 
 /// What a slow link takes in one write.
 const SLOW_WRITE_MAX: usize = 1_400;
+/// What is held until a flush. A write beyond it sends what is held first.
+const HELD_BYTES: usize = 32 << 10;
+/// What a write of vectors takes of them.
+const VECTORED_BYTES: usize = 64 << 10;
 
 impl Socket {
-    pub(super) fn new(inner: Stream, conditions: &Conditions) -> io::Result<Self> {
-        let (local, peer) = inner.addresses()?;
+    pub(super) fn new(inner: Connection, conditions: &Conditions) -> Self {
+        let (local, peer) = inner.addresses();
         trace!(%local, %peer, "connected");
-        Ok(Self { inner, local, peer, write_closed: false, busy: None, open: conditions.open((local, peer)) })
+        let sockets = conditions.sockets();
+        let open = conditions.open((local, peer));
+        Self { inner, local, peer, busy: None, sockets, held: Vec::new(), open }
     }
 
-    /// Connects from a host with this TCP to another one by its name.
-    pub async fn connect(carrier: &Carrier, host: &str, port: u16, conditions: &Conditions) -> io::Result<Self> {
-        Self::new(carrier.connect(host, port).await?, conditions)
+    /// Connects from a host with this kernel to another one by its name.
+    pub async fn connect(kernel: &Kernel, host: &str, port: u16, conditions: &Conditions) -> io::Result<Self> {
+        Ok(Self::new(kernel.connect(host, port).await?, conditions))
     }
 
     /// The address of this end.
@@ -79,22 +89,46 @@ impl Socket {
             Verdict::Goes => {}
             Verdict::Waits => return Poll::Pending,
             Verdict::Swallows(bytes) => {
-                trace!(local = %self.local, peer = %self.peer, bytes, "lost");
+                trace!(local = self.local.port(), peer = self.peer.port(), bytes, "lost");
                 return Poll::Ready(Ok(bytes));
             }
             Verdict::Ends(how) => return Poll::Ready(how.map(|()| 0)),
         }
         let limit = ready!(self.poll_pace(buf.len(), cx));
         let result = ready!(Pin::new(&mut self.inner).poll_write(cx, &buf[..limit]));
-        let (local, peer) = (self.local, self.peer);
+        let (local, peer) = (self.local.port(), self.peer.port());
         match &result {
             Ok(bytes) => {
-                trace!(%local, %peer, bytes, hash = %hash(&buf[..*bytes]), "written");
+                trace!(local, peer, bytes, hash = XxHash3_64::oneshot(&buf[..*bytes]), "written");
                 self.pace(*bytes);
             }
-            Err(error) => trace!(%local, %peer, %error, "written"),
+            Err(error) => trace!(local, peer, %error, "written"),
         }
         Poll::Ready(result)
+    }
+
+    /// Sends what is held.
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.held.is_empty() {
+            let held = std::mem::take(&mut self.held);
+            let sent = self.poll_send(cx, &held);
+            self.open.has_written(matches!(sent, Poll::Ready(Ok(_))));
+            self.held = held;
+            match ready!(sent)? {
+                0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                sent => drop(self.held.drain(..sent)),
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Whether a call says Pending for no reason, and wakes.
+    fn is_spurious(&self, cx: &Context<'_>) -> bool {
+        let spurious = self.open.conditions().is_spurious();
+        if spurious {
+            cx.waker().wake_by_ref();
+        }
+        spurious
     }
 
     /// Keeps a slow link busy for what was written.
@@ -108,11 +142,14 @@ impl Socket {
 
 impl AsyncRead for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.is_spurious(cx) {
+            return Poll::Pending;
+        }
         match self.open.read(cx) {
             Verdict::Goes => {}
             Verdict::Waits | Verdict::Swallows(_) => return Poll::Pending,
             Verdict::Ends(how) => {
-                trace!(local = %self.local, peer = %self.peer, ok = how.is_ok(), "cut");
+                trace!(local = self.local.port(), peer = self.peer.port(), ok = how.is_ok(), "cut");
                 return Poll::Ready(how);
             }
         }
@@ -128,15 +165,15 @@ impl AsyncRead for Socket {
             ready!(Pin::new(&mut self.inner).poll_read(cx, buf))
         };
         let read = &buf.filled()[before..];
-        let (local, peer) = (self.local, self.peer);
+        let (local, peer) = (self.local.port(), self.peer.port());
         match &result {
             Ok(()) => {
-                trace!(%local, %peer, bytes = read.len(), hash = %hash(read), "read");
+                trace!(local, peer, bytes = read.len(), hash = XxHash3_64::oneshot(read), "read");
                 if !read.is_empty() {
                     self.open.has_read();
                 }
             }
-            Err(error) => trace!(%local, %peer, %error, "read"),
+            Err(error) => trace!(local, peer, %error, "read"),
         }
         Poll::Ready(result)
     }
@@ -144,30 +181,56 @@ impl AsyncRead for Socket {
 
 impl AsyncWrite for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_spurious(cx) {
+            return Poll::Pending;
+        }
+        if self.sockets.buffered {
+            if self.held.len() >= HELD_BYTES {
+                ready!(self.poll_held(cx))?;
+            }
+            let taken = buf.len().min(HELD_BYTES).min(self.chunk());
+            self.held.extend_from_slice(&buf[..taken]);
+            return Poll::Ready(Ok(taken));
+        }
         let result = self.poll_send(cx, buf);
         self.open.has_written(matches!(result, Poll::Ready(Ok(_))));
         result
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.open.is_lost() {
-            return Poll::Ready(Ok(()));
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut bytes = Vec::new();
+        for buf in bufs {
+            bytes.extend_from_slice(&buf[..buf.len().min(VECTORED_BYTES - bytes.len())]);
+            if !self.sockets.vectored && !bytes.is_empty() {
+                break;
+            }
         }
+        self.poll_write(cx, &bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.sockets.vectored
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_spurious(cx) {
+            return Poll::Pending;
+        }
+        ready!(self.poll_held(cx))?;
         Pin::new(&mut self.inner).poll_flush(cx)
     }
 
-    /// The kernel's TCP takes a second shutdown as done; turmoil's says that the socket is not connected.
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.write_closed || self.open.is_lost() {
+        if self.open.is_lost() {
             return Poll::Ready(Ok(()));
         }
+        ready!(self.poll_held(cx))?;
         let result = ready!(Pin::new(&mut self.inner).poll_shutdown(cx));
-        self.write_closed = result.is_ok();
-        trace!(local = %self.local, peer = %self.peer, ok = self.write_closed, "shut down");
+        trace!(local = self.local.port(), peer = self.peer.port(), ok = result.is_ok(), "shut down");
         Poll::Ready(result)
     }
-}
-
-fn hash(bytes: &[u8]) -> String {
-    format!("{:016x}", XxHash3_64::oneshot(bytes))
 }

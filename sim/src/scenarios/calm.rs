@@ -1,18 +1,18 @@
 //! Networks on which nothing goes wrong that a session should not outlive.
 
 use proptest::collection::vec;
-use proptest::prelude::Strategy;
-use proptest::sample::select;
+use proptest::prelude::{Just, Strategy};
 
 use super::scenario::{Group, Scenario, world};
-use crate::draw::{any_caller, any_fault, any_network, any_plan, any_settings};
+use crate::draw::{any_caller_of, any_callers, any_fault_of, any_network, any_plan, any_settings, suit};
 use crate::faults::{self, Harm};
-use crate::plan::{Caller, Network, Plan, Settings, Side};
+use crate::plan::{Bandwidth, Caller, Impairments, Network, Plan, Settings, Side};
+use crate::work;
 
 pub(super) static CALM: Scenario = Scenario {
     name: "calm",
     about: "Callers of every kind, and nothing goes wrong: no session ends, and everybody is served at once",
-    group: Group::Swept,
+    group: Group::Alone,
     plans: || {
         any_plan(1..=8, 0..=0)
             .prop_map(|mut plan| {
@@ -34,25 +34,40 @@ pub(super) static HARMLESS: Scenario = Scenario {
     plans: || {
         let faults_of = |harm, lasts_ms, most| {
             let kinds = faults::ALL.iter().filter(move |kind| kind.harm == harm && kind.name != "latency spike");
-            let kind = select(kinds.map(|kind| kind.name).collect::<Vec<_>>());
-            let fault = (kind, any_fault(40_000, lasts_ms)).prop_map(|(kind, mut fault)| {
-                kind.clone_into(&mut fault.kind);
-                fault
-            });
-            vec(fault, most)
+            vec(any_fault_of(kinds.map(|kind| kind.name).collect(), 40_000, lasts_ms), most)
         };
         let faults = (
-            faults_of(Harm::None, 30_000, 1..=5),
+            faults_of(Harm::None, 30_000, 0..=5),
             faults_of(Harm::Delay, SHORT_MS, 0..=2),
             faults_of(Harm::One, SHORT_MS, 0..=2),
         )
             .prop_map(|(long, short, cut)| [long, short, cut].concat());
-        (any_network(), any_settings(), vec(any_caller(), 1..=5), faults)
+        // Sometimes nothing happens at all.
+        let faults = proptest::prop_oneof![4 => faults, 1 => Just(Vec::new())];
+        (any_network(), any_settings(), any_callers(1..=6), faults)
             .prop_map(|(network, settings, mut callers, faults)| {
-                if let Some(first) = callers.first_mut() {
-                    first.side = Side::Establisher;
-                }
-                Plan { network, settings, callers, faults, calm_ms: 20_000 }
+                suit(None, &mut callers);
+                Plan { network, settings, foreign: None, callers, faults, calm_ms: 20_000 }
+            })
+            .boxed()
+    },
+    run: world,
+};
+
+pub(super) static GRACEFUL: Scenario = Scenario {
+    name: "graceful",
+    about: "Managers are shut down and started again while callers work: what can end in time is not cut off",
+    group: Group::Swept,
+    plans: || {
+        // Who is parked is cut off at the end of the drain.
+        let works = work::BRIEF.into_iter().chain([work::PARKED]).collect();
+        let shutdowns = vec(any_fault_of(vec![faults::SHUTDOWN], 25_000, 1_000), 1..=5);
+        (any_network(), any_settings(), vec(any_caller_of(works), 1..=5), shutdowns)
+            .prop_map(|(network, settings, mut callers, faults)| {
+                suit(None, &mut callers);
+                let network =
+                    Network { impairments: Impairments::default(), bandwidth: Bandwidth::default(), ..network };
+                Plan { network, settings, foreign: None, callers, faults, calm_ms: 20_000 }
             })
             .boxed()
     },
@@ -90,6 +105,7 @@ pub(super) static CONTROL: Scenario = Scenario {
         let plan = move |latency_ms| Plan {
             network: Network { latency_ms, ..Network::default() },
             settings: Settings::default(),
+            foreign: None,
             callers: callers.clone(),
             faults: Vec::new(),
             calm_ms: 15_000,

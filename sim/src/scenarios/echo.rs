@@ -20,20 +20,22 @@ use tracing::info;
 use yamux::{Config, Connection, Mode};
 
 use super::scenario::{Group, Scenario};
-use crate::net::{Carrier, Conditions, Listener, Socket};
+use crate::net::{Conditions, Kernel, Listener, Socket};
 use crate::plan::{Network, Plan, Settings};
+use crate::process::Ended;
 use crate::stage::Run;
 use crate::verdict::Violation;
 
 pub(super) static SCENARIO: Scenario = Scenario {
     name: "echo",
     about: "The yamux crate alone: three callers get their bytes back, while the link is frozen for a while",
-    group: Group::Swept,
+    group: Group::Alone,
     plans: || {
         (2..=20_u64, any::<bool>())
             .prop_map(|(latency_ms, random_order)| Plan {
                 network: Network { latency_ms, random_order, ..Network::default() },
                 settings: Settings::default(),
+                foreign: None,
                 callers: Vec::new(),
                 faults: Vec::new(),
                 calm_ms: 0,
@@ -60,11 +62,14 @@ fn run(run: &mut Run) -> Result<(), Violation> {
     let freeze_at = Duration::from_millis(faults.random_range(2_000..6_000));
     let thaw_at = freeze_at + Duration::from_millis(faults.random_range(500..3_000));
 
-    run.host("server", serve);
+    let kernel = run.kernel();
+    let serving = kernel.clone();
+    run.server("server", &kernel, move || serve(serving.clone()));
+    let kernel = run.kernel();
     let counters = run.counters();
     let callers = (0..CALLERS).map(|caller| run.rng(&format!("caller {caller}"))).collect::<Vec<_>>();
-    run.client("client", async move {
-        let socket = Socket::connect(&Carrier::Turmoil, "server", PORT, &Conditions::default()).await?;
+    run.client("client", &kernel.clone(), async move {
+        let socket = Socket::connect(&kernel, "server", PORT, &Conditions::default()).await?;
         let (open, opens) = mpsc::channel(1);
         let driver = tokio::spawn(drive(socket, Mode::Client, opens));
         let callers = callers.into_iter().map(|rng| tokio::spawn(call(open.clone(), rng))).collect::<Vec<_>>();
@@ -83,8 +88,8 @@ fn run(run: &mut Run) -> Result<(), Violation> {
     run.finish_before(LIMIT)
 }
 
-async fn serve() -> turmoil::Result {
-    let listener = Listener::bind(Carrier::Turmoil, PORT, Conditions::default(), false).await?;
+async fn serve(kernel: Kernel) -> Ended {
+    let listener = Listener::bind(kernel, PORT, Conditions::default(), false)?;
     loop {
         let socket = listener.accept().await?;
         let (_, opens) = mpsc::channel(1);

@@ -21,7 +21,7 @@ pub(super) static SCENARIO: Scenario = Scenario {
     group: Group::Scripted,
     plans: || {
         let (network, settings) = (Network::default(), Settings::default());
-        Just(Plan { network, settings, callers: Vec::new(), faults: Vec::new(), calm_ms: 0 }).boxed()
+        Just(Plan { network, settings, foreign: None, callers: Vec::new(), faults: Vec::new(), calm_ms: 0 }).boxed()
     },
     run,
 };
@@ -52,7 +52,8 @@ impl Connect for Within {
 
 fn run(run: &mut Run) -> Result<(), Violation> {
     let config = run.plan().config(Side::Establisher, run.seed());
-    run.client("establisher", async move {
+    let kernel = run.kernel();
+    run.client("establisher", &kernel, async move {
         let (shared, went_on) = (Arc::default(), Arc::new(AtomicBool::new(false)));
         let within = Within { manager: Arc::clone(&shared), went_on: Arc::clone(&went_on) };
         let manager = MuxManager::establish_with(within).config(config).start().await?;

@@ -18,9 +18,10 @@ pub fn all() -> impl Iterator<Item = &'static Scenario> {
 /// Those whose plans are drawn from the seed.
 static DRAWN: &[&Scenario] = &[
     &random::RANDOM,
+    &calm::HARMLESS,
+    &calm::GRACEFUL,
     &random::PARTITION,
     &calm::CALM,
-    &calm::HARMLESS,
     &echo::SCENARIO,
     &random::SMOKE,
     &calm::IDLE,

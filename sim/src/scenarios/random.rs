@@ -26,6 +26,7 @@ pub(super) static SMOKE: Scenario = Scenario {
                     fault.at_ms = 1_500 + fault.at_ms % 1_000;
                     fault.lasts_ms = 1;
                 }
+                plan.foreign = None;
                 for caller in &mut plan.callers {
                     caller.work = "request".into();
                     caller.bytes %= 4_000;
@@ -42,7 +43,7 @@ pub(super) static SMOKE: Scenario = Scenario {
 pub(super) static PARTITION: Scenario = Scenario {
     name: "partition",
     about: "The two sides are parted from 5 s to 25 s, and nobody is told",
-    group: Group::Swept,
+    group: Group::Alone,
     plans: || {
         let callers = ["request", "request", "upload", "trickle"].map(|work| Caller {
             work: work.into(),
@@ -50,11 +51,18 @@ pub(super) static PARTITION: Scenario = Scenario {
             pause_ms: 3_000,
             bytes: 300_000,
         });
-        let fault =
-            Fault { kind: "partition".into(), at_ms: 5_000, lasts_ms: 20_000, side: Side::Receiver, severity: 0 };
+        let fault = Fault {
+            kind: "partition".into(),
+            at_ms: 5_000,
+            on: None,
+            lasts_ms: 20_000,
+            side: Side::Receiver,
+            severity: 0,
+        };
         let plan = move |latency_ms| Plan {
             network: Network { latency_ms, ..Network::default() },
             settings: Settings::default(),
+            foreign: None,
             callers: callers.to_vec(),
             faults: vec![fault.clone()],
             calm_ms: 0,

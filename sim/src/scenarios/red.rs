@@ -40,7 +40,8 @@ pub(super) static SPINS: Scenario = Scenario {
     group: Group::Alone,
     plans: || any_plan(1..=6, 0..=8),
     run: |run| {
-        run.client("spinner", async {
+        let kernel = run.kernel();
+        run.client("spinner", &kernel, async {
             sleep(Duration::from_secs(2)).await;
             loop {
                 trace!("spins");

@@ -6,7 +6,7 @@ use proptest::prelude::{Strategy, any};
 
 use super::scenario::{Group, Scenario, world};
 use crate::draw::Plans;
-use crate::plan::{Caller, Fault, Network, Plan, Settings, Side, Transport};
+use crate::plan::{Caller, Fault, Impairments, Network, Plan, Settings, Side};
 
 /// The scenarios of this file, one line each: its name, what happens, and the plan.
 macro_rules! scripted {
@@ -68,8 +68,8 @@ scripted! {
         plan().callers("trickle", 4).theirs("shutdown", 15_000).theirs("shutdown", 40_000);
     dial_without_deadline: "What is dialled is never answered",
         plan().callers("request", 1).ours_for("black hole", 0, 30_000);
-    half_open_forever: "The receiver's host loses power and comes back: the old connection is half open",
-        plan().callers("trickle", 1).callers("request", 1).theirs_for("power loss", 5_000, 1_000);
+    half_open_forever: "The receiver's host is without power for half a minute: nobody says that the connection is gone",
+        plan().callers("trickle", 1).callers("request", 1).theirs_for("power loss", 5_000, 30_000);
     ghost_locks_out_peer: "The establisher's host loses power and comes back, while silent clients hold the receiver's backlog",
         plan().callers("request", 2).fault("strangers", 1_000, 40_000).ours_for("power loss", 5_000, 1_500)
             .ours_for("power loss", 22_000, 3_000);
@@ -128,11 +128,12 @@ scripted! {
         plan().callers("upload", 2).callers("download", 2).each_theirs("crash", 1_000, 4_000, 6);
 }
 
-/// A plan without callers and faults, for 5 ms steps over turmoil's TCP.
+/// A plan without callers and faults, for steps of 5 ms.
 fn plan() -> Plan {
     Plan {
         network: Network::default(),
         settings: Settings::default(),
+        foreign: None,
         callers: Vec::new(),
         faults: Vec::new(),
         calm_ms: 1_000,
@@ -164,7 +165,7 @@ impl Plan {
     }
 
     fn add(mut self, kind: &str, side: Side, at_ms: u64, lasts_ms: u64) -> Self {
-        self.faults.push(Fault { kind: kind.into(), at_ms, lasts_ms, side, severity: 100 });
+        self.faults.push(Fault { kind: kind.into(), at_ms, on: None, lasts_ms, side, severity: 100 });
         self
     }
 
@@ -215,7 +216,7 @@ impl Plan {
     }
 
     fn lossy(mut self, loss: u32) -> Self {
-        self.network.transport = Transport::Lossy { loss, duplication: 0, reordering: 0 };
+        self.network.impairments = Impairments { loss, ..Impairments::default() };
         self
     }
 

@@ -4,11 +4,14 @@ use rand::Rng;
 
 use super::item::Work;
 use super::request::exchange;
+use crate::plan::ABORTS;
 use crate::verdict::Violation;
 
 pub(super) const WORK: Work = Work {
-    name: "aborts",
+    name: ABORTS,
     about: "Aborts its session, asks again at once, and works on the next one",
+    moves: |bytes| bytes,
+    foreign: true,
     drawn: false,
     run: |item| {
         Box::pin(async {

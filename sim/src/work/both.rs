@@ -14,13 +14,15 @@ use crate::verdict::Violation;
 pub(super) const WORK: Work = Work {
     name: "both",
     about: "Both sides write more than sockets hold, within the windows of two streams, before either reads",
+    moves: |_| (STREAMS * BYTES) as u64,
+    foreign: true,
     drawn: true,
     run: |item| Box::pin(both(item)),
 };
 
 const STREAMS: usize = 2;
-/// Below the first window of a stream, so that nobody waits for credit. The sockets of the lossy TCP hold half of what the
-/// streams have together.
+/// Below the first window of a stream, so that nobody waits for credit. The sockets hold half of what the streams
+/// have together.
 const BYTES: usize = 128 << 10;
 const WITHIN: Duration = Duration::from_secs(10);
 

@@ -11,6 +11,8 @@ use super::request::exchange;
 pub(super) const WORK: Work = Work {
     name: "cancelled",
     about: "Drops requests at any moment, opening and waiting included, and then does one to its end",
+    moves: |bytes| bytes * (TIMES_MAX as u64 + 1),
+    foreign: true,
     drawn: true,
     run: |item| Box::pin(cancelled(item)),
 };

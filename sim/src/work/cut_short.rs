@@ -10,6 +10,8 @@ use crate::verdict::Violation;
 pub(super) const WORK: Work = Work {
     name: "cut short",
     about: "Reads a reply that the other side drops in the middle: it must not look complete",
+    moves: |bytes| bytes,
+    foreign: false,
     drawn: true,
     run: |item| Box::pin(cut_short(item)),
 };

@@ -14,6 +14,8 @@ use crate::verdict::Violation;
 pub(super) const WORK: Work = Work {
     name: "deaf",
     about: "Writes to a stream that the other side has left after its FIN: the writer must be told",
+    moves: |_| 512 << 10,
+    foreign: false,
     drawn: true,
     run: |item| Box::pin(deaf(item)),
 };

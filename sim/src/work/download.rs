@@ -9,6 +9,8 @@ use super::protocol::{Bytes, Header, Request, expect_end, expect_greeting};
 pub(super) const WORK: Work = Work {
     name: "download",
     about: "Says FIN after a header, and reads bytes afterwards",
+    moves: |bytes| bytes,
+    foreign: true,
     drawn: true,
     run: |item| Box::pin(download(item)),
 };

@@ -3,12 +3,14 @@
 use rand::Rng;
 use tokio::io::AsyncWriteExt;
 
-use super::item::{Failed, Work, WorkItem};
+use super::item::{Failed, LITTLE, Work, WorkItem};
 use super::protocol::{Bytes, Header, Request, expect_end, expect_greeting};
 
 pub(super) const WORK: Work = Work {
     name: "greeted",
     about: "Waits for the other side's greeting before it writes anything",
+    moves: |_| LITTLE,
+    foreign: true,
     drawn: true,
     run: |item| Box::pin(greeted(item)),
 };

@@ -14,6 +14,8 @@ use crate::verdict::Violation;
 pub(super) const WORK: Work = Work {
     name: "hog",
     about: "Fills a stream that the other side does not read for a while, and sends a request beside it",
+    moves: |_| BYTES as u64,
+    foreign: true,
     drawn: true,
     run: |item| Box::pin(hog(item)),
 };

@@ -4,9 +4,11 @@ use std::cell::Cell;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::time::Duration;
 
 use evermux::{MuxManager, MuxStream, OpenError, Session};
 use rand_chacha::ChaCha8Rng;
+use tokio::time::sleep;
 
 use crate::counters::Counters;
 use crate::verdict::Violation;
@@ -17,11 +19,18 @@ pub struct Work {
     pub name: &'static str,
     /// What a caller does, in one sentence.
     pub about: &'static str,
+    /// How many bytes one piece of it moves at most, one way, of a caller with so many.
+    pub moves: fn(u64) -> u64,
+    /// Whether a peer can do its part that is not evermux.
+    pub foreign: bool,
     /// Whether random plans have it.
     pub drawn: bool,
     /// Does one piece of it.
     pub run: for<'a> fn(&'a mut WorkItem) -> Doing<'a>,
 }
+
+/// What the frames of short messages come to, many at once.
+pub(super) const LITTLE: u64 = 32 << 10;
 
 /// A piece of work that is being done.
 pub type Doing<'a> = Pin<Box<dyn Future<Output = Result<(), Failed>> + 'a>>;
@@ -38,15 +47,33 @@ pub struct WorkItem {
     pub bytes: usize,
     /// How many streams the other side lets wait until it accepts them.
     pub backlog: usize,
+    /// Whether the other side has room for all streams that a peer sends before it waits.
+    pub has_room: bool,
     /// Whether nothing goes wrong in this run, so that nothing has an excuse.
     pub calm: bool,
+    /// Whether the network loses nothing. Where it does, much takes very long.
+    pub lossless: bool,
+    /// Whether it went to another session.
+    pub moved: Cell<bool>,
     /// Whether the caller has learnt that the session is gone.
     pub is_gone: Cell<bool>,
     /// Counts what is rare.
     pub counters: Counters,
 }
 
+/// By then a session that ends, or takes no more streams, has said so.
+const TOLD_WITHIN: Duration = Duration::from_secs(1);
+
 impl WorkItem {
+    /// Whether the session lives and takes streams, after whoever ends it had time to say so.
+    pub async fn goes_on(&self) -> bool {
+        sleep(TOLD_WITHIN).await;
+        if self.session.is_closed() {
+            return false;
+        }
+        !matches!(self.session.open_stream().await, Err(OpenError::Draining | OpenError::Lost(_)))
+    }
+
     /// Opens a stream, which the other side greets.
     ///
     /// # Errors

@@ -3,10 +3,12 @@
 
 mod aborts;
 mod both;
+mod burst;
 mod cancelled;
 mod cut_short;
 mod deaf;
 mod download;
+mod frames;
 mod greeted;
 mod hog;
 mod item;
@@ -14,15 +16,27 @@ mod moves_on;
 mod parked;
 pub mod protocol;
 mod request;
+mod resets;
 mod short;
 mod trickle;
 mod unaccepted;
 mod upload;
+mod volume;
+
+use crate::plan::{Caller, Plan};
 
 pub use item::{Doing, Failed, Work, WorkItem};
+pub use request::exchange_over;
 
-/// The work that ends sessions.
-pub const ABORTS: &str = aborts::WORK.name;
+/// Work that ends within the time of a drain.
+pub const BRIEF: [&str; 5] =
+    [request::WORK.name, upload::WORK.name, download::WORK.name, greeted::WORK.name, trickle::WORK.name];
+
+/// The work that outlasts a drain.
+pub const PARKED: &str = parked::WORK.name;
+
+/// The work that any peer can do.
+pub const REQUEST: &str = request::WORK.name;
 
 /// The work that holds up what is opened beside it.
 pub const UNACCEPTED: &str = unaccepted::WORK.name;
@@ -43,8 +57,24 @@ pub static ALL: &[Work] = &[
     both::WORK,
     parked::WORK,
     unaccepted::WORK,
+    burst::WORK,
+    frames::WORK,
+    volume::WORK,
+    resets::WORK,
     aborts::WORK,
 ];
+
+/// How many bytes the callers of a plan move one way at most, each with one piece of its work.
+pub fn moves(plan: &Plan) -> u64 {
+    plan.callers.iter().filter_map(|caller| Some((find(&caller.work)?.moves)(caller.bytes.into()))).sum()
+}
+
+/// What the work of a caller takes at most: the windows of its streams, and what is sent in one write, on both sides.
+pub fn heap_bytes(caller: &Caller) -> usize {
+    const WINDOWS: usize = 4 << 20;
+    let moves = find(&caller.work).map_or(0, |work| (work.moves)(caller.bytes.into()));
+    WINDOWS + 2 * usize::try_from(moves).unwrap_or(usize::MAX / 4)
+}
 
 /// The kind of work of that name.
 pub fn find(name: &str) -> Option<&'static Work> {

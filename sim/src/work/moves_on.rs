@@ -12,6 +12,8 @@ use super::request::exchange;
 pub(super) const WORK: Work = Work {
     name: "moves on",
     about: "Opens its stream through the manager, which moves on to the next session when one is lost",
+    moves: |bytes| bytes,
+    foreign: true,
     drawn: true,
     run: |item| {
         Box::pin(async {
@@ -19,6 +21,7 @@ pub(super) const WORK: Work = Work {
             sleep(Duration::from_millis(item.rng.random_range(0..1_500))).await;
             let stream = item.manager.open_stream().await.map_err(io::Error::from)?;
             if stream.session_id() != item.session.id() {
+                item.moved.set(true);
                 item.counters.add("a stream was opened on the next session", 1);
             }
             exchange(stream, item.rng.next_u64(), item.bytes).await

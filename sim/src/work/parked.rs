@@ -11,13 +11,15 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::item::{Failed, Work, WorkItem};
+use super::item::{Failed, LITTLE, Work, WorkItem};
 use super::protocol::{Header, Request, expect_greeting};
 use crate::verdict::Violation;
 
 pub(super) const WORK: Work = Work {
     name: "parked",
     about: "Reads from a stream on which nothing comes: whichever side ends the session, the reader must be told",
+    moves: |_| LITTLE,
+    foreign: true,
     drawn: true,
     run: |item| Box::pin(parked(item)),
 };
@@ -47,8 +49,10 @@ async fn parked(item: &mut WorkItem) -> Result<(), Failed> {
                 Err(Violation::new("G17", text).into())
             }
             Err(error) => {
-                if let Some(CloseReason::Closed) = item.session.closed().now_or_never() {
-                    item.counters.add("a reader waited when its own side closed the session", 1);
+                // Whichever side closed it, and the other one had its time.
+                let reason = item.session.closed().now_or_never();
+                if matches!(reason, Some(CloseReason::Closed | CloseReason::DrainTimedOut { .. })) {
+                    item.counters.add("a reader waited when its session was closed", 1);
                 }
                 Err(error.into())
             }

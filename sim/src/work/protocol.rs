@@ -4,10 +4,9 @@
 use std::io;
 use std::time::Duration;
 
-use evermux::{MuxStream, ReadHalf, WriteHalf};
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{Rng, SeedableRng};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::sleep;
 
 use super::item::Failed;
@@ -19,6 +18,12 @@ use crate::verdict::Violation;
 pub const GREETING: u8 = b'!';
 
 const PART: usize = 16 << 10;
+/// More than this is sent in two halves, so that the window that the first has opened is whole for the second.
+const MUCH: usize = 1 << 20;
+const PAUSE_WITHIN_MUCH: Duration = Duration::from_secs(1);
+/// How many bytes a reader takes that is always behind, and its pause after that.
+const LAGGING_BYTES: usize = 4 << 10;
+const LAGS_FOR: Duration = Duration::from_millis(20);
 
 /// What who opened the stream wants of the other side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +45,10 @@ pub enum Request {
     Both = b'b',
     /// To say nothing before it reads a FIN.
     Silent = b'q',
+    /// To read all, a little at a time, and to confirm it.
+    Lagging = b'l',
+    /// Nothing: whoever says this breaks rules.
+    Nonsense = b'x',
     /// To accept no streams for that many milliseconds, and to say so when this begins.
     Unaccepting = b'u',
 }
@@ -55,7 +64,7 @@ pub struct Header {
     pub seed: u64,
 }
 
-const REQUESTS: [Request; 9] = [
+const REQUESTS: [Request; 11] = [
     Request::Echo,
     Request::Sink,
     Request::Source,
@@ -64,6 +73,8 @@ const REQUESTS: [Request; 9] = [
     Request::Slow,
     Request::Both,
     Request::Silent,
+    Request::Lagging,
+    Request::Nonsense,
     Request::Unaccepting,
 ];
 
@@ -112,8 +123,26 @@ impl Bytes {
         part
     }
 
+    /// All that is left, at once.
+    pub fn all(mut self) -> Vec<u8> {
+        let mut all = Vec::with_capacity(self.left);
+        while self.left > 0 {
+            all.extend(self.part());
+        }
+        all
+    }
+
+    /// Takes the next of them, so many at most: a multiple of 8, or all that is left.
+    fn split(&mut self, most: usize) -> Self {
+        let first = Self { rng: self.rng.clone(), left: self.left.min(most) };
+        let mut skipped = vec![0; first.left];
+        self.rng.fill_bytes(&mut skipped);
+        self.left -= first.left;
+        first
+    }
+
     /// Writes all that is left.
-    pub async fn send(&mut self, writer: &mut WriteHalf) -> io::Result<()> {
+    pub async fn send(&mut self, writer: &mut (impl AsyncWrite + Unpin)) -> io::Result<()> {
         while self.left > 0 {
             writer.write_all(&self.part()).await?;
         }
@@ -122,7 +151,7 @@ impl Bytes {
 
     /// Reads and compares all that is left. What is sent must be these bytes, in this order, and an end before them all
     /// must not look like a clean one.
-    pub async fn expect(&mut self, reader: &mut ReadHalf) -> Result<(), Failed> {
+    pub async fn expect(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> Result<(), Failed> {
         while self.left > 0 {
             let wanted = self.part();
             let mut got = vec![0; wanted.len()];
@@ -146,15 +175,25 @@ impl Bytes {
 }
 
 /// Reads the end of a stream, which must come now.
-pub async fn expect_end(reader: &mut ReadHalf) -> Result<(), Failed> {
+pub async fn expect_end(reader: &mut (impl AsyncRead + Unpin)) -> Result<(), Failed> {
     match reader.read(&mut [0]).await? {
         0 => Ok(()),
         _ => Err(Violation::new("G18", "a stream carried more bytes than were sent").into()),
     }
 }
 
+/// Reads that all has arrived.
+pub async fn expect_confirmation(reader: &mut (impl AsyncRead + Unpin), seed: u64) -> Result<(), Failed> {
+    let mut confirmed = [0; 8];
+    reader.read_exact(&mut confirmed).await?;
+    if confirmed == seed.to_be_bytes() {
+        return Ok(());
+    }
+    Err(Violation::new("G18", "a confirmation is not what was sent").into())
+}
+
 /// Reads the greeting.
-pub async fn expect_greeting(reader: &mut ReadHalf) -> Result<(), Failed> {
+pub async fn expect_greeting(reader: &mut (impl AsyncRead + Unpin)) -> Result<(), Failed> {
     let mut byte = [0];
     match reader.read(&mut byte).await? {
         0 => Err(Violation::new("G17", "a stream ended cleanly before its greeting").into()),
@@ -163,9 +202,23 @@ pub async fn expect_greeting(reader: &mut ReadHalf) -> Result<(), Failed> {
     }
 }
 
+/// Sends bytes in one write, or in two where they are many.
+async fn send_at_once(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> io::Result<()> {
+    let (first, second) = bytes.split_at(if bytes.len() > MUCH { bytes.len() / 2 } else { 0 });
+    writer.write_all(first).await?;
+    if !first.is_empty() {
+        sleep(PAUSE_WITHIN_MUCH).await;
+    }
+    writer.write_all(second).await
+}
+
 /// Serves one inbound stream of a host to its end.
-pub async fn serve(stream: MuxStream, conditions: &Conditions, counters: &Counters) -> Result<(), Failed> {
-    let (mut reader, mut writer) = stream.into_split();
+pub async fn serve(
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+    conditions: &Conditions,
+    counters: &Counters,
+) -> Result<(), Failed> {
     writer.write_all(&[GREETING]).await?;
     let mut header = [0; Header::LEN];
     let mut filled = 0;
@@ -201,7 +254,7 @@ pub async fn serve(stream: MuxStream, conditions: &Conditions, counters: &Counte
         }
         Request::Source => {
             expect_end(&mut reader).await?;
-            Bytes::new(header.seed, amount).send(&mut writer).await?;
+            send_at_once(&mut writer, &Bytes::new(header.seed, amount).all()).await?;
             writer.shutdown().await?;
         }
         Request::CutShort => {
@@ -238,6 +291,19 @@ pub async fn serve(stream: MuxStream, conditions: &Conditions, counters: &Counte
         Request::Silent => {
             expect_end(&mut reader).await?;
             writer.shutdown().await?;
+        }
+        Request::Lagging => {
+            let mut expected = Bytes::new(header.seed, amount);
+            while expected.left() > 0 {
+                expected.split(LAGGING_BYTES).expect(&mut reader).await?;
+                sleep(LAGS_FOR).await;
+            }
+            expect_end(&mut reader).await?;
+            writer.write_all(&header.seed.to_be_bytes()).await?;
+            writer.shutdown().await?;
+        }
+        Request::Nonsense => {
+            tokio::io::copy(&mut reader, &mut tokio::io::sink()).await?;
         }
         Request::Unaccepting => {
             let unaccepting = conditions.during(Condition::AcceptingStopped);

@@ -6,12 +6,14 @@ use rand::{Rng, RngExt};
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
-use super::item::{Failed, Work, WorkItem};
+use super::item::{Failed, LITTLE, Work, WorkItem};
 use super::protocol::{Bytes, Header, Request, expect_end, expect_greeting};
 
 pub(super) const WORK: Work = Work {
     name: "trickle",
     about: "Sends a few bytes at a time, with pauses of up to two seconds, and gets them back",
+    moves: |_| LITTLE,
+    foreign: true,
     drawn: true,
     run: |item| Box::pin(trickle(item)),
 };

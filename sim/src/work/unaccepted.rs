@@ -8,7 +8,7 @@ use rand::{Rng, RngExt};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep};
 
-use super::item::{Failed, Work, WorkItem};
+use super::item::{Failed, LITTLE, Work, WorkItem};
 use super::protocol::{Header, Request, expect_end, expect_greeting};
 use super::request::exchange;
 use crate::verdict::Violation;
@@ -16,6 +16,8 @@ use crate::verdict::Violation;
 pub(super) const WORK: Work = Work {
     name: "unaccepted",
     about: "Opens more streams than may wait, while the other side accepts none; a stream that it has goes on",
+    moves: |_| LITTLE,
+    foreign: false,
     drawn: true,
     run: |item| Box::pin(unaccepted(item)),
 };

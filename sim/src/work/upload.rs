@@ -1,15 +1,16 @@
 //! Bulk in one direction, confirmed at its end.
 
 use rand::Rng;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 
 use super::item::{Failed, Work, WorkItem};
-use super::protocol::{Bytes, Header, Request, expect_end, expect_greeting};
-use crate::verdict::Violation;
+use super::protocol::{Bytes, Header, Request, expect_confirmation, expect_end, expect_greeting};
 
 pub(super) const WORK: Work = Work {
     name: "upload",
     about: "Sends bytes, says FIN, and reads a confirmation afterwards",
+    moves: |bytes| bytes,
+    foreign: true,
     drawn: true,
     run: |item| Box::pin(upload(item)),
 };
@@ -22,10 +23,6 @@ async fn upload(item: &mut WorkItem) -> Result<(), Failed> {
     Bytes::new(seed, item.bytes).send(&mut writer).await?;
     writer.shutdown().await?;
     expect_greeting(&mut reader).await?;
-    let mut confirmed = [0; 8];
-    reader.read_exact(&mut confirmed).await?;
-    if confirmed != seed.to_be_bytes() {
-        return Err(Violation::new("G18", "a confirmation is not what was sent").into());
-    }
+    expect_confirmation(&mut reader, seed).await?;
     expect_end(&mut reader).await
 }

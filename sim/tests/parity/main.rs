@@ -1,4 +1,5 @@
-//! The same programs on the kernel's TCP, on turmoil's, and on the lossy one: what an application sees must be the same.
+//! The same programs on the kernel's TCP, on the lossy one, and through a simulated kernel: what an application sees must be
+//! the same.
 //! Where it is not, [`table`] says what is seen, and why.
 
 mod programs;

@@ -3,31 +3,17 @@
 use std::fmt::Write as _;
 
 use crate::programs;
-use crate::transport::{Seen, on_kernel, on_lossy, on_turmoil};
+use crate::transport::{on_a_simulated_kernel, on_kernel, on_lossy};
 
-/// A program, what it shows on the kernel's TCP and on the lossy one, and what on turmoil's where that differs, with the
-/// reason.
+/// A program, and what its server and its client see.
 struct Row {
     about: &'static str,
-    kernel: See,
-    turmoil: Option<(See, &'static str)>,
+    server: &'static str,
+    client: &'static str,
 }
-
-/// What the server sees, and the client.
-type See = (&'static str, &'static str);
 
 fn expect(about: &'static str, server: &'static str, client: &'static str) -> Row {
-    Row { about, kernel: (server, client), turmoil: None }
-}
-
-impl Row {
-    fn on_turmoil(self, server: &'static str, client: &'static str, why: &'static str) -> Self {
-        Self { turmoil: Some(((server, client), why)), ..self }
-    }
-}
-
-fn check(what: &str, seen: &Seen, expected: See) {
-    assert_eq!((seen.server.as_str(), seen.client.as_str()), expected, "on {what} TCP");
+    Row { about, server, client }
 }
 
 macro_rules! table {
@@ -35,11 +21,14 @@ macro_rules! table {
         $(
             #[test]
             fn $test() {
-                let row: Row = $row;
-                check("the kernel's", &on_kernel::<programs::$program>(), row.kernel);
-                let expected = row.turmoil.map_or(row.kernel, |(see, _)| see);
-                check("turmoil's", &on_turmoil::<programs::$program>(), expected);
-                check("the lossy", &on_lossy::<programs::$program>(), row.kernel);
+                let Row { server, client, .. } = $row;
+                for (what, seen) in [
+                    ("the kernel's", on_kernel::<programs::$program>()),
+                    ("the lossy", on_lossy::<programs::$program>()),
+                    ("a simulated kernel's", on_a_simulated_kernel::<programs::$program>()),
+                ] {
+                    assert_eq!((seen.server.as_str(), seen.client.as_str()), (server, client), "on {what} TCP");
+                }
             }
         )*
 
@@ -59,28 +48,16 @@ table! {
         "the client reads nothing of what arrived, and closes",
         "write: ok, read: 5 bytes, read: ConnectionReset, read: end, write: BrokenPipe",
         "write: ok",
-    ).on_turmoil(
-        "write: ok, read: 5 bytes, read: ConnectionReset, read: ConnectionReset, write: BrokenPipe",
-        "write: ok",
-        "it tells an error again and again, the kernel once",
     );
     read_after_reset, ReadAfterReset: expect(
         "the same, and the server has something unread as well when the reset comes",
         "write: ok, read: 5 bytes, read: ConnectionReset, read: end, shutdown: ok",
         "write: ok",
-    ).on_turmoil(
-        "write: ok, read: 5 bytes, read: ConnectionReset, read: ConnectionReset, shutdown: BrokenPipe",
-        "write: ok",
-        "it tells an error again and again, the kernel once; and its shutdown fails when the connection is gone",
     );
     write_after_reset, WriteAfterReset: expect(
         "the same, and the server writes before it reads",
         "write: ok, write: ConnectionReset, write: BrokenPipe, read: end",
         "",
-    ).on_turmoil(
-        "write: ok, write: BrokenPipe, write: BrokenPipe, read: ConnectionReset",
-        "",
-        "each direction of it tells of the end on its own",
     );
     reset_while_reading, ResetWhileReading: expect(
         "the reset comes while the server waits in a read",
@@ -91,7 +68,7 @@ table! {
         "the reset comes while the server waits in a write",
         "fill: waits, write: ConnectionReset",
         "",
-    ).on_turmoil("fill: waits, write: waits", "", "its reset does not wake a writer");
+    );
     write_to_closed_peer, WriteToClosedPeer: expect(
         "the client has closed; the server writes twice",
         "write: ok, write: BrokenPipe, read: end",
@@ -112,10 +89,6 @@ table! {
         "4 MiB are written before anything is read",
         "every byte, end",
         "write: waits, all is written",
-    ).on_turmoil(
-        "every byte, no end",
-        "write: waits, all is written",
-        "a FIN that finds the buffer of the receiver full is lost",
     );
     second_shutdown, SecondShutdown: expect(
         "the side that closes first shuts down twice, writes, and shuts down again after the peer",
@@ -131,12 +104,12 @@ table! {
         "the listener is dropped with a connection that it has not given out",
         "",
         "connect: ok, read: ConnectionReset, write: BrokenPipe",
-    ).on_turmoil("", "connect: waits", "its handshake ends when the connection is accepted");
+    );
     closed_before_accept, ClosedBeforeAccept: expect(
         "the client has written and closed before it is accepted",
         "accept: ok, read: 5 bytes, read: end",
         "connect: ok, write: ok",
-    ).on_turmoil("accept: waits", "connect: waits", "its handshake ends when the connection is accepted");
+    );
     server_speaks_first, ServerSpeaksFirst: expect(
         "the client only reads",
         "write: ok, read: end",
@@ -156,15 +129,11 @@ table! {
 
 #[test]
 fn the_table_for_readers_is_this_one() {
-    let mut text = String::from("| program | the kernel's and the lossy TCP | turmoil's TCP |\n| --- | --- | --- |\n");
-    for Row { about, kernel, turmoil } in rows() {
-        let other = turmoil.map_or("the same".to_owned(), |(see, why)| format!("{}<br>({why})", cell(see)));
-        writeln!(text, "| {about} | {} | {other} |", cell(kernel)).unwrap();
+    let mut text = String::from("| program | what its sides see |\n| --- | --- |\n");
+    for Row { about, server, client } in rows() {
+        let sides = [("server", server), ("client", client)].into_iter().filter(|(_, see)| !see.is_empty());
+        let sides = sides.map(|(side, see)| format!("{side}: `{see}`")).collect::<Vec<_>>().join("<br>");
+        writeln!(text, "| {about} | {sides} |").unwrap();
     }
     assert!(text == include_str!("TABLE.md"), "TABLE.md should be:\n{text}");
-}
-
-fn cell((server, client): See) -> String {
-    let sides = [("server", server), ("client", client)].into_iter().filter(|(_, see)| !see.is_empty());
-    sides.map(|(side, see)| format!("{side}: `{see}`")).collect::<Vec<_>>().join("<br>")
 }

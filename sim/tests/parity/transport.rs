@@ -12,7 +12,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use lossy::{Impairments, Stack};
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
-use sim::net::{Carrier, Conditions};
+use sim::net::{Conditions, Kernel, Names};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::{Instant, sleep_until, timeout};
@@ -117,9 +117,9 @@ fn seen((server, client): (Notes, Notes)) -> Seen {
 }
 
 #[derive(Clone, Default)]
-struct Kernel(Arc<AtomicU16>);
+struct Real(Arc<AtomicU16>);
 
-impl Kernel {
+impl Real {
     fn socket(port: u16) -> io::Result<(TcpSocket, SocketAddr)> {
         let socket = TcpSocket::new_v4()?;
         socket.set_reuseaddr(true)?;
@@ -129,7 +129,7 @@ impl Kernel {
     }
 }
 
-impl Net for Kernel {
+impl Net for Real {
     type Listener = TcpListener;
     type Stream = TcpStream;
 
@@ -156,7 +156,7 @@ impl Net for Kernel {
 
 pub(crate) fn on_kernel<P: Program>() -> Seen {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let (notes, net) = (<(Notes, Notes)>::default(), Kernel::default());
+    let (notes, net) = (<(Notes, Notes)>::default(), Real::default());
     runtime.block_on(async {
         let server = P::server(Side::new(net.clone(), &notes.0));
         let client = P::client(Side::new(net, &notes.1));
@@ -165,17 +165,18 @@ pub(crate) fn on_kernel<P: Program>() -> Seen {
     seen(notes)
 }
 
+/// A kernel of the simulation, as a process sees it.
 #[derive(Clone)]
-struct Turmoil;
+struct Simulated(Kernel);
 
-impl Net for Turmoil {
+impl Net for Simulated {
     type Listener = sim::net::Listener;
     type Stream = sim::net::Socket;
 
     const STEP: Duration = Duration::from_secs(5);
 
     async fn bind(&self) -> io::Result<Self::Listener> {
-        sim::net::Listener::bind(Carrier::Turmoil, PORT, Conditions::default(), false).await
+        sim::net::Listener::bind(self.0.clone(), PORT, Conditions::default(), false)
     }
 
     async fn accept(listener: &Self::Listener) -> io::Result<Self::Stream> {
@@ -183,12 +184,39 @@ impl Net for Turmoil {
     }
 
     async fn connect(&self) -> io::Result<Self::Stream> {
-        sim::net::Socket::connect(&Carrier::Turmoil, SERVER, PORT, &Conditions::default()).await
+        sim::net::Socket::connect(&self.0, SERVER, PORT, &Conditions::default()).await
     }
 }
 
-pub(crate) fn on_turmoil<P: Program>() -> Seen {
-    simulate::<P, _>(async |_| Turmoil)
+impl Simulated {
+    /// A kernel on the current host, and the reactor of its process.
+    fn start(tcp: Stack) -> Self {
+        let names = Names::default();
+        names.insert(SERVER, turmoil::lookup(SERVER));
+        let kernel = Kernel::new(names);
+        let (runs, turns) = (kernel.clone(), kernel.clone());
+        tokio::task::spawn_local(async move { runs.run(tcp).await });
+        tokio::task::spawn_local(async move {
+            loop {
+                tokio::time::sleep(sim::plan::TICK).await;
+                turns.turn();
+            }
+        });
+        Self(kernel)
+    }
+}
+
+pub(crate) fn on_a_simulated_kernel<P: Program>() -> Seen {
+    simulate::<P, _>(async |seed| {
+        let kernel = Simulated::start(stack(seed).await);
+        // Its TCP is there once its task has run.
+        tokio::task::yield_now().await;
+        kernel
+    })
+}
+
+async fn stack(seed: u64) -> Stack {
+    Stack::start(Impairments::default(), ChaCha8Rng::seed_from_u64(seed), Arc::new(())).await.unwrap()
 }
 
 #[derive(Clone)]
@@ -214,10 +242,7 @@ impl Net for Lossy {
 }
 
 pub(crate) fn on_lossy<P: Program>() -> Seen {
-    simulate::<P, _>(async |seed| {
-        let rng = ChaCha8Rng::seed_from_u64(seed);
-        Lossy(Stack::start(Impairments::default(), rng, Arc::new(())).await.unwrap())
-    })
+    simulate::<P, _>(async |seed| Lossy(stack(seed).await))
 }
 
 fn simulate<P: Program, N: Net>(start: impl AsyncFn(u64) -> N + Copy + 'static) -> Seen {
@@ -228,7 +253,6 @@ fn simulate<P: Program, N: Net>(start: impl AsyncFn(u64) -> N + Copy + 'static) 
         .simulation_duration(Duration::from_secs(600))
         .min_message_latency(Duration::from_millis(10))
         .max_message_latency(Duration::from_millis(10))
-        .tcp_capacity(64)
         .udp_capacity(4_096)
         .build();
     let notes = <(Notes, Notes)>::default();
