@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use crate::plan::{Plan, Side, travels};
 
-/// What work takes where nothing is slow: bulk beside other bulk, with the longest pauses that workloads make, and the time that a peer discards what it is sent for a stream that it has
-/// left.
+/// What work takes where nothing is slow: bulk beside other bulk, with the longest pauses that workloads make, and the
+/// time that a peer discards what it is sent for a stream that it has left.
 const WORK_TIME: Duration = Duration::from_secs(30);
 
-/// What a piece of work takes at most while nothing fails, after the one that was under way: as long again where a link has
-/// little bandwidth, which all callers share.
+/// What a piece of work takes at most while nothing fails, after the one that was under way. Where a link has little
+/// bandwidth all callers share it.
 fn work_time(plan: &Plan, moves: u64) -> Duration {
     let Some(rate) = plan.network.bandwidth.least() else { return WORK_TIME };
-    WORK_TIME + travels(2 * moves, rate)
+    // Beside each piece the other callers do theirs again and again, and take as much of the link.
+    WORK_TIME + travels(moves * (plan.callers.len() as u64 + 1), rate)
 }
 
 /// How long a step takes to show, and a simulated connection to be set up.

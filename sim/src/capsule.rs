@@ -233,14 +233,14 @@ pub fn timeline(ended: &Ended, plan: &Plan, revision: Option<String>, replay: St
             let began = moment(&|what| matches!(what, What::FaultBegins(begun) if *begun == index));
             let over = moment(&|what| matches!(what, What::FaultEnds(over) if *over == index));
             let about = faults::find(&fault.kind).map_or("", |kind| kind.about);
-            // One that waits for an event may not have come.
-            let from_ms = began.or_else(|| fault.on.is_none().then(|| ms(fault.begin())))?;
+            // One that had not come by the end is not drawn.
+            let from_ms = began?;
             Some(FaultSpan {
                 kind: fault.kind.clone(),
                 about: lower_case(about),
                 hosts: concerned(&fault.kind, fault.side),
                 from_ms,
-                to_ms: over.unwrap_or(from_ms + fault.lasts_ms),
+                to_ms: over.unwrap_or(end_ms),
             })
         })
         .collect();

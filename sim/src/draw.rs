@@ -43,9 +43,10 @@ pub fn any_impairments() -> BoxedStrategy<Impairments> {
 /// Any bandwidth: mostly without a limit.
 pub fn any_bandwidth() -> BoxedStrategy<Bandwidth> {
     // As often between 64 and 128 KiB a second as between 2 and 4 MiB.
-    let way = || proptest::prop_oneof![2 => Just(None), 1 => (16..22_u32, 0..4_u64).prop_map(|(log, more)| Some((4 + more) << (log - 2)))];
-    proptest::prop_oneof![3 => Just(Bandwidth::default()), 1 => (way(), way()).prop_map(|(up, down)| Bandwidth { up, down })]
-        .boxed()
+    let rate = || (16..22_u32, 0..4_u64).prop_map(|(log, more)| Some((4 + more) << (log - 2)));
+    let way = || proptest::prop_oneof![2 => Just(None), 1 => rate()];
+    let some = (way(), way()).prop_map(|(up, down)| Bandwidth { up, down });
+    proptest::prop_oneof![3 => Just(Bandwidth::default()), 1 => some].boxed()
 }
 
 /// Any network.

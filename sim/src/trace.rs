@@ -54,7 +54,7 @@ const LINES_OF_A_STEP: u64 = 200_000;
 /// What is known of a trace when it has ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Summary {
-    /// The hash of all its bytes.
+    /// The hash of all that its events say.
     pub hash: u128,
     /// How many events it has.
     pub lines: u64,
@@ -127,7 +127,7 @@ fn has_output() -> bool {
     TRACE.with_borrow(|trace| trace.as_ref().is_some_and(|trace| trace.output.is_some()))
 }
 
-/// Hashes what each event says: when, where in the code, within which spans, and its fields.
+/// Hashes what each event says: when, in which module, within which spans, and its fields, of which the message is one.
 struct Hashing;
 
 /// What a span stands for in the hash: its name and fields, and the spans around it.
@@ -164,7 +164,6 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Hashing {
             said.number(u64::try_from(interpose::elapsed().as_nanos()).unwrap_or(u64::MAX));
             said.number(within);
             said.text(event.metadata().target());
-            said.number(event.metadata().line().unwrap_or_default().into());
             event.record(said);
             TRACE.with_borrow_mut(|trace| {
                 if let Some(trace) = trace {
@@ -212,6 +211,8 @@ impl Visit for Said {
         let mut cut = Cut { writer: &mut *self, left: FIELD_MAX };
         // It fails where the text is longer.
         let _ = write!(cut, "{value:?}");
+        // No text has this byte.
+        self.bytes.push(0xff);
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {

@@ -151,7 +151,7 @@ impl<Io> Output<Io> {
         self.asked
     }
 
-    /// Whether the transport has refused a write since it last took one.
+    /// Whether the transport has refused to write or to flush, and not made room since.
     pub(super) fn is_blocked(&self) -> bool {
         self.blocked
     }
@@ -346,7 +346,8 @@ impl<Io: AsyncWrite + Unpin> Output<Io> {
             };
             match progress {
                 Poll::Pending => {
-                    if flushes {
+                    // Not where the budget of the turn is used up: then it was not the transport that said so.
+                    if flushes && coop::has_budget_remaining() {
                         self.flush = Flush::Refused;
                     }
                     self.on_blocked(heartbeat);

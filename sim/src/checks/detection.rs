@@ -82,7 +82,6 @@ impl Detection {
             "write_stalled" => &went_on.writable,
             _ => return Ok(()),
         };
-        self.looks += 1;
         let local = self.locals.get(&(entry.who.clone(), session.to_owned()));
         if local.is_some_and(|local| ready.contains(local)) {
             let text = format!("session {session} of {} was given up ({reason}), and its socket was ready", entry.who);
@@ -104,6 +103,10 @@ impl Check for Detection {
     fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         let (session, silence) = match &entry.what {
             What::Silence(session, silence) => (session, silence),
+            What::Starts | What::Down => {
+                self.locals.retain(|(who, _), _| *who != entry.who);
+                return Ok(());
+            }
             What::Holds(sessions, locals) => {
                 for (session, local) in sessions.iter().zip(locals) {
                     self.locals.insert((entry.who.clone(), session.clone()), local.clone());
@@ -111,6 +114,10 @@ impl Check for Detection {
                 return Ok(());
             }
             What::GoesOn { readable, writable } => {
+                // Its sessions whose sockets are ready must go on.
+                let ready = |local: &&String| readable.contains(local) || writable.contains(local);
+                let of_this_host = self.locals.iter().filter(|((who, _), _)| *who == entry.who).map(|(_, local)| local);
+                self.looks += of_this_host.filter(ready).count() as u64;
                 let went_on = WentOn { at: entry.at, readable: readable.clone(), writable: writable.clone() };
                 self.went_on.insert(entry.who.clone(), went_on);
                 return Ok(());

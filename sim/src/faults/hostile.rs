@@ -30,10 +30,7 @@ pub(super) const HOSTILE: FaultKind = FaultKind {
             let rng = rng(context.seed, &format!("hostile client {client} since {}", fault.at_ms));
             world.spawn_on(OTHER, async move {
                 sleep(Duration::from_millis(client * 11)).await;
-                let misbehaved = timeout(ends.saturating_sub(elapsed()), misbehave(&context, ends, rng)).await;
-                if matches!(misbehaved, Ok(Err(_))) {
-                    context.counters.add("a hostile client was shut out", 1);
-                }
+                let _ = timeout(ends.saturating_sub(elapsed()), come(&context, ends, rng)).await;
             });
         }
         FaultState::default()
@@ -48,12 +45,21 @@ const FLOOD: u32 = 5_000;
 /// The stream that it opens.
 const STREAM: u32 = 1;
 
-/// Fails when the receiver has had enough.
-async fn misbehave(context: &RunContext, ends: Duration, mut rng: ChaCha8Rng) -> io::Result<()> {
+/// Proves itself, and misbehaves.
+async fn come(context: &RunContext, ends: Duration, rng: ChaCha8Rng) -> io::Result<()> {
     let connector = context.connector(OTHER, Arc::new(Mutex::new(RECEIVER)), Conditions::default());
     let mut peer = Peer::new(connector.dial().await.map_err(io::Error::other)?);
     let (ping, _) = peer.recv_until(|header| header.kind == Kind::Ping && header.flags == Flags::SYN).await?;
     peer.send(Header::pong(ping.length), &[]).await?;
+    let misbehaved = misbehave(peer, ends, rng).await;
+    if misbehaved.is_err() {
+        context.counters.add("a hostile client was shut out", 1);
+    }
+    misbehaved
+}
+
+/// Fails when the receiver has had enough.
+async fn misbehave(mut peer: Peer<Socket>, ends: Duration, mut rng: ChaCha8Rng) -> io::Result<()> {
     // What it sends is written down by nobody, so that streams of others stay those that the checks know.
     let header = protocol::Header { request: protocol::Request::Nonsense, amount: 0, seed: 0 }.encode();
     match rng.random_range(0..8) {

@@ -24,9 +24,11 @@ pub(super) const RIVAL: Kind = Kind {
     begin: |world, fault| {
         let context = Rc::clone(&world.context);
         let (fault_begin, ends) = (fault.begin(), fault.end());
+        // Two that come at the same event have different names.
+        let (lasts_ms, severity) = (fault.lasts_ms, fault.severity);
         let config = context.plan.config(Side::Establisher, context.seed ^ 1);
         world.spawn_on(OTHER, async move {
-            let name = format!("rival since {}", fault_begin.as_millis());
+            let name = format!("rival since {} for {lasts_ms} ms, {severity}", fault_begin.as_millis());
             let connector = context.connector(OTHER, Arc::new(Mutex::new(RECEIVER)), Conditions::default());
             let manager = MuxManager::establish_with(connector).name(name.as_str()).config(config).start().await;
             let Ok(manager) = manager else { return };

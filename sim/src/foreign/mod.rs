@@ -46,10 +46,8 @@ const PAUSE_MS: u64 = 4_000;
 /// How often it wants many at once, one in so many, and how many.
 const BURSTS: u32 = 8;
 const BURST: std::ops::RangeInclusive<usize> = 130..=600;
-/// A stream that nobody accepts for longer may be reset.
-const PATIENCE: Duration = Duration::from_secs(50);
 /// Who has not got what it wants by then dials again: the yamux crate itself never finds that a connection is dead.
-const PATIENCE_WITH_A_PEER: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(20);
 /// By then a session that ends has said so.
 const TOLD_WITHIN: Duration = Duration::from_secs(1);
 
@@ -184,8 +182,7 @@ impl Foreign {
             }
             loop {
                 let Ok(done) =
-                    timeout(PATIENCE_WITH_A_PEER.saturating_sub(elapsed().saturating_sub(begun)), wanted.join_next())
-                        .await
+                    timeout(PATIENCE.saturating_sub(elapsed().saturating_sub(begun)), wanted.join_next()).await
                 else {
                     return;
                 };
@@ -200,7 +197,7 @@ impl Foreign {
                 }
                 match failed {
                     Failed::Violation(violation) => self.tell(violation),
-                    Failed::Interrupted(error) if self.has_room(begun) && !drains => {
+                    Failed::Interrupted(error) if self.context.plan.settings.has_room() && !drains => {
                         let text =
                             format!("one of {streams} streams was not served, though the session goes on: {error}");
                         broken(self.host, "G16", text);
@@ -210,11 +207,5 @@ impl Foreign {
                 break;
             }
         }
-    }
-
-    /// Whether evermux has room for all that these libraries send before they wait.
-    fn has_room(&self, begun: Duration) -> bool {
-        let in_time = elapsed().saturating_sub(begun) < PATIENCE;
-        in_time && self.context.plan.settings.has_room()
     }
 }

@@ -372,7 +372,7 @@ impl Open {
         }
     }
 
-    /// What flushing and shutting down meet: a black hole takes both.
+    /// What shutting down meets: a black hole takes it.
     pub(super) fn is_lost(&self) -> bool {
         self.conditions.state().sockets.get(&self.id).is_some_and(|entry| entry.lost.is_some() || entry.cut.is_some())
     }

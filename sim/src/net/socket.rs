@@ -35,8 +35,9 @@ pub(super) const HELLO: u8 = b'h';
 
 /// What a slow link takes in one write.
 const SLOW_WRITE_MAX: usize = 1_400;
-/// What is held until a flush. A write beyond it sends what is held first.
-const HELD_BYTES: usize = 32 << 10;
+/// What is held until a flush. A write beyond it sends what is held first. On the slowest of links it leaves within the time
+/// that a stalled write has.
+const HELD_BYTES: usize = 16 << 10;
 /// What a write of vectors takes of them.
 const VECTORED_BYTES: usize = 64 << 10;
 
@@ -188,7 +189,7 @@ impl AsyncWrite for Socket {
             if self.held.len() >= HELD_BYTES {
                 ready!(self.poll_held(cx))?;
             }
-            let taken = buf.len().min(HELD_BYTES).min(self.chunk());
+            let taken = buf.len().min(HELD_BYTES - self.held.len()).min(self.chunk());
             self.held.extend_from_slice(&buf[..taken]);
             return Poll::Ready(Ok(taken));
         }

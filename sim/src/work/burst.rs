@@ -8,7 +8,7 @@ use super::request::exchange;
 
 pub(super) const WORK: Work = Work {
     name: "burst",
-    about: "Opens up to 600 streams at once, for a short request on each: with room for as many as a peer may send, none is reset",
+    about: "Opens up to 600 streams at once, for a short request on each: where there is room, none is reset",
     moves: |_| 2 * LITTLE,
     foreign: true,
     drawn: true,

@@ -39,7 +39,7 @@ async fn volume(item: &mut WorkItem) -> Result<(), Failed> {
         Bytes::new(seed, bytes).expect(&mut reader).await?;
     }
     expect_end(&mut reader).await?;
-    if bytes > 1 << 20 {
+    if is_upload && bytes > 1 << 20 {
         item.counters.add("more than 1 MiB was sent in one write", 1);
     }
     Ok(())
