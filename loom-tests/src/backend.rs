@@ -1,152 +1,174 @@
-//! loom's own primitives.
+//! The platforms of the two checkers, and what both add to their primitives: which locks a thread holds, and how many
+//! threads took part.
 
 use std::{
     cell::Cell,
+    marker::PhantomData,
     ops::{Deref, DerefMut},
-    sync::PoisonError,
 };
 
-use evermux::sync::{Ordering, Primitives, Sealed};
-use loom::sync::{self, atomic};
+use evermux::sync::Primitives;
 
-loom::thread_local! {
-    /// How many guards this thread holds. loom's threads share one thread of the system, so std's would be wrong.
-    static HELD: Cell<usize> = Cell::new(0);
+pub use self::{loom::Loom, shuttle::Shuttle};
+use crate::spurious::World;
+
+mod loom;
+mod shuttle;
+
+thread_local! {
+    /// How many threads of this execution have used the core. A checker runs all of its threads on one of the system.
+    static TOOK_PART: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Checks that this thread holds no lock of a slot (G7).
+/// How many threads have used the core since the last call.
+pub(crate) fn took_part() -> usize {
+    TOOK_PART.replace(0)
+}
+
+/// What a thread holds when it first uses the core.
+fn nothing_held() -> Cell<usize> {
+    TOOK_PART.set(TOOK_PART.get() + 1);
+    Cell::new(0)
+}
+
+/// A checker's platform.
+pub trait Checker: Primitives {
+    /// Passes how many guards this thread holds. The checker's threads share one thread of the system, so a thread
+    /// local of std would be wrong.
+    fn held<T>(with: impl FnOnce(&Cell<usize>) -> T) -> T;
+
+    /// Passes what [`Spurious`](crate::Spurious) keeps of this execution.
+    fn world<T>(with: impl FnOnce(&Self::Mutex<World<Self>>) -> T) -> T;
+}
+
+/// Checks that this thread holds no lock of the core (G7).
 ///
 /// # Panics
 ///
 /// If it does.
-pub fn assert_unlocked() {
-    HELD.with(|held| assert_eq!(held.get(), 0, "foreign code runs under the lock"));
+pub fn assert_unlocked<C: Checker>() {
+    C::held(|held| assert_eq!(held.get(), 0, "foreign code runs under the lock"));
 }
 
-/// loom's platform. Its clock stands still, so its deadlines never pass.
-#[derive(Clone, Copy, Debug)]
-pub enum Loom {}
-
-/// loom's guard, counted for [`assert_unlocked`].
+/// A checker's guard, counted for [`assert_unlocked`].
 #[derive(Debug)]
-pub struct Guard<'a, T> {
-    guard: Option<sync::MutexGuard<'a, T>>,
+pub struct Guard<G, C: Checker> {
+    guard: Option<G>,
+    checker: PhantomData<C>,
 }
 
-impl<'a, T> Guard<'a, T> {
-    pub(crate) fn lock(mutex: &'a sync::Mutex<T>) -> Self {
-        Self::new(mutex.lock().unwrap_or_else(PoisonError::into_inner))
+impl<G, C: Checker> Guard<G, C> {
+    fn new(guard: G) -> Self {
+        C::held(|held| held.set(held.get() + 1));
+        Self { guard: Some(guard), checker: PhantomData }
     }
 
-    fn new(guard: sync::MutexGuard<'a, T>) -> Self {
-        HELD.with(|held| held.set(held.get() + 1));
-        Self { guard: Some(guard) }
-    }
-
-    fn into_inner(mut self) -> sync::MutexGuard<'a, T> {
+    fn into_inner(mut self) -> G {
         self.guard.take().expect("a guard is unwrapped once")
     }
 }
 
-impl<T> Drop for Guard<'_, T> {
+impl<G, C: Checker> Drop for Guard<G, C> {
     fn drop(&mut self) {
-        HELD.with(|held| held.set(held.get() - 1));
+        C::held(|held| held.set(held.get() - 1));
     }
 }
 
-impl<T> Deref for Guard<'_, T> {
-    type Target = T;
+impl<G: Deref, C: Checker> Deref for Guard<G, C> {
+    type Target = G::Target;
 
-    fn deref(&self) -> &T {
+    fn deref(&self) -> &G::Target {
         self.guard.as_ref().expect("a guard holds its lock")
     }
 }
 
-impl<T> DerefMut for Guard<'_, T> {
-    fn deref_mut(&mut self) -> &mut T {
+impl<G: DerefMut, C: Checker> DerefMut for Guard<G, C> {
+    fn deref_mut(&mut self) -> &mut G::Target {
         self.guard.as_mut().expect("a guard holds its lock")
     }
 }
 
-impl Sealed for Loom {}
+/// Implements [`Primitives`] on a crate whose `sync` has the names of std's, for a platform whose clock stands still.
+/// `relaxed` loads where the order is relaxed.
+macro_rules! on {
+    ($platform:ident, $sync:ident, relaxed: $relaxed:expr) => {
+        impl evermux::sync::Sealed for $platform {}
 
-impl Primitives for Loom {
-    type Mutex<T> = sync::Mutex<T>;
-    type Guard<'a, T: 'a> = Guard<'a, T>;
-    type Condvar = sync::Condvar;
-    type AtomicUsize = atomic::AtomicUsize;
-    type AtomicU64 = atomic::AtomicU64;
-    type Instant = u64;
+        impl evermux::sync::Primitives for $platform {
+            type Mutex<T> = $sync::Mutex<T>;
+            type Guard<'a, T: 'a> = Guard<$sync::MutexGuard<'a, T>, Self>;
+            type Condvar = $sync::Condvar;
+            type AtomicUsize = $sync::atomic::AtomicUsize;
+            type AtomicU64 = $sync::atomic::AtomicU64;
+            type Instant = u64;
 
-    fn mutex<T>(value: T) -> Self::Mutex<T> {
-        sync::Mutex::new(value)
-    }
+            fn mutex<T>(value: T) -> Self::Mutex<T> {
+                $sync::Mutex::new(value)
+            }
 
-    fn lock<T>(mutex: &Self::Mutex<T>) -> Self::Guard<'_, T> {
-        Guard::lock(mutex)
-    }
+            fn lock<T>(mutex: &Self::Mutex<T>) -> Self::Guard<'_, T> {
+                Guard::new(mutex.lock().unwrap_or_else(PoisonError::into_inner))
+            }
 
-    fn condvar() -> Self::Condvar {
-        sync::Condvar::new()
-    }
+            fn condvar() -> Self::Condvar {
+                $sync::Condvar::new()
+            }
 
-    fn notify_all(condvar: &Self::Condvar) {
-        condvar.notify_all();
-    }
+            fn notify_all(condvar: &Self::Condvar) {
+                condvar.notify_all();
+            }
 
-    fn wait<'a, T>(condvar: &Self::Condvar, guard: Self::Guard<'a, T>) -> Self::Guard<'a, T> {
-        Guard::new(condvar.wait(guard.into_inner()).unwrap_or_else(PoisonError::into_inner))
-    }
+            fn wait<'a, T>(condvar: &Self::Condvar, guard: Self::Guard<'a, T>) -> Self::Guard<'a, T> {
+                Guard::new(condvar.wait(guard.into_inner()).unwrap_or_else(PoisonError::into_inner))
+            }
 
-    fn wait_until<'a, T>(condvar: &Self::Condvar, guard: Self::Guard<'a, T>, _: u64) -> Self::Guard<'a, T> {
-        Self::wait(condvar, guard)
-    }
+            fn wait_until<'a, T>(condvar: &Self::Condvar, guard: Self::Guard<'a, T>, _: u64) -> Self::Guard<'a, T> {
+                Self::wait(condvar, guard)
+            }
 
-    fn atomic_usize(value: usize) -> Self::AtomicUsize {
-        atomic::AtomicUsize::new(value)
-    }
+            fn atomic_usize(value: usize) -> Self::AtomicUsize {
+                $sync::atomic::AtomicUsize::new(value)
+            }
 
-    fn load_usize(atomic: &Self::AtomicUsize, order: Ordering) -> usize {
-        atomic.load(order)
-    }
+            fn load_usize(atomic: &Self::AtomicUsize, order: Ordering) -> usize {
+                Self::held(|_| atomic.load(order))
+            }
 
-    fn atomic_u64(value: u64) -> Self::AtomicU64 {
-        atomic::AtomicU64::new(value)
-    }
+            fn atomic_u64(value: u64) -> Self::AtomicU64 {
+                $sync::atomic::AtomicU64::new(value)
+            }
 
-    fn load_u64(atomic: &Self::AtomicU64, order: Ordering) -> u64 {
-        match order {
-            // The slot reads so under its lock, before it stores. loom remembers one access to an atomic, so this load
-            // would hide a reader's, and nothing would be explored in which the store comes before that. An addition
-            // hides nothing.
-            Ordering::Relaxed => atomic.fetch_add(0, order),
-            _ => atomic.load(order),
+            fn load_u64(atomic: &Self::AtomicU64, order: Ordering) -> u64 {
+                let relaxed: fn(&Self::AtomicU64) -> u64 = $relaxed;
+                Self::held(|_| if order == Ordering::Relaxed { relaxed(atomic) } else { atomic.load(order) })
+            }
+
+            fn store_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering) {
+                Self::held(|_| atomic.store(value, order));
+            }
+
+            fn swap_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering) -> u64 {
+                Self::held(|_| atomic.swap(value, order))
+            }
+
+            fn compare_exchange_u64(
+                atomic: &Self::AtomicU64,
+                current: u64,
+                new: u64,
+                success: Ordering,
+                failure: Ordering,
+            ) -> Result<u64, u64> {
+                Self::held(|_| atomic.compare_exchange(current, new, success, failure))
+            }
+
+            fn fetch_or_u64(atomic: &Self::AtomicU64, bits: u64, order: Ordering) -> u64 {
+                Self::held(|_| atomic.fetch_or(bits, order))
+            }
+
+            fn now() -> Self::Instant {
+                0
+            }
         }
-    }
-
-    fn store_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering) {
-        atomic.store(value, order);
-    }
-
-    fn swap_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering) -> u64 {
-        atomic.swap(value, order)
-    }
-
-    fn compare_exchange_u64(
-        atomic: &Self::AtomicU64,
-        current: u64,
-        new: u64,
-        success: Ordering,
-        failure: Ordering,
-    ) -> Result<u64, u64> {
-        atomic.compare_exchange(current, new, success, failure)
-    }
-
-    fn fetch_or_u64(atomic: &Self::AtomicU64, bits: u64, order: Ordering) -> u64 {
-        atomic.fetch_or(bits, order)
-    }
-
-    fn now() -> Self::Instant {
-        0
-    }
+    };
 }
+use on;

@@ -1,84 +1,96 @@
-//! What loom lacks: spurious wake-ups, and deadlines that pass.
+//! What the checkers lack: spurious wake-ups, and deadlines that pass.
 
 use std::{
+    marker::PhantomData,
     mem,
-    sync::{Arc, PoisonError},
+    ops::{Deref, DerefMut},
+    sync::Arc,
 };
 
 use evermux::sync::{Ordering, Primitives, Sealed};
-use loom::sync::{Condvar, Mutex, atomic};
 
-use crate::{Guard, Loom};
+use crate::backend::Checker;
 
-loom::lazy_static! {
-    /// The clock, and the threads that wait on any condition variable.
-    static ref WORLD: Mutex<World> = Mutex::new(World { now: 0, parked: Vec::new() });
-}
-
-struct World {
+/// The clock of one execution, and the threads that wait on any condition variable.
+pub struct World<C: Checker> {
     now: u64,
-    parked: Vec<Arc<Parker>>,
+    parked: Vec<Arc<Parker<C>>>,
 }
 
 /// Where one thread waits once.
-struct Parker {
-    woken: Mutex<bool>,
-    changed: Condvar,
+struct Parker<C: Checker> {
+    woken: C::Mutex<bool>,
+    changed: C::Condvar,
+}
+
+impl<C: Checker> World<C> {
+    pub(crate) fn new() -> Self {
+        Self { now: 0, parked: Vec::new() }
+    }
 }
 
 /// Wakes every thread that waits on a condition variable, though nothing has happened.
-pub fn wake_for_no_reason() {
-    wake(WORLD.lock().unwrap_or_else(PoisonError::into_inner));
+pub fn wake_for_no_reason<C: Checker>() {
+    wake::<C>(|_| {});
 }
 
 /// Moves the clock, and wakes the threads whose deadline has passed.
-pub fn advance_to(now: u64) {
-    let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
-    world.now = now;
+pub fn advance_to<C: Checker>(now: u64) {
     // Those without a deadline are woken too: one more wake for no reason.
-    wake(world);
+    wake::<C>(|world| world.now = now);
 }
 
-fn wake(mut world: loom::sync::MutexGuard<'_, World>) {
-    let parked = mem::take(&mut world.parked);
-    drop(world);
+fn wake<C: Checker>(change: impl FnOnce(&mut World<C>)) {
+    let parked = C::world(|world| {
+        let mut world = C::lock(world);
+        change(&mut world);
+        mem::take(&mut world.parked)
+    });
     for parker in parked {
-        *parker.woken.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        parker.changed.notify_one();
+        *C::lock(&parker.woken) = true;
+        C::notify_all(&parker.changed);
     }
 }
 
-/// loom's platform with the spurious of a real one. All its condition variables are one.
+/// A checker's platform with the spurious of a real one. All its condition variables are one.
 #[derive(Clone, Copy, Debug)]
-pub enum Spurious {}
-
-impl Spurious {
-    fn park<'a, T>(mutex: &'a Mutex<T>, guard: Guard<'a, T>, deadline: Option<u64>) -> Guard<'a, T> {
-        let mut world = WORLD.lock().unwrap_or_else(PoisonError::into_inner);
-        if deadline.is_some_and(|deadline| world.now >= deadline) {
-            return guard;
-        }
-        let parker = Arc::new(Parker { woken: Mutex::new(false), changed: Condvar::new() });
-        world.parked.push(Arc::clone(&parker));
-        drop(world);
-        drop(guard);
-        let mut woken = parker.woken.lock().unwrap_or_else(PoisonError::into_inner);
-        while !*woken {
-            woken = parker.changed.wait(woken).unwrap_or_else(PoisonError::into_inner);
-        }
-        drop(woken);
-        Guard::lock(mutex)
-    }
-}
+pub struct Spurious<C>(PhantomData<C>);
 
 /// A guard that knows its mutex, so that it can be given up and taken again.
-#[derive(Debug)]
-pub struct OddGuard<'a, T> {
-    mutex: &'a Mutex<T>,
-    guard: Guard<'a, T>,
+pub struct OddGuard<'a, T: 'a, C: Checker> {
+    mutex: &'a C::Mutex<T>,
+    guard: C::Guard<'a, T>,
 }
 
-impl<T> std::ops::Deref for OddGuard<'_, T> {
+impl<'a, T, C: Checker> OddGuard<'a, T, C> {
+    fn lock(mutex: &'a C::Mutex<T>) -> Self {
+        Self { mutex, guard: C::lock(mutex) }
+    }
+
+    fn park(self, deadline: Option<u64>) -> Self {
+        let Some(parker) = C::world(|world| {
+            let mut world = C::lock(world);
+            if deadline.is_some_and(|deadline| world.now >= deadline) {
+                return None;
+            }
+            let parker = Arc::new(Parker { woken: C::mutex(false), changed: C::condvar() });
+            world.parked.push(Arc::clone(&parker));
+            Some(parker)
+        }) else {
+            return self;
+        };
+        let Self { mutex, guard } = self;
+        drop(guard);
+        let mut woken = C::lock(&parker.woken);
+        while !*woken {
+            woken = C::wait(&parker.changed, woken);
+        }
+        drop(woken);
+        Self::lock(mutex)
+    }
+}
+
+impl<T, C: Checker> Deref for OddGuard<'_, T, C> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -86,70 +98,66 @@ impl<T> std::ops::Deref for OddGuard<'_, T> {
     }
 }
 
-impl<T> std::ops::DerefMut for OddGuard<'_, T> {
+impl<T, C: Checker> DerefMut for OddGuard<'_, T, C> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.guard
     }
 }
 
-impl Sealed for Spurious {}
+impl<C> Sealed for Spurious<C> {}
 
-impl Primitives for Spurious {
-    type Mutex<T> = Mutex<T>;
-    type Guard<'a, T: 'a> = OddGuard<'a, T>;
+impl<C: Checker> Primitives for Spurious<C> {
+    type Mutex<T> = C::Mutex<T>;
+    type Guard<'a, T: 'a> = OddGuard<'a, T, C>;
     type Condvar = ();
-    type AtomicUsize = atomic::AtomicUsize;
-    type AtomicU64 = atomic::AtomicU64;
+    type AtomicUsize = C::AtomicUsize;
+    type AtomicU64 = C::AtomicU64;
     type Instant = u64;
 
     fn mutex<T>(value: T) -> Self::Mutex<T> {
-        Mutex::new(value)
+        C::mutex(value)
     }
 
     fn lock<T>(mutex: &Self::Mutex<T>) -> Self::Guard<'_, T> {
-        OddGuard { mutex, guard: Guard::lock(mutex) }
+        OddGuard::lock(mutex)
     }
 
     fn condvar() -> Self::Condvar {}
 
     fn notify_all((): &Self::Condvar) {
-        wake_for_no_reason();
+        wake_for_no_reason::<C>();
     }
 
-    fn wait<'a, T>((): &Self::Condvar, OddGuard { mutex, guard }: Self::Guard<'a, T>) -> Self::Guard<'a, T> {
-        OddGuard { mutex, guard: Self::park(mutex, guard, None) }
+    fn wait<'a, T>((): &Self::Condvar, guard: Self::Guard<'a, T>) -> Self::Guard<'a, T> {
+        guard.park(None)
     }
 
-    fn wait_until<'a, T>(
-        (): &Self::Condvar,
-        OddGuard { mutex, guard }: Self::Guard<'a, T>,
-        deadline: u64,
-    ) -> Self::Guard<'a, T> {
-        OddGuard { mutex, guard: Self::park(mutex, guard, Some(deadline)) }
+    fn wait_until<'a, T>((): &Self::Condvar, guard: Self::Guard<'a, T>, deadline: u64) -> Self::Guard<'a, T> {
+        guard.park(Some(deadline))
     }
 
     fn atomic_usize(value: usize) -> Self::AtomicUsize {
-        Loom::atomic_usize(value)
+        C::atomic_usize(value)
     }
 
     fn load_usize(atomic: &Self::AtomicUsize, order: Ordering) -> usize {
-        Loom::load_usize(atomic, order)
+        C::load_usize(atomic, order)
     }
 
     fn atomic_u64(value: u64) -> Self::AtomicU64 {
-        Loom::atomic_u64(value)
+        C::atomic_u64(value)
     }
 
     fn load_u64(atomic: &Self::AtomicU64, order: Ordering) -> u64 {
-        Loom::load_u64(atomic, order)
+        C::load_u64(atomic, order)
     }
 
     fn store_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering) {
-        Loom::store_u64(atomic, value, order);
+        C::store_u64(atomic, value, order);
     }
 
     fn swap_u64(atomic: &Self::AtomicU64, value: u64, order: Ordering) -> u64 {
-        Loom::swap_u64(atomic, value, order)
+        C::swap_u64(atomic, value, order)
     }
 
     fn compare_exchange_u64(
@@ -159,14 +167,14 @@ impl Primitives for Spurious {
         success: Ordering,
         failure: Ordering,
     ) -> Result<u64, u64> {
-        Loom::compare_exchange_u64(atomic, current, new, success, failure)
+        C::compare_exchange_u64(atomic, current, new, success, failure)
     }
 
     fn fetch_or_u64(atomic: &Self::AtomicU64, bits: u64, order: Ordering) -> u64 {
-        Loom::fetch_or_u64(atomic, bits, order)
+        C::fetch_or_u64(atomic, bits, order)
     }
 
     fn now() -> Self::Instant {
-        WORLD.lock().unwrap_or_else(PoisonError::into_inner).now
+        C::world(|world| C::lock(world).now)
     }
 }

@@ -27,12 +27,12 @@ struct Value(u32);
 
 impl Drop for Value {
     fn drop(&mut self) {
-        assert_unlocked();
+        assert_unlocked::<Loom>();
     }
 }
 
 fn poll(taker: &mut Taker, waker: &Waker) -> Poll<Option<Value>> {
-    let checked = Waker::from(Checked::new(waker));
+    let checked = Checked::<Loom>::waker(waker);
     taker.poll_take(&mut Context::from_waker(&checked))
 }
 
@@ -262,7 +262,7 @@ fn a_taker_that_is_dropped_leaves_nothing() {
         let arrivals = arrivals();
         let lane = lane(&arrivals, 8);
         let mut old = from.taker(&arrivals, &lane);
-        let checked = Checked::new(Waker::noop());
+        let checked = Checked::<Loom>::new(Waker::noop());
         let waker = Waker::from(Arc::clone(&checked));
         assert!(old.poll_take(&mut Context::from_waker(&waker)).is_pending());
         drop(waker);

@@ -20,7 +20,7 @@ type Gate = evermux::sync::Gate<Loom>;
 type Ticket = evermux::sync::Ticket<Loom>;
 
 fn poll(ticket: &mut Ticket, waker: &Waker) -> Poll<()> {
-    let checked = Waker::from(Checked::new(waker));
+    let checked = Checked::<Loom>::waker(waker);
     ticket.poll(&mut Context::from_waker(&checked))
 }
 

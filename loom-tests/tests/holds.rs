@@ -3,61 +3,23 @@
 use std::sync::Arc;
 
 use evermux::sync::{Claim, Hold, Refused};
-use loom::{
-    sync::atomic::{
-        AtomicUsize,
-        Ordering::{AcqRel, Acquire},
-    },
-    thread::{self, JoinHandle},
-};
-use loom_tests::{Loom, Preemptions::Unbounded, Slot, assert_unlocked, explore, load, slot};
+use loom::thread::{self, JoinHandle};
+use loom_tests::{Loom, Preemptions::Unbounded, Slot, explore, load, slot};
 
+type Permit = loom_tests::Permit<Loom>;
+type Permits = loom_tests::Permits<Loom>;
 type Candidate = Claim<u32, &'static str, Permit, Loom>;
 type Departure = evermux::sync::Departure<u32, &'static str, Permit, Loom>;
 
-/// As many permits as a slot has places.
-struct Permits {
-    free: AtomicUsize,
-    places: usize,
-}
-
-impl Permits {
-    fn new(places: usize) -> Arc<Self> {
-        Arc::new(Self { free: AtomicUsize::new(places), places })
-    }
-
-    fn free(&self) -> usize {
-        self.free.load(Acquire)
-    }
-
-    /// Takes a permit, if one is free and nobody else takes one at this moment.
-    fn take(self: &Arc<Self>) -> Option<Permit> {
-        let free = self.free();
-        let left = free.checked_sub(1)?;
-        self.free.compare_exchange(free, left, AcqRel, Acquire).ok()?;
-        Some(Permit(Arc::clone(self)))
-    }
-}
-
-/// Is free again when it is dropped, which no lock may see.
-struct Permit(Arc<Permits>);
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        assert_unlocked();
-        assert!(self.0.free.fetch_add(1, AcqRel) < self.0.places, "there are more permits than places");
-    }
-}
-
 /// A slot with one place, and the permit for it.
 fn place() -> (Arc<Slot>, Arc<Permits>) {
-    (slot(1), Permits::new(1))
+    (slot::<Loom>(1), Permits::new(1))
 }
 
 /// A session in the slot.
 fn live(slot: &Arc<Slot>, permits: &Arc<Permits>, session: u32) -> Candidate {
     let mut claim = Claim::new(slot);
-    claim.install(permits.take().expect("a permit is free"), session, load()).unwrap();
+    claim.install(permits.take().expect("a permit is free"), session, load::<Loom>()).unwrap();
     claim
 }
 
@@ -72,7 +34,7 @@ fn comes(slot: &Arc<Slot>, permits: &Arc<Permits>, session: u32) -> JoinHandle<O
     thread::spawn(move || {
         let permit = permits.take()?;
         let mut claim = Claim::new(&slot);
-        claim.install(permit, session, load()).unwrap();
+        claim.install(permit, session, load::<Loom>()).unwrap();
         Some(claim)
     })
 }
@@ -80,13 +42,7 @@ fn comes(slot: &Arc<Slot>, permits: &Arc<Permits>, session: u32) -> JoinHandle<O
 /// A session that takes the place of another. Says whether it has it, and hands back what must live as long as it.
 fn replaces(mut new: Candidate, old: &Candidate, session: u32) -> JoinHandle<(bool, Candidate)> {
     let (id, hold) = (old.id(), Arc::clone(old.hold()));
-    thread::spawn(move || (new.replace((id, &hold), session, load()).is_ok(), new))
-}
-
-/// Every place is free or taken, and so is its permit.
-fn assert_balanced(slot: &Slot, permits: &Permits) {
-    let (live, free) = (slot.live().len(), permits.free());
-    assert_eq!(live + free, permits.places, "{live} live, {free} permits free");
+    thread::spawn(move || (new.replace((id, &hold), session, load::<Loom>()).is_ok(), new))
 }
 
 /// What was put is dropped or taken, whenever the end comes.
@@ -120,7 +76,7 @@ fn a_place_is_free_before_its_permit() {
         let new = comes(&slot, &permits, 2).join().unwrap();
         old.join().unwrap();
         assert_eq!(slot.peek(), new.is_some().then_some(2));
-        assert_balanced(&slot, &permits);
+        permits.assert_balanced(&slot);
     });
 }
 
@@ -131,7 +87,7 @@ fn a_session_that_has_left_keeps_no_permit() {
         let (slot, permits) = place();
         let mut new = Candidate::new(&slot);
         let new_leaves = leaves(new.departure());
-        match new.install(permits.take().unwrap(), 1, load()) {
+        match new.install(permits.take().unwrap(), 1, load::<Loom>()) {
             Ok(()) | Err(Refused::Dead(1)) => {}
             Err(refused) => panic!("{refused:?}"),
         }
@@ -149,14 +105,14 @@ fn a_ghost_dies_while_it_is_replaced() {
         let ghost_leaves = leaves(ghost.departure());
         let third = comes(&slot, &permits, 3);
         let mut new = Candidate::new(&slot);
-        match new.replace((ghost.id(), ghost.hold()), 2, load()) {
+        match new.replace((ghost.id(), ghost.hold()), 2, load::<Loom>()) {
             Ok(Some(1) | None) => assert_eq!(slot.peek(), Some(2)),
             Err(Refused::Full(2)) => {}
             other => panic!("{other:?}"),
         }
         ghost_leaves.join().unwrap();
         let _third = third.join().unwrap();
-        assert_balanced(&slot, &permits);
+        permits.assert_balanced(&slot);
     });
 }
 
@@ -169,16 +125,16 @@ fn a_ghost_keeps_its_permit_when_its_heir_dies() {
         let mut new = Candidate::new(&slot);
         let new_leaves = leaves(new.departure());
         let third = comes(&slot, &permits, 3);
-        match new.replace((ghost.id(), ghost.hold()), 2, load()) {
+        match new.replace((ghost.id(), ghost.hold()), 2, load::<Loom>()) {
             Ok(Some(1)) => {}
             Err(Refused::Dead(2)) => assert_eq!(slot.peek(), Some(1)),
             other => panic!("{other:?}"),
         }
         new_leaves.join().unwrap();
         let _third = third.join().unwrap();
-        assert_balanced(&slot, &permits);
+        permits.assert_balanced(&slot);
         ghost.departure().leave();
-        assert_balanced(&slot, &permits);
+        permits.assert_balanced(&slot);
     });
 }
 
@@ -209,7 +165,7 @@ fn two_replace_one_ghost() {
         ghost.departure().leave();
         let heirs = heirs.map(|thread| thread.join().unwrap());
         assert!(heirs.iter().filter(|(has_it, _)| *has_it).count() <= 1, "{heirs:?}");
-        assert_balanced(&slot, &permits);
+        permits.assert_balanced(&slot);
         drop(heirs);
     });
 }
@@ -225,7 +181,7 @@ fn a_replace_beside_a_stop() {
             move || slot.stop("shut down")
         });
         let mut new = Candidate::new(&slot);
-        match new.replace((ghost.id(), ghost.hold()), 2, load()) {
+        match new.replace((ghost.id(), ghost.hold()), 2, load::<Loom>()) {
             Ok(Some(1)) => assert_eq!(stops.join().unwrap(), [2]),
             Err(Refused::Stopped(2, "shut down")) => assert_eq!(stops.join().unwrap(), [1]),
             other => panic!("{other:?}"),

@@ -15,7 +15,7 @@ type Reader = SlotReader<u32, &'static str, Loom>;
 #[test]
 fn generation_before_lock() {
     explore("generation_before_lock", Unbounded, 60, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let id = install(&slot, 1);
         let told = Arc::new(AtomicBool::new(false));
         let looks = thread::spawn({
@@ -37,7 +37,7 @@ fn generation_before_lock() {
 #[test]
 fn a_reader_never_goes_back() {
     explore("a_reader_never_goes_back", Unbounded, 80, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let old = install(&slot, 1);
         let looks = thread::spawn({
             let mut reader = slot.reader();
@@ -47,7 +47,7 @@ fn a_reader_never_goes_back() {
                 reader
             }
         });
-        assert_eq!(slot.replace(old, &mut slot.reserve(), 2, load()), Ok(1));
+        assert_eq!(slot.replace(old, &mut slot.reserve(), 2, load::<Loom>()), Ok(1));
         assert_eq!(looks.join().unwrap().session(), Some(&2));
     });
 }
@@ -56,7 +56,7 @@ fn a_reader_never_goes_back() {
 #[test]
 fn a_reader_misses_no_change() {
     explore("a_reader_misses_no_change", Unbounded, 100, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let looks = |mut reader: Reader| {
             thread::spawn(move || {
                 assert!(matches!(reader.session(), Some(1) | None));
@@ -77,13 +77,13 @@ fn a_reader_misses_no_change() {
 #[test]
 fn dies_before_install() {
     explore("dies_before_install", Unbounded, 3, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let mut reservation = slot.reserve();
         let driver = thread::spawn({
             let hook = reservation.clear_hook();
             move || hook.clear()
         });
-        match slot.install(&mut reservation, 1, load()) {
+        match slot.install(&mut reservation, 1, load::<Loom>()) {
             Ok(()) | Err(Refused::Dead(1)) => {}
             Err(refused) => panic!("{refused:?}"),
         }
@@ -126,7 +126,7 @@ impl Ending for Driver {
 #[test]
 fn death_told_before_clear() {
     explore("death_told_before_clear", Unbounded, 9, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let (told, failed) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
         let id = install(&slot, 1);
         let mut reader = slot.reader();
@@ -154,9 +154,9 @@ fn death_told_before_clear() {
 #[test]
 fn abort_then_ask() {
     explore("abort_then_ask", Unbounded, 8, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let mut reservation = slot.reserve();
-        slot.install(&mut reservation, 1, load()).unwrap();
+        slot.install(&mut reservation, 1, load::<Loom>()).unwrap();
         let hook = reservation.clear_hook();
         let driver = thread::spawn({
             let hook = hook.clone();
@@ -173,17 +173,17 @@ fn abort_then_ask() {
 #[test]
 fn late_clear_erases_newer() {
     explore("late_clear_erases_newer", Unbounded, 5, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let old = install(&slot, 1);
         let driver = thread::spawn({
             let slot = Arc::clone(&slot);
             move || slot.clear(old)
         });
         let mut reservation = slot.reserve();
-        let replaced = match slot.replace(old, &mut reservation, 2, load()) {
+        let replaced = match slot.replace(old, &mut reservation, 2, load::<Loom>()) {
             Ok(session) => Some(session),
             Err(Refused::Gone(session)) => {
-                slot.install(&mut reservation, session, load()).unwrap();
+                slot.install(&mut reservation, session, load::<Loom>()).unwrap();
                 None
             }
             Err(refused) => panic!("{refused:?}"),
@@ -198,13 +198,13 @@ fn late_clear_erases_newer() {
 #[test]
 fn double_close() {
     explore("double_close", Unbounded, 7, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let old = install(&slot, 1);
         let other = thread::spawn({
             let slot = Arc::clone(&slot);
-            move || slot.replace(old, &mut slot.reserve(), 2, load())
+            move || slot.replace(old, &mut slot.reserve(), 2, load::<Loom>())
         });
-        let mine = slot.replace(old, &mut slot.reserve(), 3, load());
+        let mine = slot.replace(old, &mut slot.reserve(), 3, load::<Loom>());
         let theirs = other.join().unwrap();
         match (mine, theirs) {
             (Ok(1), Err(Refused::Full(2))) => assert_eq!(slot.peek(), Some(3)),
@@ -218,7 +218,7 @@ fn double_close() {
 #[test]
 fn install_after_shutdown() {
     explore("install_after_shutdown", Unbounded, 3, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let provider = thread::spawn({
             let slot = Arc::clone(&slot);
             move || try_install(&slot, 1)
@@ -237,11 +237,11 @@ fn install_after_shutdown() {
 #[test]
 fn replace_after_shutdown() {
     explore("replace_after_shutdown", Unbounded, 3, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let old = install(&slot, 1);
         let replacer = thread::spawn({
             let slot = Arc::clone(&slot);
-            move || slot.replace(old, &mut slot.reserve(), 2, load())
+            move || slot.replace(old, &mut slot.reserve(), 2, load::<Loom>())
         });
         let stopped = slot.stop("shut down");
         match replacer.join().unwrap() {
@@ -257,7 +257,7 @@ fn replace_after_shutdown() {
 #[test]
 fn the_first_reason_wins() {
     explore("the_first_reason_wins", Unbounded, 7, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         install(&slot, 1);
         let other = thread::spawn({
             let slot = Arc::clone(&slot);
@@ -274,12 +274,12 @@ fn the_first_reason_wins() {
 #[test]
 fn provider_death_hangs_callers() {
     explore("provider_death_hangs_callers", Unbounded, 200, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let ended = Arc::new(AtomicUsize::new(0));
         let guard = StopGuard::new(Arc::clone(&slot), "gave up", {
             let ended = Arc::clone(&ended);
             move |session: u32| {
-                assert_unlocked();
+                assert_unlocked::<Loom>();
                 assert_eq!((session, ended.fetch_add(1, Ordering::Relaxed)), (1, 0));
             }
         });
@@ -307,7 +307,7 @@ struct Tracked(#[expect(dead_code, reason = "loom counts it")] loom::sync::Arc<(
 
 impl Drop for Tracked {
     fn drop(&mut self) {
-        assert_unlocked();
+        assert_unlocked::<Loom>();
     }
 }
 
@@ -321,12 +321,12 @@ fn close_under_lock() {
     explore("close_under_lock", Unbounded, 4_000, || {
         let slot: Arc<SessionSlot<Tracked, (), Loom>> = Arc::new(SessionSlot::with_primitives(1));
         let mut first = slot.reserve();
-        slot.install(&mut first, tracked(), load()).ok().unwrap();
+        slot.install(&mut first, tracked(), load::<Loom>()).ok().unwrap();
         let mut reader = slot.reader();
         assert!(reader.session().is_some());
         let replacer = thread::spawn({
             let (slot, old) = (Arc::clone(&slot), first.id());
-            move || drop(slot.replace(old, &mut slot.reserve(), tracked(), load()))
+            move || drop(slot.replace(old, &mut slot.reserve(), tracked(), load::<Loom>()))
         });
         let stopper = thread::spawn({
             let slot = Arc::clone(&slot);

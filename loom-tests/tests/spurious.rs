@@ -5,15 +5,17 @@ use std::sync::Arc;
 use evermux::sync::WaitUntilError;
 use loom::thread;
 use loom_tests::{
-    Preemptions::AtMost, Preemptions::Unbounded, SpuriousSlot, advance_to, explore, load, spurious_slot,
+    Loom, Preemptions::AtMost, Preemptions::Unbounded, Slot, Spurious, advance_to, explore, load, slot,
     wake_for_no_reason,
 };
 
-fn install(slot: &Arc<SpuriousSlot>, session: u32) {
-    slot.install(&mut slot.reserve(), session, load()).unwrap();
+type Platform = Spurious<Loom>;
+
+fn install(slot: &Arc<Slot<Platform>>, session: u32) {
+    slot.install(&mut slot.reserve(), session, load::<Platform>()).unwrap();
 }
 
-fn installs(slot: &Arc<SpuriousSlot>) -> thread::JoinHandle<()> {
+fn installs(slot: &Arc<Slot<Platform>>) -> thread::JoinHandle<()> {
     let slot = Arc::clone(slot);
     thread::spawn(move || install(&slot, 1))
 }
@@ -22,9 +24,9 @@ fn installs(slot: &Arc<SpuriousSlot>) -> thread::JoinHandle<()> {
 #[test]
 fn if_instead_of_while() {
     explore("if_instead_of_while", Unbounded, 9_000, || {
-        let slot = spurious_slot();
+        let slot = slot::<Platform>(1);
         let provider = installs(&slot);
-        let disturber = thread::spawn(wake_for_no_reason);
+        let disturber = thread::spawn(wake_for_no_reason::<Loom>);
         assert_eq!(slot.wait_blocking(), Ok(1));
         provider.join().unwrap();
         disturber.join().unwrap();
@@ -36,7 +38,7 @@ fn if_instead_of_while() {
 #[test]
 fn if_instead_of_while_with_two_threads() {
     explore("if_instead_of_while_with_two_threads", AtMost(3), 30_000, || {
-        let slot = spurious_slot();
+        let slot = slot::<Platform>(1);
         let other = thread::spawn({
             let slot = Arc::clone(&slot);
             move || slot.wait_blocking()
@@ -45,7 +47,7 @@ fn if_instead_of_while_with_two_threads() {
             let slot = Arc::clone(&slot);
             move || drop(slot.stop("shut down"))
         });
-        let disturber = thread::spawn(wake_for_no_reason);
+        let disturber = thread::spawn(wake_for_no_reason::<Loom>);
         assert_eq!(slot.wait_blocking(), Err("shut down"));
         assert_eq!(other.join().unwrap(), Err("shut down"));
         stopper.join().unwrap();
@@ -57,12 +59,12 @@ fn if_instead_of_while_with_two_threads() {
 #[test]
 fn timeout_eats_wakeup() {
     explore("timeout_eats_wakeup", Unbounded, 10, || {
-        let slot = spurious_slot();
+        let slot = slot::<Platform>(1);
         let provider = thread::spawn({
             let slot = Arc::clone(&slot);
             move || {
                 install(&slot, 1);
-                advance_to(1);
+                advance_to::<Loom>(1);
             }
         });
         assert_eq!(slot.wait_until(1), Ok(1));
@@ -74,9 +76,9 @@ fn timeout_eats_wakeup() {
 #[test]
 fn a_deadline_ends_a_wait_that_was_disturbed() {
     explore("a_deadline_ends_a_wait_that_was_disturbed", Unbounded, 2_000, || {
-        let slot = spurious_slot();
-        let clock = thread::spawn(|| advance_to(1));
-        let disturber = thread::spawn(wake_for_no_reason);
+        let slot = slot::<Platform>(1);
+        let clock = thread::spawn(|| advance_to::<Loom>(1));
+        let disturber = thread::spawn(wake_for_no_reason::<Loom>);
         assert_eq!(slot.wait_until(1), Err(WaitUntilError::TimedOut));
         clock.join().unwrap();
         disturber.join().unwrap();
@@ -89,9 +91,9 @@ fn a_deadline_ends_a_wait_that_was_disturbed() {
 #[test]
 fn a_timeout_takes_the_session_from_nobody() {
     explore("a_timeout_takes_the_session_from_nobody", AtMost(3), 20_000, || {
-        let slot = spurious_slot();
+        let slot = slot::<Platform>(1);
         let provider = installs(&slot);
-        let clock = thread::spawn(|| advance_to(1));
+        let clock = thread::spawn(|| advance_to::<Loom>(1));
         let patient = thread::spawn({
             let slot = Arc::clone(&slot);
             move || slot.wait_blocking()

@@ -9,6 +9,7 @@ use std::{
 use evermux::sync::Refused;
 use loom::{future::block_on, thread};
 use loom_tests::{
+    Loom,
     Preemptions::{AtMost, Unbounded},
     Slot, explore, install, load, slot, try_install,
 };
@@ -27,7 +28,7 @@ fn waiting(slot: &Arc<Slot>) -> thread::JoinHandle<Result<u32, &'static str>> {
 #[test]
 fn wait_before_check() {
     explore("wait_before_check", Unbounded, 4, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let waiter = blocking(&slot);
         install(&slot, 1);
         assert_eq!(waiter.join().unwrap(), Ok(1));
@@ -39,7 +40,7 @@ fn wait_before_check() {
 #[test]
 fn async_check_then_register() {
     explore("async_check_then_register", Unbounded, 20, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let waiter = waiting(&slot);
         install(&slot, 1);
         assert_eq!(waiter.join().unwrap(), Ok(1));
@@ -51,7 +52,7 @@ fn async_check_then_register() {
 #[test]
 fn notify_one_on_install() {
     explore("notify_one_on_install", Unbounded, 300, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let waiters = [blocking(&slot), blocking(&slot)];
         install(&slot, 1);
         for waiter in waiters {
@@ -64,7 +65,7 @@ fn notify_one_on_install() {
 #[test]
 fn an_install_wakes_every_future() {
     explore("an_install_wakes_every_future", AtMost(3), 1_000, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let waiters = [waiting(&slot), waiting(&slot)];
         install(&slot, 1);
         for waiter in waiters {
@@ -77,7 +78,7 @@ fn an_install_wakes_every_future() {
 #[test]
 fn an_install_wakes_a_thread_and_a_future() {
     explore("an_install_wakes_a_thread_and_a_future", AtMost(3), 400, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let waiters = [blocking(&slot), waiting(&slot)];
         install(&slot, 1);
         for waiter in waiters {
@@ -91,7 +92,7 @@ fn an_install_wakes_a_thread_and_a_future() {
 #[test]
 fn no_broadcast_on_shutdown() {
     explore("no_broadcast_on_shutdown", Unbounded, 3, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let waiter = blocking(&slot);
         slot.stop("shut down");
         assert_eq!(waiter.join().unwrap(), Err("shut down"));
@@ -103,7 +104,7 @@ fn no_broadcast_on_shutdown() {
 #[test]
 fn shutdown_flag_outside_lock() {
     explore("shutdown_flag_outside_lock", Unbounded, 7, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let session = install(&slot, 1);
         let waiter = blocking(&slot);
         slot.clear(session);
@@ -117,7 +118,7 @@ fn shutdown_flag_outside_lock() {
 #[test]
 fn lock_free_broadcast() {
     explore("lock_free_broadcast", AtMost(3), 100, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let waiter = waiting(&slot);
         let stopper = thread::spawn({
             let slot = Arc::clone(&slot);
@@ -134,7 +135,7 @@ fn lock_free_broadcast() {
 #[test]
 fn async_not_woken_on_shutdown() {
     explore("async_not_woken_on_shutdown", Unbounded, 6, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let waiter = waiting(&slot);
         slot.stop("shut down");
         assert_eq!(waiter.join().unwrap(), Err("shut down"));
@@ -146,7 +147,7 @@ fn async_not_woken_on_shutdown() {
 #[test]
 fn waiters_between_install_and_stop() {
     explore("waiters_between_install_and_stop", AtMost(3), 5_000, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let waiters = [blocking(&slot), waiting(&slot)];
         let provider = thread::spawn({
             let slot = Arc::clone(&slot);
@@ -168,7 +169,7 @@ fn waiters_between_install_and_stop() {
 #[test]
 fn a_clear_ends_no_wait_and_eats_no_wake_up() {
     explore("a_clear_ends_no_wait_and_eats_no_wake_up", AtMost(3), 2_000, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let waiters = [waiting(&slot), blocking(&slot)];
         let first = install(&slot, 1);
         assert_eq!(slot.clear(first), Some(1));
@@ -191,7 +192,7 @@ fn leaving(slot: &Arc<Slot>) -> thread::JoinHandle<()> {
 #[test]
 fn cancelled_waiter_stays() {
     explore("cancelled_waiter_stays", Unbounded, 13, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let leaves = leaving(&slot);
         let id = install(&slot, 1);
         assert_eq!(slot.clear(id), Some(1));
@@ -204,7 +205,7 @@ fn cancelled_waiter_stays() {
 #[test]
 fn a_cancelled_waiter_eats_no_wake_up() {
     explore("a_cancelled_waiter_eats_no_wake_up", Unbounded, 10_000, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let leaves = leaving(&slot);
         let stays = waiting(&slot);
         install(&slot, 1);
@@ -217,7 +218,7 @@ fn a_cancelled_waiter_eats_no_wake_up() {
 #[test]
 fn a_late_drop_removes_no_other_registration() {
     explore("a_late_drop_removes_no_other_registration", Unbounded, 70, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let mut old = Box::pin(slot.wait());
         assert!(old.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
         let first = install(&slot, 1);
@@ -233,7 +234,7 @@ fn a_late_drop_removes_no_other_registration() {
 #[test]
 fn stale_waker_after_repoll() {
     explore("stale_waker_after_repoll", Unbounded, 100, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let provider = thread::spawn({
             let slot = Arc::clone(&slot);
             move || {
@@ -251,13 +252,13 @@ fn stale_waker_after_repoll() {
 #[test]
 fn replace_without_broadcast() {
     explore("replace_without_broadcast", AtMost(3), 800, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let old = install(&slot, 1);
         let waiters = [blocking(&slot), waiting(&slot)];
         assert_eq!(slot.clear(old), Some(1));
         let mut reservation = slot.reserve();
-        assert_eq!(slot.replace(old, &mut reservation, 2, load()), Err(Refused::Gone(2)));
-        slot.install(&mut reservation, 2, load()).unwrap();
+        assert_eq!(slot.replace(old, &mut reservation, 2, load::<Loom>()), Err(Refused::Gone(2)));
+        slot.install(&mut reservation, 2, load::<Loom>()).unwrap();
         for waiter in waiters {
             assert!(matches!(waiter.join().unwrap(), Ok(1 | 2)));
         }
@@ -269,13 +270,13 @@ fn replace_without_broadcast() {
 #[test]
 fn a_replace_leaves_no_gap() {
     explore("a_replace_leaves_no_gap", Unbounded, 7, || {
-        let slot = slot(1);
+        let slot = slot::<Loom>(1);
         let old = install(&slot, 1);
         let asks = thread::spawn({
             let slot = Arc::clone(&slot);
             move || [slot.peek(), slot.peek()].map(Option::unwrap)
         });
-        assert_eq!(slot.replace(old, &mut slot.reserve(), 2, load()), Ok(1));
+        assert_eq!(slot.replace(old, &mut slot.reserve(), 2, load::<Loom>()), Ok(1));
         let seen = asks.join().unwrap();
         assert!(seen.is_sorted(), "{seen:?}");
         assert_eq!(slot.peek(), Some(2));
@@ -286,7 +287,7 @@ fn a_replace_leaves_no_gap() {
 #[test]
 fn waits_beside_a_live_place() {
     explore("waits_beside_a_live_place", Unbounded, 5, || {
-        let slot = slot(2);
+        let slot = slot::<Loom>(2);
         let first = install(&slot, 1);
         install(&slot, 2);
         let waiter = blocking(&slot);
