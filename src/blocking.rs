@@ -2,20 +2,10 @@
 
 use std::{
     future::Future,
-    pin::pin,
-    sync::Arc,
-    task::{Context, Poll, Wake, Waker},
-    thread::{self, Thread},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
+use crate::sync::{self, Std};
 
 /// Waits for a future that needs no runtime.
 ///
@@ -23,44 +13,14 @@ impl Wake for Unpark {
 ///
 /// Inside an async context, if it would have to wait.
 pub(crate) fn block_on<F: Future>(future: F) -> F::Output {
-    park_until_ready(future, || {
-        thread::park();
-        true
-    })
-    .unwrap_or_else(|| unreachable!("there is no deadline"))
+    sync::block_on::<_, Std>(future, None, assert_may_wait).unwrap_or_else(|| unreachable!("there is no deadline"))
 }
 
 /// As [`block_on`], for at most this long.
 #[allow(clippy::disallowed_methods, reason = "a thread has no other clock, and a simulation has no threads")]
 pub(crate) fn block_on_timeout<F: Future>(timeout: Duration, future: F) -> Option<F::Output> {
-    let start = std::time::Instant::now();
-    park_until_ready(future, || {
-        let left = timeout.saturating_sub(start.elapsed());
-        thread::park_timeout(left);
-        !left.is_zero()
-    })
-}
-
-/// Polls until the future is ready. `park` waits for a wake-up, and returns whether there is time left for another.
-fn park_until_ready<F: Future>(future: F, mut park: impl FnMut() -> bool) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let waker = Waker::from(Arc::new(Unpark(thread::current())));
-    let mut cx = Context::from_waker(&waker);
-    let mut time_left = true;
-    let mut may_wait = false;
-    loop {
-        if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
-            return Some(output);
-        }
-        if !time_left {
-            return None;
-        }
-        if !may_wait {
-            assert_may_wait();
-            may_wait = true;
-        }
-        time_left = park();
-    }
+    // Without a deadline if that is beyond what the clock can represent.
+    sync::block_on::<_, Std>(future, Instant::now().checked_add(timeout), assert_may_wait)
 }
 
 /// Panics where a wait would block a thread that drives async tasks.

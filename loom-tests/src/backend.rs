@@ -15,24 +15,39 @@ use crate::spurious::World;
 mod loom;
 mod shuttle;
 
-thread_local! {
-    /// How many threads of this execution have used the core. A checker runs all of its threads on one of the system.
-    static TOOK_PART: Cell<usize> = const { Cell::new(0) };
+/// What an execution has used.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Used {
+    /// How many threads have used the core.
+    pub(crate) threads: usize,
+    /// Whether what is spurious was there.
+    pub(crate) spurious: bool,
 }
 
-/// How many threads have used the core since the last call.
-pub(crate) fn took_part() -> usize {
-    TOOK_PART.replace(0)
+thread_local! {
+    /// By this execution: a checker runs all of its threads on one of the system.
+    static USED: Cell<Used> = const { Cell::new(Used { threads: 0, spurious: false }) };
+}
+
+/// What was used since the last call.
+pub(crate) fn take_use() -> Used {
+    USED.take()
+}
+
+/// Something spurious can happen.
+pub(crate) fn uses_spurious() {
+    USED.set(Used { spurious: true, ..USED.get() });
 }
 
 /// What a thread holds when it first uses the core.
 fn nothing_held() -> Cell<usize> {
-    TOOK_PART.set(TOOK_PART.get() + 1);
+    let used = USED.get();
+    USED.set(Used { threads: used.threads + 1, ..used });
     Cell::new(0)
 }
 
 /// A checker's platform.
-pub trait Checker: Primitives {
+pub trait Platform: Primitives {
     /// Passes how many guards this thread holds. The checker's threads share one thread of the system, so a thread
     /// local of std would be wrong.
     fn held<T>(with: impl FnOnce(&Cell<usize>) -> T) -> T;
@@ -46,18 +61,18 @@ pub trait Checker: Primitives {
 /// # Panics
 ///
 /// If it does.
-pub fn assert_unlocked<C: Checker>() {
+pub fn assert_unlocked<C: Platform>() {
     C::held(|held| assert_eq!(held.get(), 0, "foreign code runs under the lock"));
 }
 
 /// A checker's guard, counted for [`assert_unlocked`].
 #[derive(Debug)]
-pub struct Guard<G, C: Checker> {
+pub struct Guard<G, C: Platform> {
     guard: Option<G>,
     checker: PhantomData<C>,
 }
 
-impl<G, C: Checker> Guard<G, C> {
+impl<G, C: Platform> Guard<G, C> {
     fn new(guard: G) -> Self {
         C::held(|held| held.set(held.get() + 1));
         Self { guard: Some(guard), checker: PhantomData }
@@ -68,13 +83,13 @@ impl<G, C: Checker> Guard<G, C> {
     }
 }
 
-impl<G, C: Checker> Drop for Guard<G, C> {
+impl<G, C: Platform> Drop for Guard<G, C> {
     fn drop(&mut self) {
         C::held(|held| held.set(held.get() - 1));
     }
 }
 
-impl<G: Deref, C: Checker> Deref for Guard<G, C> {
+impl<G: Deref, C: Platform> Deref for Guard<G, C> {
     type Target = G::Target;
 
     fn deref(&self) -> &G::Target {
@@ -82,7 +97,7 @@ impl<G: Deref, C: Checker> Deref for Guard<G, C> {
     }
 }
 
-impl<G: DerefMut, C: Checker> DerefMut for Guard<G, C> {
+impl<G: DerefMut, C: Platform> DerefMut for Guard<G, C> {
     fn deref_mut(&mut self) -> &mut G::Target {
         self.guard.as_mut().expect("a guard holds its lock")
     }

@@ -13,9 +13,9 @@ use std::{
 
 use evermux::sync::{Primitives, Refused, SessionId, SessionSlot};
 
-pub use backend::{Checker, Guard, Loom, Shuttle, assert_unlocked};
+pub use backend::{Guard, Loom, Platform, Shuttle, assert_unlocked};
 pub use permits::{Permit, Permits};
-pub use run::{Bound, Preemptions, RECORDS, REPLAY, Record, SCHEDULES, SEED, explore, sample};
+pub use run::{Bound, Checker, Preemptions, RECORDS, REPLAY, Record, SCHEDULES, SEED, explore, sample};
 pub use spurious::{OddGuard, Spurious, World, advance_to, wake_for_no_reason};
 
 mod backend;
@@ -27,22 +27,22 @@ mod spurious;
 pub type Slot<P = Loom> = SessionSlot<u32, &'static str, P>;
 
 /// A waker that no lock may see, neither when it wakes nor when it is dropped.
-pub struct Checked<C: Checker>(Waker, PhantomData<fn() -> C>);
+pub struct Checked<C: Platform>(Waker, PhantomData<fn() -> C>);
 
-impl<C: Checker> Wake for Checked<C> {
+impl<C: Platform> Wake for Checked<C> {
     fn wake(self: Arc<Self>) {
         assert_unlocked::<C>();
         self.0.wake_by_ref();
     }
 }
 
-impl<C: Checker> Drop for Checked<C> {
+impl<C: Platform> Drop for Checked<C> {
     fn drop(&mut self) {
         assert_unlocked::<C>();
     }
 }
 
-impl<C: Checker> Checked<C> {
+impl<C: Platform> Checked<C> {
     /// One that wakes another.
     pub fn new(waker: &Waker) -> Arc<Self> {
         Arc::new(Self(waker.clone(), PhantomData))

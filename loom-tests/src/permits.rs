@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use evermux::sync::SessionSlot;
 
-use crate::{Checker, assert_unlocked};
+use crate::{Platform, assert_unlocked};
 
 /// As many permits as a slot has places.
-pub struct Permits<C: Checker> {
+pub struct Permits<C: Platform> {
     free: C::Mutex<usize>,
     places: usize,
 }
 
-impl<C: Checker> Permits<C> {
+impl<C: Platform> Permits<C> {
     /// All of them are free.
     pub fn new(places: usize) -> Arc<Self> {
         Arc::new(Self { free: C::mutex(places), places })
@@ -42,9 +42,9 @@ impl<C: Checker> Permits<C> {
 }
 
 /// Is free again when it is dropped, which no lock may see.
-pub struct Permit<C: Checker>(Arc<Permits<C>>);
+pub struct Permit<C: Platform>(Arc<Permits<C>>);
 
-impl<C: Checker> Drop for Permit<C> {
+impl<C: Platform> Drop for Permit<C> {
     fn drop(&mut self) {
         assert_unlocked::<C>();
         let mut free = C::lock(&self.0.free);

@@ -7,7 +7,7 @@ use std::{
     num::NonZeroUsize,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -31,7 +31,7 @@ pub const SEED: &str = "LOOM_TESTS_SEED";
 pub const REPLAY: &str = "LOOM_TESTS_REPLAY";
 
 /// How many schedules of each kind [`sample`] draws unless told otherwise: few enough for `cargo test`.
-const FEW: usize = 5_000;
+const FEW: usize = 2_000;
 /// How many times a schedule of PCT lowers the priority of the thread that runs, plus one: a mistake that so many
 /// constraints on the order of two steps bring out is found with a known probability.
 const DEPTH: usize = 4;
@@ -57,11 +57,25 @@ pub enum Bound {
     Sampled,
 }
 
+/// Who runs a model.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Checker {
+    /// It explores executions.
+    Loom,
+    /// It draws them.
+    Shuttle,
+}
+
 /// What one run of a model tells of itself.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// What was run: a test, or one of the variants of a test.
     pub model: String,
+    /// Who ran it.
+    pub checker: Checker,
+    /// Whether threads could wake for no reason, and deadlines pass.
+    pub spurious: bool,
     /// How it was run.
     pub bound: Bound,
     /// The most threads that used the core in one execution.
@@ -77,7 +91,7 @@ pub struct Record {
 impl Record {
     /// Tells it, on the standard output and to whoever asked for it.
     fn publish(&self) {
-        let Self { model, bound, threads, executions, distinct, seconds } = self;
+        let Self { model, bound, threads, executions, distinct, seconds, .. } = self;
         let distinct = if distinct == executions { String::new() } else { format!(" ({distinct} distinct)") };
         println!("{model}: {executions} executions{distinct}, {bound:?}, {threads} threads, {seconds:.2} s");
         if let Some(path) = env::var_os(RECORDS) {
@@ -94,26 +108,31 @@ struct Count {
     begun: Arc<AtomicUsize>,
     finished: Arc<AtomicUsize>,
     threads: Arc<AtomicUsize>,
+    spurious: Arc<AtomicBool>,
 }
 
 impl Count {
     fn model(&self, model: impl Fn() + Send + Sync + 'static) -> impl Fn() + Send + Sync + 'static {
-        let Self { begun, finished, threads } = self.clone();
+        let Self { begun, finished, threads, spurious } = self.clone();
         move || {
             begun.fetch_add(1, Ordering::Relaxed);
-            backend::took_part();
+            let _ = backend::take_use();
             model();
-            threads.fetch_max(backend::took_part(), Ordering::Relaxed);
+            let used = backend::take_use();
+            threads.fetch_max(used.threads, Ordering::Relaxed);
+            spurious.fetch_or(used.spurious, Ordering::Relaxed);
             finished.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    fn record(&self, model: &str, bound: Bound, begun: Instant) -> Record {
+    fn record(&self, model: &str, checker: Checker, bound: Bound, begun: Instant) -> Record {
         let executions = self.finished.load(Ordering::Relaxed);
         assert_eq!(self.begun.load(Ordering::Relaxed), executions, "{model}: an execution was left unfinished");
         let threads = self.threads.load(Ordering::Relaxed);
+        let spurious = self.spurious.load(Ordering::Relaxed);
         let seconds = now().duration_since(begun).as_secs_f64();
-        Record { model: model.to_owned(), bound, threads, executions, distinct: executions, seconds }
+        let (model, distinct) = (model.to_owned(), executions);
+        Record { model, checker, spurious, bound, threads, executions, distinct, seconds }
     }
 }
 
@@ -147,7 +166,7 @@ pub fn explore(name: &str, preemptions: Preemptions, least: usize, model: impl F
     };
     let (count, begun) = (Count::default(), now());
     builder.check(count.model(model));
-    let record = count.record(name, bound, begun);
+    let record = count.record(name, Checker::Loom, bound, begun);
     record.publish();
     assert!(record.executions >= least, "{name}: only {} executions of at least {least}", record.executions);
 }
@@ -180,7 +199,7 @@ pub fn sample(name: &str, model: impl Fn() + Send + Sync + 'static) {
     println!("{name}: {schedules} schedules of each kind, seed {seed}; what fails is replayed with {REPLAY}=SCHEDULE");
     run(Box::new(PctScheduler::new_from_seed(seed, DEPTH, schedules)));
     run(Box::new(RandomScheduler::new_from_seed(seed, schedules)));
-    let mut record = count.record(name, Bound::Sampled, begun);
+    let mut record = count.record(name, Checker::Shuttle, Bound::Sampled, begun);
     assert_eq!(record.executions, 2 * schedules, "{name}: not every schedule was run");
     record.distinct = drawn.lock().expect("no scheduler panicked").len();
     record.publish();

@@ -9,38 +9,39 @@ use std::{
 
 use evermux::sync::{Ordering, Primitives, Sealed};
 
-use crate::backend::Checker;
+use crate::backend::{Platform, uses_spurious};
 
 /// The clock of one execution, and the threads that wait on any condition variable.
-pub struct World<C: Checker> {
+pub struct World<C: Platform> {
     now: u64,
     parked: Vec<Arc<Parker<C>>>,
 }
 
 /// Where one thread waits once.
-struct Parker<C: Checker> {
+struct Parker<C: Platform> {
     woken: C::Mutex<bool>,
     changed: C::Condvar,
 }
 
-impl<C: Checker> World<C> {
+impl<C: Platform> World<C> {
     pub(crate) fn new() -> Self {
         Self { now: 0, parked: Vec::new() }
     }
 }
 
 /// Wakes every thread that waits on a condition variable, though nothing has happened.
-pub fn wake_for_no_reason<C: Checker>() {
+pub fn wake_for_no_reason<C: Platform>() {
     wake::<C>(|_| {});
 }
 
 /// Moves the clock, and wakes the threads whose deadline has passed.
-pub fn advance_to<C: Checker>(now: u64) {
+pub fn advance_to<C: Platform>(now: u64) {
     // Those without a deadline are woken too: one more wake for no reason.
     wake::<C>(|world| world.now = now);
 }
 
-fn wake<C: Checker>(change: impl FnOnce(&mut World<C>)) {
+fn wake<C: Platform>(change: impl FnOnce(&mut World<C>)) {
+    uses_spurious();
     let parked = C::world(|world| {
         let mut world = C::lock(world);
         change(&mut world);
@@ -57,12 +58,12 @@ fn wake<C: Checker>(change: impl FnOnce(&mut World<C>)) {
 pub struct Spurious<C>(PhantomData<C>);
 
 /// A guard that knows its mutex, so that it can be given up and taken again.
-pub struct OddGuard<'a, T: 'a, C: Checker> {
+pub struct OddGuard<'a, T: 'a, C: Platform> {
     mutex: &'a C::Mutex<T>,
     guard: C::Guard<'a, T>,
 }
 
-impl<'a, T, C: Checker> OddGuard<'a, T, C> {
+impl<'a, T, C: Platform> OddGuard<'a, T, C> {
     fn lock(mutex: &'a C::Mutex<T>) -> Self {
         Self { mutex, guard: C::lock(mutex) }
     }
@@ -90,7 +91,7 @@ impl<'a, T, C: Checker> OddGuard<'a, T, C> {
     }
 }
 
-impl<T, C: Checker> Deref for OddGuard<'_, T, C> {
+impl<T, C: Platform> Deref for OddGuard<'_, T, C> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -98,7 +99,7 @@ impl<T, C: Checker> Deref for OddGuard<'_, T, C> {
     }
 }
 
-impl<T, C: Checker> DerefMut for OddGuard<'_, T, C> {
+impl<T, C: Platform> DerefMut for OddGuard<'_, T, C> {
     fn deref_mut(&mut self) -> &mut T {
         &mut self.guard
     }
@@ -106,7 +107,7 @@ impl<T, C: Checker> DerefMut for OddGuard<'_, T, C> {
 
 impl<C> Sealed for Spurious<C> {}
 
-impl<C: Checker> Primitives for Spurious<C> {
+impl<C: Platform> Primitives for Spurious<C> {
     type Mutex<T> = C::Mutex<T>;
     type Guard<'a, T: 'a> = OddGuard<'a, T, C>;
     type Condvar = ();

@@ -1,4 +1,4 @@
-//! What waits to be taken, beside whoever takes it, refuses it or ends it all.
+//! What waits to be taken, beside whoever takes it, refuses it or ends it all (G1 G17).
 
 use std::{
     future::poll_fn,

@@ -1,4 +1,4 @@
-//! Who may go in where room is scarce: nobody waits beside room, whoever else has gone or changed his mind.
+//! Who may go in where room is scarce: nobody waits beside room, whoever else has gone or changed his mind (G1 G9).
 
 use std::{
     future::poll_fn,

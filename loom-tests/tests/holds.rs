@@ -1,4 +1,4 @@
-//! The permit for a place, beside sessions that come and die.
+//! The permit for a place, beside sessions that come and die (G5 G14).
 
 use std::sync::Arc;
 

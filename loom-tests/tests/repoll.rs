@@ -1,4 +1,4 @@
-//! Wake-ups that come while a task is polled.
+//! Wake-ups that come while a task is polled (G1).
 
 use std::{
     future::poll_fn,

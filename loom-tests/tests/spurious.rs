@@ -1,4 +1,4 @@
-//! Threads that wake without a reason, and deadlines that pass.
+//! Threads that wake without a reason, and deadlines that pass (G1).
 
 use std::sync::Arc;
 

@@ -2,7 +2,10 @@
 
 use std::collections::{BTreeSet, VecDeque};
 
-use crate::{events::Event, sync::SessionId};
+use crate::{
+    events::Event,
+    sync::{Queue, SessionId},
+};
 
 /// The events that are about to be sent, in the order of the slot: a session is reported live only after the departure
 /// of every session that had left its place before.
@@ -13,8 +16,6 @@ pub(super) struct Outbox {
     queue: VecDeque<Queued>,
     /// How many may wait there. If there is one more, the first waits no longer: no reader has room for more.
     limit: usize,
-    /// Somebody is sending. Only one may, since events are sent outside the lock.
-    pub(super) emitting: bool,
 }
 
 #[derive(Debug)]
@@ -27,7 +28,7 @@ struct Queued {
 impl Outbox {
     /// For a manager whose readers have room for this many events.
     pub(super) fn new(limit: usize) -> Self {
-        Self { live: BTreeSet::new(), queue: VecDeque::new(), limit, emitting: false }
+        Self { live: BTreeSet::new(), queue: VecDeque::new(), limit }
     }
 
     /// Queues an event behind all others.
@@ -55,11 +56,14 @@ impl Outbox {
             self.queue.insert(place, Queued { event, after: BTreeSet::new() });
         }
     }
+}
 
-    /// The next event to send. When there is none, the sender is done.
-    pub(super) fn next(&mut self) -> Option<Event> {
+impl Queue for Outbox {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
         let is_full = self.queue.len() > self.limit;
-        self.emitting = self.queue.front().is_some_and(|queued| is_full || queued.after.is_empty());
-        if self.emitting { self.queue.pop_front().map(|queued| queued.event) } else { None }
+        self.queue.front().filter(|queued| is_full || queued.after.is_empty())?;
+        self.queue.pop_front().map(|queued| queued.event)
     }
 }

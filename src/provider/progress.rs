@@ -15,7 +15,7 @@ use crate::{
     error::{CloseReason, Stopped},
     events::{Event, Events},
     session::Session,
-    sync::SessionId,
+    sync::{Relay, SessionId},
 };
 
 /// What a provider is doing.
@@ -44,7 +44,7 @@ pub enum Activity {
 pub(crate) struct Progress {
     snapshot: Mutex<Snapshot>,
     events: Mutex<Subscribers>,
-    outbox: Mutex<Outbox>,
+    outbox: Relay<Outbox>,
     /// How many events are kept for a slow reader.
     backlog: usize,
 }
@@ -57,17 +57,6 @@ enum Subscribers {
     Some(broadcast::Sender<Event>),
     /// There will be no more events.
     Ended,
-}
-
-/// The one that sends events, until it is done. If a reader's waker panics before that, another may go on.
-struct Emitting<'a>(Option<&'a Progress>);
-
-impl Drop for Emitting<'_> {
-    fn drop(&mut self) {
-        if let Some(progress) = self.0 {
-            progress.outbox().emitting = false;
-        }
-    }
 }
 
 #[derive(Clone, Debug)]
@@ -123,7 +112,7 @@ impl Progress {
             sleeping: 0,
             counted_at: Instant::now(),
         };
-        let (events, outbox) = (Mutex::new(Subscribers::None), Mutex::new(Outbox::new(backlog)));
+        let (events, outbox) = (Mutex::new(Subscribers::None), Relay::new(Outbox::new(backlog)));
         Self { snapshot: Mutex::new(snapshot), events, outbox, backlog }
     }
 
@@ -149,10 +138,6 @@ impl Progress {
         }
     }
 
-    fn outbox(&self) -> MutexGuard<'_, Outbox> {
-        self.outbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// Who gets the events, if there is anyone.
     fn readers(&self) -> Option<broadcast::Sender<Event>> {
         match &*self.subscribers() {
@@ -164,24 +149,20 @@ impl Progress {
     /// Sends an event to the readers.
     fn emit(&self, event: impl FnOnce() -> Event) {
         if self.readers().is_some() {
-            self.outbox().push(event(), BTreeSet::new());
+            let event = event();
+            self.outbox.change(|outbox| outbox.push(event, BTreeSet::new()));
             self.emit_all();
         }
     }
 
     /// Sends what is in the outbox, unless somebody is already doing so.
     fn emit_all(&self) {
-        if std::mem::replace(&mut self.outbox().emitting, true) {
-            return;
-        }
-        let mut emitting = Emitting(Some(self));
-        while let Some(event) = { self.outbox().next() } {
+        self.outbox.send_all(|event| {
             // Readers are woken outside the lock (G7). It is not an error if there are none left.
             if let Some(sender) = self.readers() {
                 let _ = sender.send(event);
             }
-        }
-        emitting.0 = None;
+        });
     }
 
     pub(crate) fn get(&self) -> Snapshot {
@@ -281,21 +262,22 @@ impl Progress {
         event: impl FnOnce() -> Event,
     ) {
         let event = self.readers().map(|_| event());
-        let mut outbox = self.outbox();
-        // Under the lock: a session that has entered the outbox by now and is still in the slot is found there.
-        let in_slot = in_slot();
-        let after = outbox.enters(session, |live| in_slot.iter().any(|(id, _)| id.as_u64() == live));
-        if let Some(event) = event {
-            outbox.push(event, after);
-        }
-        drop(outbox);
+        let in_slot = self.outbox.change(|outbox| {
+            // Under the lock: a session that has entered the outbox by now and is still in the slot is found there.
+            let in_slot = in_slot();
+            let after = outbox.enters(session, |live| in_slot.iter().any(|(id, _)| id.as_u64() == live));
+            if let Some(event) = event {
+                outbox.push(event, after);
+            }
+            in_slot
+        });
         drop(in_slot);
         self.emit_all();
     }
 
     fn leaves(&self, session: SessionId, event: impl FnOnce() -> Event) {
         let event = self.readers().map(|_| event());
-        self.outbox().leaves(session, event);
+        self.outbox.change(|outbox| outbox.leaves(session, event));
         self.emit_all();
     }
 

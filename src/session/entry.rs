@@ -5,11 +5,15 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use futures_util::task::AtomicWaker;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::{end::WireEnd, handed::Handed};
-use crate::{error::StreamError, sync::Ends};
+use crate::{
+    error::StreamError,
+    sync::{Bell, Ends, Handed, LazyLatch},
+};
+
+/// How a stream has ended on the wire: both sides have finished, or one has reset it.
+pub(super) type Outcome = Result<(), StreamError>;
 
 /// The wire writes it before the yamux crate sees the last byte of a frame; the handle reads it.
 #[derive(Debug, Default)]
@@ -18,13 +22,13 @@ pub(crate) struct Entry {
     pub(super) ends: Ends,
     /// The crate's end of it. `None` until the crate has made it, and once it was reset on this side.
     inner: Mutex<Option<yamux::Stream>>,
-    /// How it ends on the wire.
-    pub(super) end: WireEnd,
+    /// How it ends on the wire. Who waits for that keeps nothing else of it.
+    pub(super) end: LazyLatch<Outcome>,
     /// What its handle has handed to the crate.
     pub(super) handed: Handed,
     /// The tasks that wait for bytes and for credit. The crate wakes them, except if it is lost to a panic.
-    pub(crate) reader: AtomicWaker,
-    pub(crate) writer: AtomicWaker,
+    pub(crate) reader: Bell,
+    pub(crate) writer: Bell,
 }
 
 impl Entry {
@@ -100,8 +104,8 @@ impl Entry {
 
     /// Wakes reader and writer. The crate's end of the stream must be gone.
     pub(crate) fn wake(&self) {
-        self.reader.wake();
-        self.writer.wake();
+        self.reader.ring();
+        self.writer.ring();
     }
 }
 

@@ -108,7 +108,7 @@ impl Ended {
                     record.entry.end.set(outcome);
                 }
                 // The crate wakes a writer that waits for credit, but not one at the gate.
-                record.entry.writer.wake();
+                record.entry.writer.ring();
             }
             drop(records);
             lane.wake();

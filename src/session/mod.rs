@@ -8,7 +8,6 @@ mod buffer;
 mod closing;
 mod command;
 pub(crate) mod driver;
-mod end;
 mod entry;
 #[cfg(not(feature = "__internals"))]
 mod frame;
@@ -16,7 +15,6 @@ mod frame;
 #[doc(hidden)]
 pub mod frame;
 mod goodbye;
-mod handed;
 #[cfg(not(feature = "__internals"))]
 mod heartbeat;
 #[cfg(feature = "__internals")]
@@ -25,7 +23,6 @@ pub mod heartbeat;
 mod identity;
 mod inbound;
 mod input;
-mod latch;
 mod ledger;
 mod output;
 mod pace;

@@ -5,8 +5,7 @@ use std::sync::Arc;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
-    end::Outcome,
-    entry::{Entry, LoadGuard},
+    entry::{Entry, LoadGuard, Outcome},
     unread::Unread,
 };
 use crate::error::StreamError;

@@ -10,12 +10,10 @@ use std::{
 };
 
 use tokio::{sync::Semaphore, time::Instant};
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
-use super::latch::Latch;
 use crate::{
     error::{CloseReason, OpenError},
-    sync::{Gate, SessionId},
+    sync::{Gate, Latch, Latched, Life, SessionId},
 };
 
 /// Takes the session out of its slot. It must not wait.
@@ -40,13 +38,12 @@ pub(crate) struct SessionState {
     /// Permits for outbound streams.
     pub(crate) permits: Arc<Semaphore>,
     clear: OnRetire,
-    retired: Latch<Retirement>,
-    proven: Latch<()>,
+    life: Life<Retirement, CloseReason>,
+    proven: Arc<Latch<()>>,
     /// The last round trip in nanoseconds, plus one. 0 if there is none.
     round_trip: AtomicU64,
     /// When the peer was last heard from before that.
     heard: Mutex<Option<Instant>>,
-    closed: Latch<CloseReason>,
 }
 
 impl SessionState {
@@ -63,30 +60,27 @@ impl SessionState {
             gate: Arc::default(),
             permits: Arc::new(Semaphore::new(max_concurrent_streams as usize)),
             clear,
-            retired: Latch::new(),
-            proven: Latch::new(),
+            life: Life::new(),
+            proven: Arc::default(),
             round_trip: AtomicU64::new(0),
             heard: Mutex::new(None),
-            closed: Latch::new(),
         }
     }
 
     /// Takes the session out of its slot, and only then publishes that (rule 7). No stream is opened afterwards. The
     /// first reason counts.
     pub(crate) fn retire(&self, reason: CloseReason, drains: Option<Duration>) {
-        (self.clear)();
-        self.permits.close();
-        self.retired.set(Retirement { reason, drains });
+        self.life.retire(Retirement { reason, drains }, || (self.clear)(), || self.permits.close());
     }
 
     /// Why the session is out of its slot, if it is.
     pub(crate) fn retirement(&self) -> Option<Retirement> {
-        self.retired.get()
+        self.life.retirement()
     }
 
     /// Waits until the session is out of its slot.
-    pub(crate) async fn retired(&self) -> Retirement {
-        self.retired.wait().await
+    pub(crate) fn retired(&self) -> Latched<Retirement> {
+        self.life.retired()
     }
 
     /// A ping was answered, which proves the session.
@@ -110,7 +104,7 @@ impl SessionState {
     pub(crate) async fn proven(&self) -> Result<(), CloseReason> {
         tokio::select! {
             biased;
-            reason = self.closed.wait() => Err(reason),
+            reason = self.life.closed() => Err(reason),
             () = self.proven.wait() => Ok(()),
         }
     }
@@ -127,25 +121,17 @@ impl SessionState {
 
     /// Publishes the end of the session. Only after [`leave_slot`](Self::leave_slot).
     pub(crate) fn set_closed(&self, reason: CloseReason) {
-        // The reason first: those woken by the rest find it.
-        self.closed.set(reason.clone());
-        self.retired.set(Retirement { reason, drains: None });
-        self.permits.close();
+        self.life.close(reason.clone(), Retirement { reason, drains: None }, || self.permits.close());
         self.gate.limit(usize::MAX, usize::MAX);
         self.gate.wake();
     }
 
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {
-        self.closed.get()
+        self.life.reason()
     }
 
-    pub(crate) async fn closed(&self) -> CloseReason {
-        self.closed.wait().await
-    }
-
-    /// Ready once [`close_reason`](Self::close_reason) has an answer.
-    pub(crate) fn closed_signal(&self) -> WaitForCancellationFutureOwned {
-        self.closed.signal()
+    pub(crate) fn closed(&self) -> Latched<CloseReason> {
+        self.life.closed()
     }
 
     /// Why a stream could not be opened on a session that is retired.

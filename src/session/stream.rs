@@ -11,13 +11,10 @@ use std::{
 use futures_util::io::{AsyncRead as _, AsyncWrite as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::{
-    handed::Class,
-    stream_core::{ClosedFuture, StreamCore},
-};
+use super::stream_core::{ClosedFuture, StreamCore};
 use crate::{
     error::{CloseReason, StreamError},
-    sync::{SessionId, Ticket},
+    sync::{Class, SessionId, Ticket},
 };
 
 /// The reading half of a [`MuxStream`].

@@ -5,15 +5,16 @@ use std::{
     io,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
-use futures_util::task::AtomicWaker;
 use tokio::sync::mpsc;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 
 use super::{command::Command, entry::Entry, state::SessionState, unclaimed::Unclaimed};
-use crate::error::{CloseReason, StreamError};
+use crate::{
+    error::{CloseReason, StreamError},
+    sync::{Bell, Latched},
+};
 
 /// The crate's end of a stream, and the way to the driver for what that end cannot do.
 pub(crate) struct StreamCore {
@@ -66,19 +67,14 @@ impl StreamCore {
         self.entry.error().filter(|end| *end == StreamError::Flooded).unwrap_or(StreamError::ResetHere).into()
     }
 
-    /// Polls the crate, and registers `waker` as well: a panic in the driver loses the crate's wakers.
+    /// Polls the crate. A panic in the driver loses the crate's wakers, so `bell` wakes the task as well.
     pub(super) fn poll_crate<T>(
         &self,
-        waker: &AtomicWaker,
+        bell: &Bell,
         cx: &mut Context<'_>,
-        mut poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
+        poll: impl FnMut(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        if let Poll::Ready(output) = poll(cx) {
-            return Poll::Ready(output);
-        }
-        waker.register(cx.waker());
-        // An end before the registration shows now; one after it wakes.
-        if self.session.close_reason().is_some() { poll(cx) } else { Poll::Pending }
+        bell.poll(cx, || self.session.close_reason().is_some(), poll)
     }
 
     /// Ends both directions at once. The peer sees an RST after what was written.
@@ -112,15 +108,10 @@ impl Drop for StreamCore {
 
 /// The end of the session, once a half has to wait for it.
 #[derive(Default)]
-pub(super) struct ClosedFuture(Option<Pin<Box<WaitForCancellationFutureOwned>>>);
+pub(super) struct ClosedFuture(Option<Latched<CloseReason>>);
 
 impl ClosedFuture {
     pub(super) fn poll(&mut self, session: &SessionState, cx: &mut Context<'_>) -> Poll<CloseReason> {
-        loop {
-            if let Some(reason) = session.close_reason() {
-                return Poll::Ready(reason);
-            }
-            ready!(self.0.get_or_insert_with(|| Box::pin(session.closed_signal())).as_mut().poll(cx));
-        }
+        Pin::new(self.0.get_or_insert_with(|| session.closed())).poll(cx)
     }
 }

@@ -56,29 +56,41 @@
 //!     and nothing is half-changed while it does.
 
 pub use arrivals::{Arrivals, Lane, LaneLimits, Over, Taker};
+pub use bell::Bell;
 pub use claim::{Claim, Departure};
 pub use ends::Ends;
 pub use gate::{Gate, Ticket};
+pub use handed::{Class, Handed};
 pub use hold::Hold;
+pub use latch::{Latch, Latched, LazyLatch};
+pub use life::Life;
 pub use order::{Ending, SessionEnd, StopGuard};
+pub use park::block_on;
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub use primitives::Sealed;
 pub use primitives::{Ordering, Primitives, Std};
 pub use reader::SlotReader;
+pub use relay::{Queue, Relay};
 pub use repoll::Repoll;
 pub use reservation::{ClearHook, Refused, Reservation, SessionId};
 pub use slot::SessionSlot;
 pub use wait::{Wait, WaitUntilError};
 
 mod arrivals;
+mod bell;
 mod claim;
 mod ends;
 mod gate;
+mod handed;
 mod hold;
+mod latch;
+mod life;
 mod order;
+mod park;
 mod primitives;
 mod reader;
+mod relay;
 mod repoll;
 mod reservation;
 mod slot;

@@ -6,8 +6,8 @@ use testkit::layers::{Layers, Source};
 
 /// The modules of `src`, lowest layer first.
 const LAYERS: Layers<'static> = &[
-    &["sync", "error", "random", "deadline", "blocking"],
-    &["config", "events"],
+    &["sync", "error", "random", "deadline"],
+    &["blocking", "config", "events"],
     &["session"],
     &["provider"],
     &["manager"],

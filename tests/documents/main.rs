@@ -4,4 +4,5 @@
 mod guarantees;
 mod layers;
 mod limits;
+mod models;
 mod planted;

@@ -5,7 +5,7 @@ use std::{cell::Cell, sync::PoisonError};
 use evermux::sync::Ordering;
 use loom::sync;
 
-use super::{Checker, Guard, nothing_held, on};
+use super::{Guard, Platform, nothing_held, on};
 use crate::spurious::World;
 
 loom::thread_local! {
@@ -20,7 +20,7 @@ loom::lazy_static! {
 #[derive(Clone, Copy, Debug)]
 pub enum Loom {}
 
-impl Checker for Loom {
+impl Platform for Loom {
     fn held<T>(with: impl FnOnce(&Cell<usize>) -> T) -> T {
         HELD.with(with)
     }

@@ -5,7 +5,7 @@ use std::{cell::Cell, sync::PoisonError};
 use evermux::sync::Ordering;
 use shuttle::sync;
 
-use super::{Checker, Guard, nothing_held, on};
+use super::{Guard, Platform, nothing_held, on};
 use crate::spurious::World;
 
 shuttle::thread_local! {
@@ -20,7 +20,7 @@ shuttle::lazy_static! {
 #[derive(Clone, Copy, Debug)]
 pub enum Shuttle {}
 
-impl Checker for Shuttle {
+impl Platform for Shuttle {
     fn held<T>(with: impl FnOnce(&Cell<usize>) -> T) -> T {
         HELD.with(with)
     }

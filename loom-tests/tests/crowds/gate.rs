@@ -6,11 +6,15 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use evermux::sync::Repoll;
+use evermux::sync::{Class, Handed, Repoll};
 use loom_tests::{Checked, Shuttle, sample};
 use shuttle::{
     future::block_on,
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    sync::{
+        atomic::{AtomicUsize, Ordering::SeqCst},
+        mpsc,
+    },
+    thread,
 };
 
 use super::{each, join};
@@ -77,6 +81,49 @@ fn the_end_of_a_session_lets_every_writer_in() {
         gate.limit(usize::MAX, usize::MAX);
         gate.wake();
         join(writers);
+    });
+}
+
+/// Four streams write to one slow path. The crate takes some of each write, and the wire sends what it took; one stream
+/// ends with what it has there.
+#[test]
+fn streams_share_a_slow_path() {
+    sample("streams_share_a_slow_path", || {
+        let gate = Arc::new(Gate::with_primitives());
+        gate.limit(4, 6);
+        let streams: Arc<[Handed<Shuttle>; 4]> = Arc::new([(); 4].map(|()| Handed::with_primitives()));
+        let (frames, sent) = mpsc::channel();
+        let writers = each(4, {
+            let (gate, streams) = (Arc::clone(&gate), Arc::clone(&streams));
+            move |number| {
+                let (handed, mut ticket) = (&streams[number as usize], Ticket::new(&gate));
+                for takes in [4, 1] {
+                    block_on(poll_fn(|cx| poll(&mut ticket, cx.waker())));
+                    let written = handed.hand_over(&gate, Class::Waits, &[0; 8], |part| {
+                        frames.send(number as usize).expect("the wire outlives its streams");
+                        Poll::Ready(Ok(takes.min(part.len())))
+                    });
+                    assert!(matches!(written, Poll::Ready(Ok(bytes)) if bytes == takes));
+                    gate.wake();
+                }
+            }
+        });
+        let wire = thread::spawn({
+            let (gate, streams) = (Arc::clone(&gate), Arc::clone(&streams));
+            move || {
+                for stream in sent {
+                    streams[stream].on_frame_out(&gate);
+                    gate.wake();
+                }
+            }
+        });
+        streams[0].end(&gate);
+        gate.wake();
+        join(writers);
+        wire.join().unwrap();
+        // Nothing is inside.
+        gate.limit(1, 1);
+        by_turns(&gate, 1);
     });
 }
 

@@ -7,7 +7,9 @@ use shuttle::thread::{self, JoinHandle};
 
 mod arrivals;
 mod gate;
+mod life;
 mod places;
+mod relay;
 mod sessions;
 mod waiters;
 

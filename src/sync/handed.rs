@@ -1,23 +1,15 @@
-//! What the handle of a stream has handed to the yamux crate, and the wire has not seen yet.
-//!
-//! The crate serves its streams in turn, so a short message waits for a frame of each busy one. On a slow path these
-//! must be few: a stream that writes much waits at the [`Gate`] of the session, one that writes little does not.
+//! What one writer has handed over, and nobody has sent yet.
 
-use std::{
-    collections::VecDeque,
-    io,
-    sync::{Mutex, MutexGuard, PoisonError},
-    task::Poll,
-};
+use std::{collections::VecDeque, fmt, io, task::Poll};
 
-use crate::sync::Gate;
+use super::{Gate, Primitives, Std};
 
 /// Up to this many bytes of a stream may be on their way without having waited at the gate.
 const SHORT: usize = 1 << 10;
 
 /// Why a write may go in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Class {
+pub enum Class {
     /// There is no bound.
     Free,
     /// It is short.
@@ -26,16 +18,37 @@ pub(super) enum Class {
     Waits,
 }
 
-/// The frames of one stream that the crate holds, in their order.
-#[derive(Debug, Default)]
-pub(super) struct Handed(Mutex<State>);
+/// The frames of one stream that were handed over to be sent, in their order.
+///
+/// Whoever sends them, which for evermux is the yamux crate, serves its streams in turn, so a short message waits for a
+/// frame of each busy one. On a slow path these must be few: a stream that writes much waits at the [`Gate`] of its
+/// session, one that writes little does not.
+///
+/// One task [hands over](Self::hand_over), another sees what is [sent](Self::on_frame_out), and how the stream
+/// [ends](Self::end). Whatever the order, what has gone in at the gate leaves it, and leaves it once.
+///
+/// ```
+/// use std::task::Poll;
+/// use evermux::sync::{Class, Gate, Handed};
+///
+/// let (gate, handed) = (Gate::new(), Handed::new());
+/// gate.limit(4_096, 8_192);
+/// let bytes = [0; 9_000];
+/// let class = handed.class(&gate, bytes.len());
+/// assert_eq!(class, Class::Waits);
+/// let written = handed.hand_over(&gate, class, &bytes, |part| Poll::Ready(Ok(part.len())));
+/// assert!(matches!(written, Poll::Ready(Ok(4_096))));
+/// handed.on_frame_out(&gate);
+/// gate.wake();
+/// ```
+pub struct Handed<P: Primitives = Std>(P::Mutex<State>);
 
 #[derive(Debug, Default)]
 struct State {
     frames: VecDeque<(Class, usize)>,
     /// How many of their bytes are short.
     short: usize,
-    /// The stream has ended on the wire, which sees nothing more of it.
+    /// The stream has ended: nothing more of it is sent.
     is_over: bool,
 }
 
@@ -54,15 +67,23 @@ impl State {
 }
 
 impl Handed {
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// For a stream that has handed over nothing.
+    pub fn new() -> Self {
+        Self::with_primitives()
+    }
+}
+
+impl<P: Primitives> Handed<P> {
+    /// As [`new`](Handed::new), on a platform of the caller's choice.
+    pub fn with_primitives() -> Self {
+        Self(P::mutex(State::default()))
     }
 
     /// Why this many bytes would go in.
-    pub(super) fn class(&self, gate: &Gate, bytes: usize) -> Class {
+    pub fn class(&self, gate: &Gate<P>, bytes: usize) -> Class {
         if gate.unit() == usize::MAX {
             Class::Free
-        } else if bytes + self.state().short <= SHORT {
+        } else if bytes + P::lock(&self.0).short <= SHORT {
             Class::Short
         } else {
             Class::Waits
@@ -71,26 +92,26 @@ impl Handed {
 
     /// Passes what may go in at once to `write`, which returns how much it took. Afterwards the gate must be
     /// [woken](Gate::wake), under no lock.
-    pub(super) fn hand_over(
+    pub fn hand_over(
         &self,
-        gate: &Gate,
+        gate: &Gate<P>,
         class: Class,
         bytes: &[u8],
         write: impl FnOnce(&[u8]) -> Poll<io::Result<usize>>,
     ) -> Poll<io::Result<usize>> {
         let part = &bytes[..bytes.len().min(gate.unit())];
-        // All of it before the write: the wire may see the frame before `write` returns.
+        // All of it before the write: the frame may be sent before `write` returns.
         if class == Class::Waits {
             gate.enter(part.len());
         }
-        let mut state = self.state();
+        let mut state = P::lock(&self.0);
         state.short += if class == Class::Short { part.len() } else { 0 };
         state.frames.push_back((class, part.len()));
         drop(state);
         let written = write(part);
         let taken = if let Poll::Ready(Ok(taken)) = &written { *taken } else { 0 };
-        let mut state = self.state();
-        // If the wire has seen this frame, it was the last, and is gone as a whole.
+        let mut state = P::lock(&self.0);
+        // If this frame was sent, it was the last, and is gone as a whole.
         let left = match state.frames.pop_back() {
             Some((class, bytes)) if taken < bytes => {
                 if taken > 0 {
@@ -112,9 +133,9 @@ impl Handed {
         written
     }
 
-    /// The wire sees the next frame.
-    pub(super) fn on_frame_out(&self, gate: &Gate) {
-        let mut state = self.state();
+    /// The next frame is sent. Afterwards the gate must be woken.
+    pub fn on_frame_out(&self, gate: &Gate<P>) {
+        let mut state = P::lock(&self.0);
         let left = state.frames.pop_front().map_or(0, |(class, bytes)| state.release(class, bytes));
         drop(state);
         if left > 0 {
@@ -122,15 +143,27 @@ impl Handed {
         }
     }
 
-    /// The wire sees no more of them: the stream has ended.
-    pub(super) fn end(&self, gate: &Gate) {
-        let mut state = self.state();
+    /// No more of them are sent: the stream has ended. Afterwards the gate must be woken.
+    pub fn end(&self, gate: &Gate<P>) {
+        let mut state = P::lock(&self.0);
         state.is_over = true;
         let left = state.clear();
         drop(state);
         if left > 0 {
             gate.leave(left);
         }
+    }
+}
+
+impl<P: Primitives> Default for Handed<P> {
+    fn default() -> Self {
+        Self::with_primitives()
+    }
+}
+
+impl<P: Primitives> fmt::Debug for Handed<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handed").finish_non_exhaustive()
     }
 }
 
@@ -163,7 +196,7 @@ mod tests {
 
     #[test]
     fn what_is_short_waits_for_nobody_and_stays_short() {
-        let (gate, handed) = (Arc::new(Gate::new()), Handed::default());
+        let (gate, handed) = (Arc::new(Gate::new()), Handed::new());
         assert_eq!(handed.class(&gate, 1), Class::Free);
         gate.limit(2_048, 4_096);
         assert_eq!((handed.class(&gate, SHORT), handed.class(&gate, SHORT + 1)), (Class::Short, Class::Waits));
@@ -175,7 +208,7 @@ mod tests {
 
     #[test]
     fn what_was_let_in_has_left_when_the_wire_has_seen_it() {
-        let (gate, handed) = (Arc::new(Gate::new()), Handed::default());
+        let (gate, handed) = (Arc::new(Gate::new()), Handed::new());
         gate.limit(2_048, 4_096);
         for _ in 0..2 {
             assert!(has_room(&gate));

@@ -1,0 +1,213 @@
+//! A value that is set once, and waited for.
+
+use std::{
+    fmt, mem,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use super::{
+    Primitives, Std,
+    wait_list::{Registration, WaitList},
+};
+
+/// A value that is set once, and that tasks can wait for. The first one set stays.
+///
+/// Anyone who [waits](Self::wait) is woken by the first [`set`](Self::set), and whoever looks afterwards finds the
+/// value. The value is opaque and cheap to clone.
+///
+/// ```
+/// use std::{pin::pin, sync::Arc, task::{Context, Poll, Waker}};
+/// use evermux::sync::Latch;
+///
+/// let latch = Arc::new(Latch::new());
+/// let mut waits = pin!(latch.wait());
+/// let cx = &mut Context::from_waker(Waker::noop());
+/// assert!(waits.as_mut().poll(cx).is_pending());
+/// latch.set("first");
+/// latch.set("second");
+/// assert_eq!(waits.as_mut().poll(cx), Poll::Ready("first"));
+/// assert_eq!(latch.get(), Some("first"));
+/// ```
+pub struct Latch<T: Clone, P: Primitives = Std>(P::Mutex<State<T>>);
+
+/// `Open → Set`. Check and register are one step under the lock, as in the slot.
+enum State<T> {
+    Open(WaitList),
+    Set(T),
+}
+
+impl<T: Clone> Latch<T> {
+    /// Makes a latch that is not set.
+    pub fn new() -> Self {
+        Self::with_primitives()
+    }
+}
+
+impl<T: Clone, P: Primitives> Latch<T, P> {
+    /// As [`new`](Latch::new), on a platform of the caller's choice.
+    pub fn with_primitives() -> Self {
+        Self(P::mutex(State::Open(WaitList::new())))
+    }
+
+    /// Makes a latch that is set.
+    pub fn of(value: T) -> Self {
+        Self(P::mutex(State::Set(value)))
+    }
+
+    /// Sets the value, unless there is one, and wakes whoever waits for it. Not under a lock of the caller.
+    pub fn set(&self, value: T) {
+        let mut state = P::lock(&self.0);
+        let State::Open(waiters) = &mut *state else {
+            drop(state);
+            return;
+        };
+        let wakers = waiters.take();
+        *state = State::Set(value);
+        drop(state);
+        wakers.wake();
+    }
+
+    /// The value, if it is set.
+    pub fn get(&self) -> Option<T> {
+        match &*P::lock(&self.0) {
+            State::Open(_) => None,
+            State::Set(value) => Some(value.clone()),
+        }
+    }
+
+    /// Waits until it is set.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future removes its registration (G9).
+    pub fn wait(self: &Arc<Self>) -> Latched<T, P> {
+        Latched { latch: Arc::clone(self), registration: None }
+    }
+}
+
+impl<T: Clone, P: Primitives> Default for Latch<T, P> {
+    fn default() -> Self {
+        Self::with_primitives()
+    }
+}
+
+impl<T: Clone, P: Primitives> fmt::Debug for Latch<T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Latch").finish_non_exhaustive()
+    }
+}
+
+/// The future of [`Latch::wait`]. Ready as often as it is polled once the latch is set.
+#[must_use = "futures do nothing unless polled"]
+pub struct Latched<T: Clone, P: Primitives = Std> {
+    latch: Arc<Latch<T, P>>,
+    /// Where our waker is, from a pending poll to the next.
+    registration: Option<Registration>,
+}
+
+impl<T: Clone, P: Primitives> Future for Latched<T, P> {
+    type Output = T;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        let Self { latch, registration } = self.get_mut();
+        // Foreign code: cloned before the lock, and what is not stored is dropped after it (rule 8).
+        let waker = cx.waker().clone();
+        let mut state = P::lock(&latch.0);
+        let (outcome, unused) = match &mut *state {
+            State::Open(waiters) => (Poll::Pending, waiters.register(registration, waker)),
+            State::Set(value) => (Poll::Ready(value.clone()), Some(waker)),
+        };
+        drop(state);
+        drop(unused);
+        outcome
+    }
+}
+
+impl<T: Clone, P: Primitives> Drop for Latched<T, P> {
+    fn drop(&mut self) {
+        if self.registration.is_none() {
+            return;
+        }
+        let waker = match &mut *P::lock(&self.latch.0) {
+            State::Open(waiters) => waiters.remove(&mut self.registration),
+            // Its waker was taken out.
+            State::Set(_) => None,
+        };
+        drop(waker);
+    }
+}
+
+impl<T: Clone, P: Primitives> fmt::Debug for Latched<T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Latched").field("registered", &self.registration.is_some()).finish_non_exhaustive()
+    }
+}
+
+/// A [`Latch`] that is made for the first who waits, and outlives what it is a part of.
+///
+/// ```
+/// use evermux::sync::LazyLatch;
+///
+/// let end = LazyLatch::new();
+/// let waited = end.latch();
+/// end.set("over");
+/// drop(end);
+/// assert_eq!(waited.get(), Some("over"));
+/// ```
+pub struct LazyLatch<T: Clone, P: Primitives = Std>(P::Mutex<Lazy<T, P>>);
+
+/// `Open → Set`.
+enum Lazy<T: Clone, P: Primitives> {
+    /// Made for the first who waits.
+    Open(Option<Arc<Latch<T, P>>>),
+    Set(T),
+}
+
+impl<T: Clone> LazyLatch<T> {
+    /// Makes one that is not set.
+    pub fn new() -> Self {
+        Self::with_primitives()
+    }
+}
+
+impl<T: Clone, P: Primitives> LazyLatch<T, P> {
+    /// As [`new`](LazyLatch::new), on a platform of the caller's choice.
+    pub fn with_primitives() -> Self {
+        Self(P::mutex(Lazy::Open(None)))
+    }
+
+    /// Sets the value, unless there is one, and wakes whoever waits for it. Not under a lock of the caller.
+    pub fn set(&self, value: T) {
+        let mut state = P::lock(&self.0);
+        if !matches!(*state, Lazy::Open(_)) {
+            return;
+        }
+        let Lazy::Open(waited) = mem::replace(&mut *state, Lazy::Set(value.clone())) else { return };
+        drop(state);
+        if let Some(waited) = waited {
+            waited.set(value);
+        }
+    }
+
+    /// The latch to wait on.
+    pub fn latch(&self) -> Arc<Latch<T, P>> {
+        match &mut *P::lock(&self.0) {
+            Lazy::Open(waited) => Arc::clone(waited.get_or_insert_default()),
+            Lazy::Set(value) => Arc::new(Latch::of(value.clone())),
+        }
+    }
+}
+
+impl<T: Clone, P: Primitives> Default for LazyLatch<T, P> {
+    fn default() -> Self {
+        Self::with_primitives()
+    }
+}
+
+impl<T: Clone, P: Primitives> fmt::Debug for LazyLatch<T, P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LazyLatch").finish_non_exhaustive()
+    }
+}
