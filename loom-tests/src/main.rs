@@ -43,7 +43,7 @@ What a row says:
   threads     the most that used the core in one execution
   bound       exhaustive: every execution; <= N: every one with at most N preemptions; sampled: some
   executions  how many were run to their end; of those that were sampled, how many were different
-  kills       the planted bugs that it catches (cargo run --release -p bugs -- NAME)
+  kills       the planted bugs that name it, and that it catches (cargo run --release -p bugs -- NAME)
 
 A failure of a sampled model prints its schedule, which runs again, alone, with
   LOOM_TESTS_REPLAY=SCHEDULE cargo test -p loom-tests --test crowds MODEL

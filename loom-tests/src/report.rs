@@ -28,8 +28,7 @@ pub(crate) fn run(options: &Options) -> Result<bool, String> {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     let workspace = package.parent().ok_or("this program was built in no workspace")?;
     let models = programs::models(workspace, package)?;
-    let bugs = planted::read_all(&workspace.join("bugs/planted"))?;
-    planted::check(&bugs, &models)?;
+    let bugs = planted::read_all(&workspace.join("bugs/planted"), &models)?;
     let chosen: Vec<_> = models
         .into_iter()
         .filter(|model| options.name.as_deref().is_none_or(|name| model.full_name().contains(name)))

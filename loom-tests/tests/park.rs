@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use evermux::sync::{Latch, block_on};
+use evermux::sync::{Latch, Primitives, block_on};
 use loom::thread::{self, JoinHandle};
 use loom_tests::{
     Loom,
@@ -77,6 +77,7 @@ fn a_deadline_ends_a_park_that_was_disturbed() {
         let clock = thread::spawn(|| advance_to::<Loom>(1));
         let disturber = thread::spawn(wake_for_no_reason::<Loom>);
         assert_eq!(block_on::<_, Park>(latch.wait(), Some(1), || {}), None);
+        assert_eq!(Park::now(), 1, "it was disturbed before");
         clock.join().unwrap();
         disturber.join().unwrap();
     });
@@ -89,7 +90,8 @@ fn a_park_times_out_beside_its_wake_up() {
         let latch = latch();
         let setter = sets(&latch, || {});
         let clock = thread::spawn(|| advance_to::<Loom>(1));
-        assert!(matches!(block_on::<_, Park>(latch.wait(), Some(1), || {}), None | Some(1)));
+        let seen = block_on::<_, Park>(latch.wait(), Some(1), || {});
+        assert!(seen == Some(1) || Park::now() == 1, "{seen:?} before the deadline");
         setter.join().unwrap();
         clock.join().unwrap();
         assert_eq!(block_on::<_, Park>(latch.wait(), Some(1), || {}), Some(1));

@@ -1,4 +1,4 @@
-//! Events that several tasks send in one order: none is left behind, and nobody sends under the lock (G7).
+//! Events that several tasks send in one order: none is left behind (G3), and nobody sends under the lock (G7).
 
 use std::{collections::VecDeque, sync::Arc};
 

@@ -9,11 +9,24 @@ use super::{Latch, Latched, Primitives, Std};
 ///
 /// # Rules
 ///
-/// 1. It is out of its slot before anyone is told of either (rule 7 of the [slot](super)): whoever cannot open a stream
-///    on it, and asks the slot, is given another session.
+/// 1. It is out of its slot before anyone is told of either (G3, rule 7 of the [slot](super)): whoever cannot open a
+///    stream on it, and asks the slot, is given another session.
 /// 2. A reason is there before anyone is told that it has closed, retired or opens no more streams: of a session that
 ///    is lost, nobody learns that it merely drains.
 /// 3. The first retirement counts, and the first reason.
+///
+/// ```
+/// use std::cell::RefCell;
+/// use evermux::sync::Life;
+///
+/// let (life, steps) = (Life::new(), RefCell::new(Vec::new()));
+/// let step = |step| steps.borrow_mut().push(step);
+/// life.retire("draining", || step("out of its slot"), || step("opens no more streams"));
+/// assert_eq!(steps.take(), ["out of its slot", "opens no more streams"]);
+/// assert_eq!((life.retirement(), life.reason()), (Some("draining"), None));
+/// life.close("lost", "at once", || {});
+/// assert_eq!((life.retirement(), life.reason()), (Some("draining"), Some("lost")));
+/// ```
 pub struct Life<T: Clone, R: Clone, P: Primitives = Std> {
     retired: Arc<Latch<T, P>>,
     closed: Arc<Latch<R, P>>,

@@ -8,12 +8,17 @@ use super::programs::Model;
 pub(super) struct Bug {
     pub(super) name: String,
     target: String,
-    /// What the name of a model must contain.
+    /// What the name of a model must contain; or, if it is the name of one, be.
     filter: String,
+    is_name: bool,
 }
 
-/// The bugs of this folder that a model catches.
-pub(super) fn read_all(folder: &Path) -> Result<Vec<Bug>, String> {
+/// The bugs of this folder that one of these models catches.
+///
+/// # Errors
+///
+/// If a bug names a model that is not there.
+pub(super) fn read_all(folder: &Path, models: &[Model]) -> Result<Vec<Bug>, String> {
     let told = |error| format!("{}: {error}", folder.display());
     let mut bugs = Vec::new();
     for entry in fs::read_dir(folder).map_err(told)? {
@@ -25,23 +30,21 @@ pub(super) fn read_all(folder: &Path) -> Result<Vec<Bug>, String> {
         };
         let (target, filter) = arguments.split_once(' ').unwrap_or((arguments, ""));
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        bugs.push(Bug { name, target: target.to_owned(), filter: filter.to_owned() });
+        let is_name = models.iter().any(|model| model.target == target && model.name == filter);
+        let bug = Bug { name, target: target.to_owned(), filter: filter.to_owned(), is_name };
+        if !models.iter().any(|model| bug.is_caught_by(model)) {
+            return Err(format!("{}: there is no model `{filter}` in {target}", bug.name));
+        }
+        bugs.push(bug);
     }
     bugs.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(bugs)
 }
 
-/// Checks that each names a model that is there.
-pub(super) fn check(bugs: &[Bug], models: &[Model]) -> Result<(), String> {
-    match bugs.iter().find(|bug| !models.iter().any(|model| bug.is_caught_by(model))) {
-        Some(Bug { name, target, filter }) => Err(format!("{name}: there is no model `{filter}` in {target}")),
-        None => Ok(()),
-    }
-}
-
 impl Bug {
     /// Whether it names this model, alone or among others.
     pub(super) fn is_caught_by(&self, model: &Model) -> bool {
-        self.target == model.target && model.name.contains(&self.filter)
+        let is_named = if self.is_name { model.name == self.filter } else { model.name.contains(&self.filter) };
+        self.target == model.target && is_named
     }
 }

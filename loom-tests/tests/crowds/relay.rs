@@ -1,4 +1,4 @@
-//! G7: the events of many tasks, sent in one order.
+//! G3 G7: the events of many tasks, sent in one order.
 
 use std::{collections::VecDeque, sync::Arc};
 
