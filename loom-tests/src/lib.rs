@@ -1,8 +1,8 @@
 //! The synchronization core of evermux under two checkers: one model for each race.
 //!
-//! [`explore`] runs a model under loom, in every execution of two or three threads. [`sample`] runs one under shuttle, in
-//! random executions of five to eight. Both run the core's own lines, on the platforms [`Loom`] and [`Shuttle`]. Over
-//! either, [`Spurious`] adds what both lack: threads that wake for no reason, and deadlines that pass.
+//! [`explore`] runs a model under loom, in every execution of two or three threads. [`sample`] runs one under shuttle,
+//! in random executions of five to eight. Both run the core's own lines, on the platforms [`Loom`] and [`Shuttle`].
+//! Over either, [`Spurious`] adds what both lack: threads that wake for no reason, and deadlines that pass.
 //!
 //! Every model is a test of this package; `cargo run --release -p loom-tests -- report` runs them all.
 

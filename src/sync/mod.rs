@@ -6,10 +6,10 @@
 //! clone, an `Arc` for example. This module imports `std` alone, so it can be used, and checked, by itself. Beside the
 //! slot there is [`Arrivals`]: what the sessions bring, and who takes it.
 //!
-//! The rest is what else two threads have to agree on: who has a place ([`Claim`], and the [`Hold`] it is made of), how
-//! a session or its provider ends ([`SessionEnd`], [`StopGuard`]), and who is told of it ([`Life`], [`Latch`]), how a
-//! stream ended ([`Ends`]), who acts on a wake-up ([`Repoll`], [`Bell`], [`block_on`]), who goes next when room is scarce
-//! ([`Gate`], [`Handed`]), and who sends what several have to tell ([`Relay`]).
+//! The rest is what else two threads have to agree on: who has a place ([`Claim`], and the [`Hold`] it is made of),
+//! how a session or its provider ends ([`SessionEnd`], [`StopGuard`]), and who is told of it ([`Life`], [`Latch`]),
+//! how a stream ended ([`Ends`]), who acts on a wake-up ([`Repoll`], [`Bell`], [`block_on`]), who goes next when room
+//! is scarce ([`Gate`], [`Handed`]), and who sends what several have to tell ([`Relay`]).
 //!
 //! ```
 //! use std::{sync::Arc, thread};

@@ -61,8 +61,8 @@ fn lanes(arrivals: &Arc<Arrivals>) -> [Lane; 2] {
     })
 }
 
-/// Rule 3: two takers of any and one of a lane share what two peers send. Of each lane one may be taken at once: the end
-/// of one makes room for the next, and nothing else does.
+/// Rule 3: two takers of any and one of a lane share what two peers send. Of each lane one may be taken at once: the
+/// end of one makes room for the next, and nothing else does.
 #[test]
 fn takers_share_what_comes() {
     sample("takers_share_what_comes", || {
