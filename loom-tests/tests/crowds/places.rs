@@ -129,6 +129,7 @@ fn claims_beside_a_stop() {
         assert!(stopped.len() <= 2, "{stopped:?}");
         let mut all = join(heirs);
         all.extend(join(newcomers));
+        assert_eq!(slot.live().len(), 0, "something was installed after the stop");
         for (taken, claim) in &all {
             assert!(matches!(taken, Ok(()) | Err(Refused::Full(_) | Refused::Stopped(_, "shut down"))), "{taken:?}");
             claim.departure().leave();
