@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use loom_tests::{RECORDS, Record, SCHEDULES, SEED};
+use loom_tests::{RECORDS, REPLAY, Record, SCHEDULES, SEED};
 use serde_json::Value;
 
 use crate::Options;
@@ -116,7 +116,7 @@ impl Model {
         let _ = fs::remove_file(&records);
         let mut test = Command::new(&self.program);
         test.args(["--exact", &self.name, "--nocapture"]).env(RECORDS, &records);
-        test.env(SCHEDULES, options.schedules.to_string()).env(SEED, options.seed.to_string());
+        test.env(SCHEDULES, options.schedules.to_string()).env(SEED, options.seed.to_string()).env_remove(REPLAY);
         let ran = test.output().map_err(|error| format!("{}: {error}", self.program.display()))?;
         let told = fs::read_to_string(&records).unwrap_or_default();
         let _ = fs::remove_file(&records);
