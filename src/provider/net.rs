@@ -1,4 +1,4 @@
-//! A network as two small traits, and their TCP implementations.
+//! A network as two small traits, and their TCP implementations; [`Dialer`] dials by name over anything else.
 //!
 //! TCP, TLS, Unix sockets, pipes in memory and simulated networks all fit behind [`Connect`] and [`Accept`]. Nothing
 //! else in this crate names a socket.
@@ -12,6 +12,7 @@ use crate::{
     session::UnsentLimit,
 };
 
+pub use dial::{Dialer, Network};
 pub use tcp::{TcpAcceptor, TcpConnector, set_unsent_limit};
 
 mod dial;

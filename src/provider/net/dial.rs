@@ -11,9 +11,12 @@ use std::{
 };
 
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::time::{sleep, timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{sleep, timeout},
+};
 
-use super::Connected;
+use super::{Connect, Connected};
 use crate::{
     config::Config,
     error::{ConnectError, StartError},
@@ -25,18 +28,76 @@ const HEAD_START: Duration = Duration::from_millis(250);
 /// The maximum number of addresses of one name that are tried in one attempt (G19).
 const MAX_ADDRESSES: usize = 64;
 
-/// What dialling needs from the operating system.
-pub(super) trait Network: Clone + Send + Sync + 'static {
-    type Io: Send + 'static;
+/// Where a [`Dialer`] looks names up, and by what it connects to an address: the operating system, or a resolver, a
+/// proxy or a transport of your own.
+pub trait Network: Send + Sync + 'static {
+    /// The connection.
+    type Io: AsyncRead + AsyncWrite + Send + Unpin + 'static;
 
+    /// Looks up the addresses of a host, with this port. `host` is a name, or an IP address without brackets.
+    ///
+    /// # Errors
+    ///
+    /// That there is no answer. It is asked again at the next attempt.
+    ///
+    /// # Cancel safety
+    ///
+    /// An implementation must be cancel-safe: the future is dropped after
+    /// [`Config::resolve_timeout`](crate::Config::resolve_timeout).
     fn lookup(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
 
-    fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<(Self::Io, Option<SocketAddr>)>> + Send;
+    /// Connects to one address.
+    ///
+    /// # Errors
+    ///
+    /// That there is no connection. The other addresses of the host are tried as well.
+    ///
+    /// # Cancel safety
+    ///
+    /// An implementation must be cancel-safe: of several that race, all but the first to connect are dropped, and the
+    /// last ones after [`Config::connect_timeout`](crate::Config::connect_timeout).
+    fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<Connected<Self::Io>>> + Send;
 }
 
-/// Makes attempts over a network.
+/// Dials a host by its name over any [`Network`], as [`TcpConnector`](super::TcpConnector) does over that of the
+/// operating system: each attempt looks the name up anew and races its addresses.
+///
+/// ```
+/// use std::{io, net::SocketAddr};
+/// use evermux::{Config, Connected, MuxManager, provider::net::{Dialer, Network, set_unsent_limit}};
+/// use tokio::net::TcpStream;
+///
+/// /// Names that the program knows itself.
+/// struct Known(SocketAddr);
+///
+/// impl Network for Known {
+///     type Io = TcpStream;
+///
+///     async fn lookup(&self, host: &str, _: u16) -> io::Result<Vec<SocketAddr>> {
+///         if host == "hub" { Ok(vec![self.0]) } else { Err(io::Error::other("only hub is known")) }
+///     }
+///
+///     async fn connect(&self, address: SocketAddr) -> io::Result<Connected<TcpStream>> {
+///         let stream = TcpStream::connect(address).await?;
+///         stream.set_nodelay(true)?;
+///         Ok(Connected::new(stream, None, Some(address)).with_unsent_limit(set_unsent_limit))
+///     }
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let receiver = MuxManager::receive("127.0.0.1:0").start().await?;
+/// let known = Known(receiver.local_addr().unwrap());
+/// let dialer = Dialer::new(known, "hub:7233", &Config::default())?;
+/// let manager = MuxManager::establish_with(dialer).start().await?;
+/// manager.session().await?.ping().await?;
+/// # manager.shutdown().await;
+/// # receiver.shutdown().await;
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Clone, Debug)]
-pub(super) struct Dialer<N> {
+pub struct Dialer<N> {
     network: N,
     host: Host,
     resolve_timeout: Duration,
@@ -44,7 +105,16 @@ pub(super) struct Dialer<N> {
 }
 
 impl<N: Network> Dialer<N> {
-    pub(super) fn new(network: N, address: String, config: &Config) -> Result<Self, StartError> {
+    /// A dialer of `address`, `"HOST:PORT"`: a name or an IPv4 address, or an IPv6 address in brackets. The port must
+    /// not be 0.
+    ///
+    /// Nothing is looked up or dialled yet.
+    ///
+    /// # Errors
+    ///
+    /// [`StartError::Address`] if `address` has another form.
+    pub fn new(network: N, address: impl Into<String>, config: &Config) -> Result<Self, StartError> {
+        let address = address.into();
         match Host::parse(&address) {
             Some(host) if host.port != 0 => Ok(Self {
                 network,
@@ -55,8 +125,12 @@ impl<N: Network> Dialer<N> {
             _ => Err(StartError::Address { address }),
         }
     }
+}
 
-    pub(super) async fn dial(&self) -> Result<Connected<N::Io>, ConnectError> {
+impl<N: Network> Connect for Dialer<N> {
+    type Io = N::Io;
+
+    async fn connect(&self) -> Result<Connected<N::Io>, ConnectError> {
         let addresses = resolve(&self.network, &self.host, self.resolve_timeout).await?;
         let mut failures = Failures { host: self.host.clone(), answers: Vec::new(), timeout: None };
         match timeout(self.connect_timeout, race(&self.network, addresses, &mut failures.answers)).await {
@@ -122,7 +196,9 @@ async fn race<N: Network>(
         tokio::select! {
             biased;
             ended = trying.next() => match ended {
-                Some((peer, Ok((io, local)))) => return Some(Connected::new(io, local, Some(peer))),
+                Some((peer, Ok(connected))) => {
+                    return Some(Connected { peer: connected.peer.or(Some(peer)), ..connected });
+                }
                 Some((peer, Err(error))) => answers.push((peer, error)),
                 None => return None,
             },

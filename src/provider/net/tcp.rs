@@ -66,7 +66,7 @@ impl TcpConnector {
     ///
     /// [`StartError::Address`] if `address` has another form.
     pub fn new(address: impl Into<String>, config: &Config) -> Result<Self, StartError> {
-        Dialer::new(System, address.into(), config).map(Self)
+        Dialer::new(System, address, config).map(Self)
     }
 }
 
@@ -74,8 +74,7 @@ impl Connect for TcpConnector {
     type Io = TcpStream;
 
     fn connect(&self) -> impl Future<Output = Result<Connected<TcpStream>, ConnectError>> + Send {
-        let dialling = self.0.dial();
-        async { Ok(dialling.await?.with_unsent_limit(set_unsent_limit)) }
+        self.0.connect()
     }
 }
 
@@ -181,7 +180,7 @@ impl Network for System {
         Ok(tokio::net::lookup_host((host, port)).await?.collect())
     }
 
-    async fn connect(&self, address: SocketAddr) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+    async fn connect(&self, address: SocketAddr) -> io::Result<Connected<TcpStream>> {
         dialled(TcpStream::connect(address).await?)
     }
 }
@@ -191,7 +190,7 @@ impl Network for System {
 /// If nobody listens on an ephemeral port, a socket that dials it may be assigned that very port, and TCP then connects
 /// it to itself ("simultaneous open", RFC 9293, section 3.5). It would prove itself a peer (G15), and keep the port
 /// from the receiver that comes back.
-fn dialled(stream: TcpStream) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+fn dialled(stream: TcpStream) -> io::Result<Connected<TcpStream>> {
     let local = stream.local_addr().ok();
     // As the socket reports them: what was dialled may stand for another address, as 0.0.0.0 does for this host.
     let ends = local.zip(stream.peer_addr().ok());
@@ -201,7 +200,7 @@ fn dialled(stream: TcpStream) -> io::Result<(TcpStream, Option<SocketAddr>)> {
         return Err(io::Error::new(io::ErrorKind::ConnectionRefused, CONNECTED_TO_ITSELF));
     }
     tune(&stream)?;
-    Ok((stream, local))
+    Ok(Connected::new(stream, local, None).with_unsent_limit(set_unsent_limit))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -3,13 +3,15 @@
 use std::{
     collections::VecDeque,
     future::pending,
+    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
     },
+    task::{Context, Poll},
 };
 
-use tokio::time::Instant;
+use tokio::{io::ReadBuf, time::Instant};
 
 use super::*;
 
@@ -51,6 +53,26 @@ impl Drop for Socket {
     }
 }
 
+impl AsyncRead for Socket {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Socket {
+    fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl Script {
     fn new(lookups: impl IntoIterator<Item = Vec<SocketAddr>>, answer: fn(SocketAddr) -> Answer) -> Self {
         Self(Arc::new(State {
@@ -86,13 +108,13 @@ impl Network for Script {
         }
     }
 
-    async fn connect(&self, address: SocketAddr) -> io::Result<(Socket, Option<SocketAddr>)> {
+    async fn connect(&self, address: SocketAddr) -> io::Result<Connected<Socket>> {
         let socket = Socket::open(&self.0.open);
         self.0.dialled.lock().unwrap().push((self.0.began.elapsed(), address));
         match (self.0.answer)(address) {
             Answer::Connects(after) => {
                 sleep(after).await;
-                Ok((socket, None))
+                Ok(Connected::anonymous(socket))
             }
             Answer::Fails(after, kind) => {
                 sleep(after).await;
@@ -116,13 +138,13 @@ const MS: fn(u64) -> Duration = Duration::from_millis;
 #[tokio::test(start_paused = true)]
 async fn dial_without_deadline() {
     let silent_resolver = Script::new([], |_| Answer::Silent);
-    let error = silent_resolver.dialler("example.com:7233").dial().await.unwrap_err();
+    let error = silent_resolver.dialler("example.com:7233").connect().await.unwrap_err();
     assert_eq!(silent_resolver.0.began.elapsed(), Config::default().resolve_timeout());
     assert!(!error.is_fatal());
     assert_eq!(error.to_string(), "cannot resolve \"example.com\": no answer within 5s");
 
     let black_hole = Script::new([vec![v4(1), v4(2), v4(3)]], |_| Answer::Silent);
-    let error = black_hole.dialler("example.com:7233").dial().await.unwrap_err();
+    let error = black_hole.dialler("example.com:7233").connect().await.unwrap_err();
     assert_eq!(black_hole.0.began.elapsed(), Config::default().connect_timeout());
     assert!(!error.is_fatal());
     assert_eq!(error.to_string(), "cannot connect to example.com:7233: no connection within 5s");
@@ -134,7 +156,7 @@ async fn silent_addresses_are_started_250_ms_apart() {
     let script = Script::new([vec![v4(1), v4(2), v4(3)]], |address| {
         if address == v4(3) { Answer::Connects(MS(10)) } else { Answer::Silent }
     });
-    let connected = script.dialler("example.com:7233").dial().await.unwrap();
+    let connected = script.dialler("example.com:7233").connect().await.unwrap();
     assert_eq!(script.dialled(), [(MS(0), v4(1)), (MS(250), v4(2)), (MS(500), v4(3))]);
     assert_eq!(connected.peer, Some(v4(3)));
     assert_eq!(script.open(), 1, "the sockets that lost are closed");
@@ -149,7 +171,7 @@ async fn a_slow_address_may_still_win() {
                 if address == v4(1) { Answer::Connects(MS(400)) } else { Answer::Silent }
             },
         );
-    let connected = script.dialler("example.com:7233").dial().await.unwrap();
+    let connected = script.dialler("example.com:7233").connect().await.unwrap();
     assert_eq!(connected.peer, Some(v4(1)));
     assert_eq!(script.0.began.elapsed(), MS(400));
 }
@@ -159,7 +181,7 @@ async fn a_refusal_lets_the_next_address_start_at_once() {
     let script = Script::new([vec![v4(1), v4(2)]], |address| {
         if address == v4(1) { Answer::Fails(MS(3), io::ErrorKind::ConnectionRefused) } else { Answer::Connects(MS(10)) }
     });
-    let connected = script.dialler("example.com:7233").dial().await.unwrap();
+    let connected = script.dialler("example.com:7233").connect().await.unwrap();
     assert_eq!(connected.peer, Some(v4(2)));
     assert_eq!(script.0.began.elapsed(), MS(13));
 }
@@ -167,13 +189,13 @@ async fn a_refusal_lets_the_next_address_start_at_once() {
 #[tokio::test(start_paused = true)]
 async fn the_families_take_turns_and_64_addresses_are_the_most() {
     let few = Script::new([vec![v6(1), v6(2), v6(3), v4(1)]], |_| Answer::Fails(MS(0), io::ErrorKind::HostUnreachable));
-    few.dialler("example.com:7233").dial().await.unwrap_err();
+    few.dialler("example.com:7233").connect().await.unwrap_err();
     let order: Vec<_> = few.dialled().into_iter().map(|(_, address)| address).collect();
     assert_eq!(order, [v6(1), v4(1), v6(2), v6(3)]);
 
     let many = (1..=100).map(v4).chain([v6(1)]).collect();
     let many = Script::new([many], |_| Answer::Fails(MS(0), io::ErrorKind::HostUnreachable));
-    many.dialler("example.com:7233").dial().await.unwrap_err();
+    many.dialler("example.com:7233").connect().await.unwrap_err();
     assert_eq!(many.dialled().len(), 64);
 }
 
@@ -181,7 +203,7 @@ async fn the_families_take_turns_and_64_addresses_are_the_most() {
 async fn dropping_an_attempt_closes_its_sockets() {
     let script = Script::new([vec![v4(1), v4(2)]], |_| Answer::Silent);
     let dialler = script.dialler("example.com:7233");
-    timeout(MS(300), dialler.dial()).await.unwrap_err();
+    timeout(MS(300), dialler.connect()).await.unwrap_err();
     assert_eq!(script.dialled().len(), 2);
     assert_eq!(script.open(), 0);
 }
@@ -191,18 +213,18 @@ async fn every_answer_is_in_the_error() {
     let script = Script::new([vec![v4(1), v4(2)]], |address| {
         if address == v4(1) { Answer::Fails(MS(0), io::ErrorKind::ConnectionRefused) } else { Answer::Silent }
     });
-    let error = script.dialler("example.com:7233").dial().await.unwrap_err();
+    let error = script.dialler("example.com:7233").connect().await.unwrap_err();
     assert_eq!(
         error.to_string(),
         "cannot connect to example.com:7233: 10.0.0.1:7233: connection refused; no connection within 5s"
     );
 
     let refused: fn(SocketAddr) -> Answer = |_| Answer::Fails(MS(0), io::ErrorKind::ConnectionRefused);
-    let error = Script::new([vec![v4(1)]], refused).dialler("10.0.0.1:7233").dial().await.unwrap_err();
+    let error = Script::new([vec![v4(1)]], refused).dialler("10.0.0.1:7233").connect().await.unwrap_err();
     assert_eq!(error.to_string(), "cannot connect to 10.0.0.1:7233: connection refused", "the address stands once");
 
     let nobody = Script::new([vec![]], |_| Answer::Silent);
-    let error = nobody.dialler("example.com:7233").dial().await.unwrap_err();
+    let error = nobody.dialler("example.com:7233").connect().await.unwrap_err();
     assert_eq!(error.to_string(), "cannot resolve \"example.com\": the name has no addresses");
     assert!(!error.is_fatal());
 }
@@ -211,7 +233,7 @@ async fn every_answer_is_in_the_error() {
 async fn only_an_invalid_literal_address_is_fatal() {
     async fn is_fatal(address: &str, answer: fn(SocketAddr) -> Answer) -> bool {
         let script = Script::new([vec![v4(1), v4(2)]], answer);
-        script.dialler(address).dial().await.unwrap_err().is_fatal()
+        script.dialler(address).connect().await.unwrap_err().is_fatal()
     }
     let invalid: fn(SocketAddr) -> Answer = |_| Answer::Fails(MS(0), io::ErrorKind::InvalidInput);
     assert!(is_fatal("10.0.0.1:7233", invalid).await);

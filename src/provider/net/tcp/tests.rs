@@ -18,7 +18,7 @@ impl Network for Moving {
         Ok(self.0.lock().unwrap().pop_front().unwrap())
     }
 
-    async fn connect(&self, address: SocketAddr) -> io::Result<(TcpStream, Option<SocketAddr>)> {
+    async fn connect(&self, address: SocketAddr) -> io::Result<Connected<TcpStream>> {
         System.connect(address).await
     }
 }
@@ -39,7 +39,7 @@ async fn of_two_addresses_the_first_refuses() {
     refusing.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listening = acceptor().await;
     let dialer = dialer([vec![refusing.local_addr().unwrap(), listening.local]]);
-    assert_eq!(dialer.dial().await.unwrap().peer, Some(listening.local));
+    assert_eq!(dialer.connect().await.unwrap().peer, Some(listening.local));
 }
 
 #[tokio::test]
@@ -47,9 +47,9 @@ async fn stale_dns() {
     let (old, new) = (acceptor().await, acceptor().await);
     let dialer = dialer([vec![old.local], vec![new.local]]);
 
-    assert_eq!(dialer.dial().await.unwrap().peer, Some(old.local));
+    assert_eq!(dialer.connect().await.unwrap().peer, Some(old.local));
     drop(old);
-    assert_eq!(dialer.dial().await.unwrap().peer, Some(new.local));
+    assert_eq!(dialer.connect().await.unwrap().peer, Some(new.local));
 }
 
 #[tokio::test]
