@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
+use evermux::Config;
+
 use crate::plan::{Plan, Side, travels};
+use crate::usage::Stops;
 
 /// What work takes where nothing is slow: bulk beside other bulk, with the longest pauses that workloads make, and the
 /// time that a peer discards what it is sent for a stream that it has left.
 const WORK_TIME: Duration = Duration::from_secs(30);
 
-/// What a piece of work takes at most while nothing fails, after the one that was under way. Where a link has little
-/// bandwidth all callers share it.
+/// What a piece of work takes at most while nothing fails, after the one that was under way. All callers share what the path
+/// carries.
 fn work_time(plan: &Plan, moves: u64) -> Duration {
-    let Some(rate) = plan.network.bandwidth.least() else { return WORK_TIME };
+    let Some(rate) = plan.rate() else { return WORK_TIME };
     // Beside each piece the other callers do theirs again and again, and take as much of the link.
     WORK_TIME + travels(moves * (plan.callers.len() as u64 + 1), rate)
 }
@@ -37,7 +40,7 @@ pub fn service(plan: &Plan, moves: u64) -> Duration {
     let detection = [&ours, &theirs]
         .map(|config| (config.heartbeat_idle() + config.heartbeat_timeout()).max(config.write_timeout()));
     let attempt = ours.resolve_timeout() + ours.connect_timeout() + ours.handshake_timeout();
-    let pause = ours.backoff_max().mul_f32(1.0 + ours.backoff_jitter());
+    let pause = ours.backoff_max().mul_f32(1.0 + ours.backoff_jitter()) + ours.first_retry_jitter();
     let candidate = ours.handshake_timeout().max(theirs.handshake_timeout());
     detection[0].max(detection[1]) + attempt + pause + candidate + pause + work_time(plan, moves) + SLACK
 }
@@ -47,7 +50,17 @@ pub fn idle_shutdown(plan: &Plan) -> Duration {
     Duration::from_millis(4 * plan.network.tick_ms)
 }
 
+/// How long a plain shutdown with these settings takes.
+pub(crate) fn drain(config: &Config) -> Duration {
+    config.drain_timeout() + SHUTDOWN_SLACK + SLACK
+}
+
 /// How long a shutdown takes: the drain, in which everything is cut off at the end.
 pub fn shutdown(plan: &Plan, side: Side) -> Duration {
-    plan.config(side, 0).drain_timeout() + SHUTDOWN_SLACK + Duration::from_millis(4 * plan.network.tick_ms)
+    let drain = match plan.usage.stops {
+        Stops::Shutdown | Stops::Token => plan.config(side, 0).drain_timeout(),
+        Stops::Within(ms) => Duration::from_millis(ms),
+        Stops::StopAccepting(ms) => Duration::from_millis(ms) + plan.config(side, 0).drain_timeout(),
+    };
+    drain + SHUTDOWN_SLACK + Duration::from_millis(4 * plan.network.tick_ms)
 }

@@ -22,9 +22,6 @@ use crate::work::{self, Failed, WorkItem};
 /// The longest pause when the last fault is over.
 const PAUSE_MAX_AFTER_FAULTS: Duration = Duration::from_secs(5);
 
-/// A stream that nobody accepts for longer may be reset.
-const ACCEPTED_WITHIN: Duration = Duration::from_secs(50);
-
 /// A caller at work.
 pub(crate) struct Calling {
     pub(crate) index: usize,
@@ -131,6 +128,9 @@ impl Calling {
                 has_room: self.context.plan.settings.has_room(),
                 calm: self.context.plan.is_calm(),
                 lossless: self.context.plan.is_lossless(),
+                is_limited: self.context.plan.settings.max_streams_per_session > 0,
+                path: self.context.plan.path(),
+                grain: Duration::from_millis(2 * self.context.plan.network.tick_ms),
                 moved: Cell::new(false),
                 is_gone: Cell::new(false),
                 counters: self.context.counters.clone(),
@@ -148,7 +148,7 @@ impl Calling {
                     let is_excused = !self.context.shutting_down.borrow().is_empty()
                         || item.moved.get()
                         || error.kind() == io::ErrorKind::TimedOut
-                        || elapsed().saturating_sub(begun) > ACCEPTED_WITHIN;
+                        || elapsed().saturating_sub(begun) > self.context.plan.settings.accepted_within();
                     if !is_excused && item.has_room && !item.session.is_closed() && item.goes_on().await {
                         let text = format!("{} was interrupted, though session {id} goes on: {error}", self.spec.work);
                         return Err(Violation::new("G16", text));

@@ -323,6 +323,9 @@ fn draw(entry: &Entry, plan: &Plan, open: &mut Open, timeline: &mut Timeline) {
         What::Replaced(session) => {
             mark(Kind::Note, format!("another session takes the place of session {session} of {manager}"));
         }
+        What::Leaves(session, end) => {
+            mark(Kind::Note, format!("session {session} of {manager} leaves its place: {}", end.name));
+        }
         What::PauseCut => mark(Kind::Note, format!("the pause of {manager} is cut short")),
         What::Starts => mark(Kind::Note, format!("the manager {manager} starts")),
         What::GaveUp => mark(Kind::Shutdown, format!("{manager} gives up")),
@@ -348,6 +351,7 @@ fn draw(entry: &Entry, plan: &Plan, open: &mut Open, timeline: &mut Timeline) {
         What::Noted(_)
         | What::Stops
         | What::Holds(..)
+        | What::Says(_)
         | What::Silence(..)
         | What::Pings
         | What::FaultBegins(_)

@@ -3,11 +3,13 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use evermux::error::GaveUpCause;
 use evermux::{MuxManager, Stopped};
 use lossy::Impairments;
 use tokio::sync::{Notify, watch};
@@ -45,6 +47,10 @@ pub struct RunContext {
     pub(crate) end: watch::Sender<bool>,
     /// The callers that have been served by a piece of work begun after the last fault, and how long after it.
     pub(crate) served: RefCell<BTreeMap<usize, Duration>>,
+    /// The same of the members of a fleet.
+    pub(crate) fleet_served: RefCell<BTreeSet<u16>>,
+    /// How many of them have not shut down yet.
+    pub(crate) fleet_runs: watch::Sender<u16>,
     pub(crate) ended: RefCell<BTreeSet<&'static str>>,
     /// Pieces of work that are being done, by who does them, and since when.
     pub(crate) doing: RefCell<BTreeMap<CallerId, Duration>>,
@@ -100,6 +106,8 @@ impl RunContext {
             cancel: watch::Sender::new(0),
             end: watch::Sender::new(false),
             served: RefCell::default(),
+            fleet_served: RefCell::default(),
+            fleet_runs: watch::Sender::new(plan.fleet),
             ended: RefCell::default(),
             doing: RefCell::default(),
             waiting: RefCell::default(),
@@ -137,7 +145,13 @@ impl RunContext {
     /// Dials the port that receivers listen on, from a host.
     pub fn connector(&self, host: &str, name: Arc<Mutex<&'static str>>, conditions: Conditions) -> Connector {
         let handshake = self.plan.network.handshake;
-        Connector { kernel: self.kernel(host).clone(), name, port: PORT, conditions, handshake }
+        let dead = (0..self.plan.network.dead_addresses).map(dead_address).collect();
+        Connector { kernel: self.kernel(host).clone(), name, port: PORT, conditions, handshake, dead }
+    }
+
+    /// The address of a host.
+    pub(crate) fn address(&self, host: &str) -> Option<IpAddr> {
+        self.kernel(host).address_of(host).ok()
     }
 
     /// The manager that runs on a host.
@@ -184,7 +198,9 @@ impl RunContext {
     /// Whether every caller has been served after the last fault; how long after it the last one was.
     pub fn all_served(&self) -> Option<Duration> {
         let served = self.served.borrow();
-        (served.len() == self.plan.callers.len()).then(|| served.values().copied().max().unwrap_or_default())
+        let has_fleet = self.fleet_served.borrow().len() == usize::from(self.plan.fleet);
+        (has_fleet && served.len() == self.plan.callers.len())
+            .then(|| served.values().copied().max().unwrap_or_default())
     }
 
     /// The callers that have not been served after the last fault.
@@ -216,7 +232,11 @@ impl RunContext {
     pub(crate) fn may_stop(&self, host: &str, stopped: &Stopped) -> bool {
         match stopped {
             Stopped::ShutDown => self.shutting_down.borrow().contains(host),
-            Stopped::GaveUp(_) => self.conditions(host).is(Condition::Fatal),
+            Stopped::GaveUp(gave_up) => match gave_up.cause {
+                GaveUpCause::Fatal => self.conditions(host).is(Condition::Fatal),
+                GaveUpCause::Exhausted => host == ESTABLISHER && self.plan.settings.gives_up(),
+                _ => false,
+            },
             _ => false,
         }
     }
@@ -224,6 +244,15 @@ impl RunContext {
     /// Whether a host is the one of its side that sessions are made with.
     pub(crate) fn is_current(&self, side: Side, host: &str) -> bool {
         side == Side::Establisher || self.target() == host
+    }
+}
+
+/// An address on which nobody is: those of the two families by turns.
+fn dead_address(number: u16) -> SocketAddr {
+    if number.is_multiple_of(2) {
+        (Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, number + 1), PORT).into()
+    } else {
+        ([10, 255, 0, 1 + number.to_le_bytes()[0]], PORT).into()
     }
 }
 

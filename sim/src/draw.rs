@@ -13,6 +13,7 @@ use crate::plan::{
     Bandwidth, Caller, Event, Fault, Foreign, Impairments, Library, Network, On, Plan, Settings, Side, Sockets,
 };
 use crate::random::rng;
+use crate::usage::{Dials, Listens, Stops, Takes, Usage};
 use crate::{faults, work};
 
 /// From what a plan is drawn.
@@ -60,10 +61,18 @@ pub fn any_network() -> BoxedStrategy<Network> {
     });
     let return_ms = proptest::prop_oneof![3 => Just(0), 1 => 1..=100_u64];
     let tick_ms = select(vec![5, 10_u64]);
-    let path = (0..=50_u64, return_ms, any_bandwidth());
+    let path = (0..=50_u64, return_ms, any_bandwidth(), mostly(0, 1..=3_u16));
     (any_impairments(), path, any::<bool>(), chunk, any::<bool>(), sockets, tick_ms)
         .prop_map(
-            |(impairments, (latency_ms, return_ms, bandwidth), random_order, chunk, handshake, sockets, tick_ms)| {
+            |(
+                impairments,
+                (latency_ms, return_ms, bandwidth, dead_addresses),
+                random_order,
+                chunk,
+                handshake,
+                sockets,
+                tick_ms,
+            )| {
                 Network {
                     impairments,
                     latency_ms,
@@ -74,6 +83,7 @@ pub fn any_network() -> BoxedStrategy<Network> {
                     handshake,
                     sockets,
                     tick_ms,
+                    dead_addresses,
                 }
             },
         )
@@ -94,9 +104,14 @@ pub fn any_settings() -> BoxedStrategy<Settings> {
         1 => 300..=1_000_u32,
     ];
     let sessions = proptest::prop_oneof![4 => Just(1), 1 => 2..=4_usize];
-    (sessions, handshakes, accept_backlog, max_concurrent_streams, heartbeat, percent(), percent())
-        .prop_map(
-            |(
+    let clocks = (heartbeat, percent(), percent());
+    (sessions, handshakes, accept_backlog, max_concurrent_streams, clocks, any_ends(), any_pauses())
+        .prop_map(|(sessions, handshakes, accept_backlog, max_concurrent_streams, clocks, ends, pauses)| {
+            let (heartbeat_percent, receiver_clock_percent, establisher_clock_percent) = clocks;
+            let (max_attempts, max_elapsed_ms, max_streams_per_session, early_go_away) = ends;
+            let (backoff_factor_percent, backoff_jitter_percent, first_retry_jitter_ms) = pauses.0;
+            let (accept_timeout_ms, window_growth_kib, event_backlog) = pauses.1;
+            Settings {
                 sessions,
                 handshakes,
                 accept_backlog,
@@ -104,18 +119,67 @@ pub fn any_settings() -> BoxedStrategy<Settings> {
                 heartbeat_percent,
                 receiver_clock_percent,
                 establisher_clock_percent,
-            )| {
-                Settings {
-                    sessions,
-                    handshakes,
-                    accept_backlog,
-                    max_concurrent_streams,
-                    heartbeat_percent,
-                    receiver_clock_percent,
-                    establisher_clock_percent,
-                }
-            },
-        )
+                accept_timeout_ms,
+                max_attempts,
+                max_elapsed_ms,
+                max_streams_per_session,
+                backoff_factor_percent,
+                backoff_jitter_percent,
+                first_retry_jitter_ms,
+                early_go_away,
+                window_growth_kib,
+                event_backlog,
+            }
+        })
+        .boxed()
+}
+
+/// The default, seven times in eight.
+fn mostly<T: std::fmt::Debug + Clone + 'static>(
+    default: T,
+    others: impl Strategy<Value = T> + 'static,
+) -> BoxedStrategy<T> {
+    proptest::prop_oneof![7 => Just(default), 1 => others].boxed()
+}
+
+/// When a manager gives up, or ends a session by itself, and how it says so.
+fn any_ends() -> BoxedStrategy<(u32, u64, u32, bool)> {
+    (mostly(0, 1..=6_u32), mostly(0, 5_000..40_000_u64), mostly(0, 1_500..=6_000_u32), mostly(false, Just(true)))
+        .boxed()
+}
+
+type Pauses = (u32, u32, u64);
+type Waits = (u64, usize, usize);
+
+/// Pauses, and what waits for somebody.
+fn any_pauses() -> BoxedStrategy<(Pauses, Waits)> {
+    let defaults = Settings::default();
+    let pauses = (
+        mostly(defaults.backoff_factor_percent, 100..=300_u32),
+        mostly(defaults.backoff_jitter_percent, 0..=100_u32),
+        mostly(defaults.first_retry_jitter_ms, 1..=2_000_u64),
+    );
+    let waits = (
+        proptest::prop_oneof![4 => Just(defaults.accept_timeout_ms), 1 => 500..=10_000_u64],
+        mostly(defaults.window_growth_kib, 0..=1_024_usize),
+        mostly(defaults.event_backlog, 1..=8_usize),
+    );
+    (pauses, waits).boxed()
+}
+
+/// Any use of the interface: mostly the plain one.
+pub fn any_usage() -> BoxedStrategy<Usage> {
+    let dials = proptest::prop_oneof![4 => Just(Dials::Connector), 3 => Just(Dials::Names), 1 => Just(Dials::Provider)];
+    let listens = mostly(Listens::Acceptor, select(vec![Listens::Waits, Listens::Newest]));
+    let takes = proptest::prop_oneof![3 => Just(Takes::Incoming), 1 => select(vec![Takes::Sessions, Takes::None])];
+    let stops = proptest::prop_oneof![
+        3 => Just(Stops::Shutdown),
+        1 => (0..=3_000_u64).prop_map(Stops::Within),
+        1 => Just(Stops::Token),
+        1 => (0..=3_000_u64).prop_map(Stops::StopAccepting),
+    ];
+    (dials, listens, takes, stops, proptest::prop_oneof![4 => Just(false), 1 => Just(true)])
+        .prop_map(|(dials, listens, takes, stops, admits)| Usage { dials, listens, takes, stops, admits })
         .boxed()
 }
 
@@ -175,38 +239,57 @@ pub fn any_faults(faults: RangeInclusive<usize>) -> BoxedStrategy<Vec<Fault>> {
 /// Any side that is not evermux: mostly none.
 pub fn any_foreign() -> BoxedStrategy<Option<Foreign>> {
     let side = select(vec![Side::Establisher, Side::Receiver]);
-    let library = select(vec![Library::Hashicorp, Library::Yamux]);
+    let library = select(vec![Library::Hashicorp, Library::Hashicorp, Library::Yamux, Library::Session]);
     let some = (side, library).prop_map(|(side, library)| Some(Foreign { side, library }));
     proptest::prop_oneof![4 => Just(None), 1 => some].boxed()
 }
 
 /// Lets callers do what they can: somebody must want a session, and who works does so on the side that is evermux, with what
-/// its peer can do.
-pub(crate) fn suit(foreign: Option<Foreign>, callers: &mut [Caller]) {
-    let Some(foreign) = foreign else {
-        if let Some(first) = callers.first_mut() {
-            first.side = Side::Establisher;
+/// its peer can do. An establisher takes streams where somebody opens them.
+pub(crate) fn suited(mut plan: Plan) -> Plan {
+    if let Some(foreign) = plan.foreign {
+        for caller in &mut plan.callers {
+            caller.side = match foreign.side {
+                Side::Establisher => Side::Receiver,
+                Side::Receiver => Side::Establisher,
+            };
+            if !work::find(&caller.work).is_some_and(|work| work.foreign) {
+                work::REQUEST.clone_into(&mut caller.work);
+            }
         }
-        return;
-    };
-    for caller in callers {
-        caller.side = match foreign.side {
-            Side::Establisher => Side::Receiver,
-            Side::Receiver => Side::Establisher,
-        };
-        if !work::find(&caller.work).is_some_and(|work| work.foreign) {
-            work::REQUEST.clone_into(&mut caller.work);
-        }
+    } else if let Some(first) = plan.callers.first_mut() {
+        first.side = Side::Establisher;
     }
+    if !takes_suit(&plan) {
+        plan.usage.takes = Takes::default();
+    }
+    if !fleet_suits(&plan) {
+        plan.fleet = 0;
+    }
+    plan
+}
+
+/// Whether nobody wants a stream of an establisher that takes none.
+fn takes_suit(plan: &Plan) -> bool {
+    let nobody_opens = plan.foreign.is_none() && plan.callers.iter().all(|caller| caller.side == Side::Establisher);
+    plan.usage.takes != Takes::None || nobody_opens
+}
+
+/// A fleet has a receiver that is evermux, stays where it is, and admits it.
+fn fleet_suits(plan: &Plan) -> bool {
+    let stays = plan.faults.iter().all(|fault| fault.kind != faults::ADDRESS_CHANGE);
+    plan.fleet == 0 || (plan.foreign.is_none() && stays && !plan.usage.admits)
 }
 
 /// Any plan with so many callers and faults.
 pub fn any_plan(callers: RangeInclusive<usize>, faults: RangeInclusive<usize>) -> Plans {
-    let parts = (any_network(), any_settings(), any_foreign(), any_callers(callers), any_faults(faults));
+    // A few; the scenario `fleet` has many.
+    let fleet = proptest::prop_oneof![19 => Just(0), 1 => 3..=12_u16];
+    let work = (any_callers(callers), any_faults(faults), fleet);
+    let parts = (any_network(), any_settings(), any_usage(), any_foreign(), work);
     parts
-        .prop_map(|(network, settings, foreign, mut callers, faults)| {
-            suit(foreign, &mut callers);
-            Plan { network, settings, foreign, callers, faults, calm_ms: 1_000 }
+        .prop_map(|(network, settings, usage, foreign, (callers, faults, fleet))| {
+            suited(Plan { network, settings, usage, foreign, fleet, callers, faults, calm_ms: 1_000 })
         })
         .boxed()
 }
@@ -235,6 +318,12 @@ pub fn check(plan: &Plan) -> Result<(), String> {
         if plan.foreign.is_some() && !work::find(&caller.work).is_some_and(|work| work.foreign) {
             return Err(format!("the work {:?} is with evermux alone", caller.work));
         }
+    }
+    if !takes_suit(plan) {
+        return Err("an establisher that takes no streams has a peer that opens none".into());
+    }
+    if !fleet_suits(plan) {
+        return Err("a fleet has a receiver that is evermux, stays where it is, and admits everybody".into());
     }
     if plan.network.tick_ms == 0 {
         return Err("tick_ms must be at least 1".into());

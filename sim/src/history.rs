@@ -69,6 +69,8 @@ pub enum What {
     Live(String),
     /// Another session takes the place of this one.
     Replaced(String),
+    /// Somebody ends a session, with this reason: it leaves its place at once, and what follows from that may be told first.
+    Leaves(String, End),
     /// A session takes no new streams any more.
     Draining(String),
     /// A session has ended, with this reason.
@@ -95,6 +97,8 @@ pub enum What {
     ReconnectNow,
     /// At the end of a step the slot of a manager holds these sessions, with these addresses here.
     Holds(Vec<String>, Vec<String>),
+    /// At the end of a step the status of a manager says this, and did not before.
+    Says(Report),
     /// A fault begins; the number is its place in the plan.
     FaultBegins(usize),
     /// A fault ends.
@@ -114,6 +118,19 @@ pub struct End {
     pub name: String,
     /// For people.
     pub text: String,
+}
+
+/// What the status of a manager says.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Report {
+    /// What it does.
+    pub activity: String,
+    /// How many sessions it has.
+    pub sessions: usize,
+    /// How many it has had.
+    pub sessions_so_far: u64,
+    /// How many attempts have failed since the last session.
+    pub attempts: u32,
 }
 
 /// Since when nothing moves on a connection, as its socket has it.
@@ -176,6 +193,11 @@ pub(crate) fn begin(history: Shared) {
     HISTORY.set(history);
 }
 
+/// How many entries there are.
+pub(crate) fn len() -> usize {
+    with(|history| history.len())
+}
+
 /// The entries from a number on.
 pub(crate) fn since(first: usize) -> Vec<Entry> {
     with(|history| history[first..].to_vec())
@@ -194,7 +216,9 @@ pub(crate) fn heap_bytes() -> usize {
                 | What::Given(_, text)
                 | What::Silence(text, _)
                 | What::Interrupted(_, text) => text.capacity(),
-                What::Closed(session, end) => session.capacity() + end.name.capacity() + end.text.capacity(),
+                What::Leaves(session, end) | What::Closed(session, end) => {
+                    session.capacity() + end.name.capacity() + end.text.capacity()
+                }
                 What::Holds(sessions, locals) => {
                     let vector = (sessions.capacity() + locals.capacity()) * size_of::<String>();
                     let texts = sessions.iter().chain(locals).map(String::capacity).sum::<usize>();
@@ -204,6 +228,7 @@ pub(crate) fn heap_bytes() -> usize {
                     let vectors = (readable.capacity() + writable.capacity()) * size_of::<String>();
                     vectors + readable.iter().chain(writable).map(String::capacity).sum::<usize>()
                 }
+                What::Says(report) => report.activity.capacity(),
                 What::Violation(broken) => broken.what.capacity(),
                 _ => 0,
             };

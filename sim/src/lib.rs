@@ -13,13 +13,13 @@
 //!
 //! | layer | modules | |
 //! | --- | --- | --- |
-//! | 1 | [`verdict`], [`counters`], [`random`], [`interpose`], `watch`, [`timeline`] | what a run says, counts and draws; its clock; whether it comes to an end; a page for people |
+//! | 1 | [`verdict`], [`counters`], [`random`], [`interpose`], `watch`, [`timeline`], [`usage`] | what a run says, counts and draws; its clock; whether it comes to an end; a page for people; what programs use |
 //! | 2 | [`plan`], [`history`], [`memory`], `panics` | what a run does; what happened; what it took, and how it may fail beside |
 //! | 3 | [`trace`], [`net`], [`bounds`] | the hash of what was said; sockets under conditions; how long things may take |
 //! | 4 | [`process`] | the software of a host, beside its kernel |
 //! | 5 | [`stage`], [`outcome`], [`context`], [`work`] | turmoil; what came of a run; what hosts share; what callers do |
-//! | 6 | [`world`], `caller`, `foreign` | links and hosts, as faults change them; who works; peers that are not evermux |
-//! | 7 | [`faults`], [`node`] | what goes wrong; the software of a host |
+//! | 6 | [`world`], `caller`, `serve`, `foreign` | links and hosts, as faults change them; who works; who serves; peers that are not evermux |
+//! | 7 | [`faults`], `fleet`, [`node`] | what goes wrong; many clients; the software of a host |
 //! | 8 | [`checks`], [`draw`] | what must hold; from what plans are drawn |
 //! | 9 | [`play`], [`totals`] | a plan that is played under the checks; what many runs add up to |
 //! | 10 | [`scenarios`] | what can be run |
@@ -41,6 +41,7 @@ pub mod context;
 pub mod counters;
 pub mod draw;
 pub mod faults;
+mod fleet;
 mod foreign;
 pub mod history;
 pub mod interpose;
@@ -55,6 +56,7 @@ pub mod process;
 pub mod random;
 pub mod run;
 pub mod scenarios;
+mod serve;
 pub mod shrink;
 pub mod stage;
 pub mod subprocess;
@@ -62,6 +64,7 @@ pub mod sweep;
 pub mod timeline;
 pub mod totals;
 pub mod trace;
+pub mod usage;
 pub mod verdict;
 mod watch;
 pub mod work;

@@ -40,11 +40,11 @@ struct Cli {
 enum Command {
     /// Run many seeds. A failure is shrunk and written down as a capsule, which `replay` takes.
     #[command(after_help = "Examples:\n  sim sweep --seeds 1000\n  sim sweep --until-stable --minutes 30\n  \
-            sim sweep --from 5000 --seeds 1000 --scenario echo --json out.jsonl\n  \
+            sim sweep --from 5000 --seeds 1000 --scenario harmless --json out.jsonl\n  \
             sim sweep --seeds 9000 --shard 2/3 --json slice-2.jsonl   (one of three machines; see `merge`)")]
     Sweep(SweepArgs),
     /// Run one seed, or the plan of a capsule, again. What is printed is the same to the last byte every time.
-    #[command(after_help = "Examples:\n  sim replay 17\n  sim replay 17 --scenario echo --trace | less\n  \
+    #[command(after_help = "Examples:\n  sim replay 17\n  sim replay 17 --scenario harmless --trace | less\n  \
             sim replay target/sim-failures/random-17")]
     Replay(ReplayArgs),
     /// Find the smallest plan of a seed that still breaks the same guarantee, and write it down as a capsule.

@@ -7,6 +7,8 @@ use std::time::Duration;
 use evermux::{Config, ConfigBuilder};
 use serde::{Deserialize, Serialize};
 
+use crate::usage::Usage;
+
 /// By how much the simulated clock moves in one step, if the plan does not say otherwise. Hosts see what others sent at
 /// the next step.
 pub const TICK: Duration = Duration::from_millis(5);
@@ -19,9 +21,15 @@ pub struct Plan {
     pub network: Network,
     /// The settings of evermux.
     pub settings: Settings,
+    /// What the programs use of its interface.
+    #[serde(default)]
+    pub usage: Usage,
     /// Who is not evermux.
     #[serde(default)]
     pub foreign: Option<Foreign>,
+    /// How many other clients the receiver has. It has a place for each.
+    #[serde(default)]
+    pub fleet: u16,
     /// Who works, and how.
     pub callers: Vec<Caller>,
     /// What goes wrong. Faults may overlap.
@@ -57,6 +65,9 @@ pub struct Network {
     pub sockets: Sockets,
     /// By how much time moves in one step.
     pub tick_ms: u64,
+    /// How many addresses the receiver's name has besides its own, on which nobody answers, or refuses.
+    #[serde(default)]
+    pub dead_addresses: u16,
 }
 
 /// What kind of transport evermux gets, within the contract of `AsyncRead` and `AsyncWrite`.
@@ -110,10 +121,9 @@ pub(crate) fn travels(bytes: u64, rate: u64) -> Duration {
 
 /// The settings of evermux.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// How many sessions each side holds at once.
-    #[serde(default = "one")]
     pub sessions: usize,
     /// How many handshakes may be in flight on a receiver.
     pub handshakes: usize,
@@ -127,18 +137,81 @@ pub struct Settings {
     pub receiver_clock_percent: u32,
     /// The same of the establisher.
     pub establisher_clock_percent: u32,
+    /// How long an inbound stream waits to be accepted.
+    pub accept_timeout_ms: u64,
+    /// After how many failed attempts in a row a manager gives up; 0 is never.
+    pub max_attempts: u32,
+    /// After how long without a session a manager gives up; 0 is never.
+    pub max_elapsed_ms: u64,
+    /// How many streams a side opens on one session; 0 is any number.
+    pub max_streams_per_session: u32,
+    /// By how much each pause grows over the last one, in percent.
+    pub backoff_factor_percent: u32,
+    /// How far a pause may be from what it should be, in percent.
+    pub backoff_jitter_percent: u32,
+    /// The longest pause before an attempt that would be made at once.
+    pub first_retry_jitter_ms: u64,
+    /// Whether a session that closes says so to every peer at once.
+    pub early_go_away: bool,
+    /// By how many KiB the windows of a session may grow.
+    pub window_growth_kib: usize,
+    /// How many events wait for a slow reader.
+    pub event_backlog: usize,
 }
 
 impl Settings {
-    /// Whether there is room for all streams that a peer sends before it waits: with the defaults there is.
-    pub fn has_room(&self) -> bool {
-        self.accept_backlog >= Self::default().accept_backlog
+    /// A stream that nobody accepts for longer may be reset.
+    pub fn accepted_within(&self) -> Duration {
+        Duration::from_millis(self.accept_timeout_ms) * 5 / 6
     }
-}
 
-/// What plans have that are older than the setting.
-fn one() -> usize {
-    1
+    /// Whether a manager that has no session for long gives up.
+    pub fn gives_up(&self) -> bool {
+        self.max_attempts > 0 || self.max_elapsed_ms > 0
+    }
+
+    /// The settings of a side, with this seed.
+    ///
+    /// # Panics
+    ///
+    /// When a plan that was written by hand has settings that evermux refuses.
+    pub fn config(&self, side: Side, seed: u64) -> Config {
+        let percent = match side {
+            Side::Establisher => self.establisher_clock_percent,
+            Side::Receiver => self.receiver_clock_percent,
+        };
+        let defaults = Config::default();
+        let heartbeat = |duration: Duration| duration * percent.max(1) * self.heartbeat_percent.max(1) / 10_000;
+        scaled(Config::builder(), percent.max(1))
+            .heartbeat_idle(heartbeat(defaults.heartbeat_idle()))
+            .heartbeat_timeout(heartbeat(defaults.heartbeat_timeout()))
+            .max_handshakes_in_flight(self.handshakes.max(1))
+            .accept_backlog(self.accept_backlog.max(1))
+            .max_concurrent_streams(self.max_concurrent_streams.max(1))
+            .accept_timeout(Duration::from_millis(self.accept_timeout_ms.max(1)))
+            .max_attempts((self.max_attempts > 0).then_some(self.max_attempts))
+            .max_elapsed((self.max_elapsed_ms > 0).then(|| Duration::from_millis(self.max_elapsed_ms)))
+            .max_streams_per_session(match self.max_streams_per_session {
+                0 => defaults.max_streams_per_session(),
+                streams => streams,
+            })
+            .backoff_factor(percent_of(self.backoff_factor_percent.max(100)))
+            .backoff_jitter(percent_of(self.backoff_jitter_percent.min(100)))
+            .first_retry_jitter(Duration::from_millis(self.first_retry_jitter_ms))
+            .early_go_away(self.early_go_away)
+            .window_growth_budget(self.window_growth_kib << 10)
+            .event_backlog(self.event_backlog.max(1))
+            .seed(Some(seed))
+            .build()
+            .expect("a drawn plan has valid settings")
+    }
+
+    /// Whether there is room for all streams that a peer sends before it waits, and time to accept them: with the
+    /// defaults there is.
+    pub fn has_room(&self) -> bool {
+        let defaults = Self::default();
+        self.accept_backlog >= defaults.accept_backlog && self.accept_timeout_ms >= defaults.accept_timeout_ms
+    }
 }
 
 /// A side that is not evermux.
@@ -159,10 +232,18 @@ pub enum Library {
     Hashicorp,
     /// The yamux crate, alone.
     Yamux,
+    /// A session of evermux's, without a manager.
+    Session,
 }
 
 /// The work that ends sessions.
 pub const ABORTS: &str = "aborts";
+
+/// The fault by which clients come that are proven, and break rules.
+pub const HOSTILE: &str = "hostile clients";
+
+/// The fault by which a session is closed that could go on.
+pub const CLOSES: &str = "close";
 
 /// Somebody who works.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -263,6 +344,19 @@ impl Fault {
 }
 
 impl Plan {
+    /// How many sessions a side holds at once.
+    pub fn places(&self, side: Side) -> usize {
+        match side {
+            Side::Establisher => self.settings.sessions,
+            Side::Receiver => self.settings.sessions + usize::from(self.fleet) + self.places_of_hostile(),
+        }
+    }
+
+    /// How many places a receiver has besides, so that clients get one that break every rule.
+    pub(crate) fn places_of_hostile(&self) -> usize {
+        if self.faults.iter().any(|fault| fault.kind == HOSTILE) { 2 } else { 0 }
+    }
+
     /// What a side runs on that is not evermux.
     pub fn foreign(&self, side: Side) -> Option<Library> {
         self.foreign.filter(|foreign| foreign.side == side).map(|foreign| foreign.library)
@@ -284,14 +378,33 @@ impl Plan {
         self.faults.is_empty()
             && self.is_lossless()
             && self.network.bandwidth.least().is_none()
-            && self.callers.iter().all(|caller| caller.work != ABORTS)
+            && !self.ends_sessions()
+    }
+
+    /// Whether somebody ends sessions that could go on.
+    pub fn ends_sessions(&self) -> bool {
+        self.settings.max_streams_per_session > 0
+            || self.callers.iter().any(|caller| caller.work == ABORTS)
+            || self.faults.iter().any(|fault| fault.kind == CLOSES)
+    }
+
+    /// How long a message and its answer travel at least.
+    pub fn path(&self) -> Duration {
+        Duration::from_millis(2 * self.network.latency_ms + self.network.return_ms)
+    }
+
+    /// How many bytes a second a connection carries: what the link does, and what the sockets hold in a round trip.
+    pub(crate) fn rate(&self) -> Option<u64> {
+        let round_trip_ms = u64::try_from(self.path().as_millis()).unwrap_or(u64::MAX);
+        let windows = (SOCKET_BYTES * 1_000).checked_div(round_trip_ms);
+        self.network.bandwidth.least().into_iter().chain(windows).min()
     }
 
     /// How long a message and its answer travel, at most: behind all that the sockets of every session hold.
     pub fn round_trip(&self) -> Duration {
         let sockets = SOCKET_BYTES * (self.settings.sessions as u64 + 1);
         let queue = self.network.bandwidth.least().map_or(Duration::ZERO, |rate| travels(2 * sockets, rate));
-        Duration::from_millis(2 * self.network.latency_ms + self.network.return_ms) + queue
+        self.path() + queue
     }
 
     /// The settings of a side, with this seed.
@@ -300,23 +413,13 @@ impl Plan {
     ///
     /// When a plan that was written by hand has settings that evermux refuses.
     pub fn config(&self, side: Side, seed: u64) -> Config {
-        let settings = self.settings;
-        let percent = match side {
-            Side::Establisher => settings.establisher_clock_percent,
-            Side::Receiver => settings.receiver_clock_percent,
-        };
-        let defaults = Config::default();
-        let heartbeat = |duration: Duration| duration * percent.max(1) * settings.heartbeat_percent.max(1) / 10_000;
-        scaled(Config::builder(), percent.max(1))
-            .heartbeat_idle(heartbeat(defaults.heartbeat_idle()))
-            .heartbeat_timeout(heartbeat(defaults.heartbeat_timeout()))
-            .max_handshakes_in_flight(settings.handshakes.max(1))
-            .accept_backlog(settings.accept_backlog.max(1))
-            .max_concurrent_streams(settings.max_concurrent_streams.max(1))
-            .seed(Some(seed))
-            .build()
-            .expect("a drawn plan has valid settings")
+        self.settings.config(side, seed)
     }
+}
+
+#[expect(clippy::cast_precision_loss, reason = "a few hundred")]
+fn percent_of(percent: u32) -> f32 {
+    percent as f32 / 100.0
 }
 
 /// The same settings by a clock that is slower or faster.
@@ -351,6 +454,7 @@ impl Default for Network {
             handshake: false,
             sockets: Sockets::default(),
             tick_ms: TICK.as_millis().try_into().expect("a few"),
+            dead_addresses: 0,
         }
     }
 }
@@ -366,6 +470,16 @@ impl Default for Settings {
             heartbeat_percent: 100,
             receiver_clock_percent: 100,
             establisher_clock_percent: 100,
+            accept_timeout_ms: defaults.accept_timeout().as_millis().try_into().expect("a minute"),
+            max_attempts: 0,
+            max_elapsed_ms: 0,
+            max_streams_per_session: 0,
+            backoff_factor_percent: 150,
+            backoff_jitter_percent: 20,
+            first_retry_jitter_ms: 0,
+            early_go_away: defaults.early_go_away(),
+            window_growth_kib: defaults.window_growth_budget() >> 10,
+            event_backlog: defaults.event_backlog(),
         }
     }
 }

@@ -12,7 +12,8 @@ use crate::checks::coverage::LOOKED_UNDER;
 use crate::checks::{self, Check, coverage};
 use crate::context::{ESTABLISHER, OTHER, RECEIVER};
 use crate::faults::{self, FaultState, Kind};
-use crate::history::{self, Entry, Silence, What, note};
+use crate::fleet;
+use crate::history::{self, Entry, Report, Silence, What, note};
 use crate::node::{self, Node};
 use crate::plan::{Event, Fault, Side};
 use crate::stage::Run;
@@ -35,6 +36,8 @@ pub struct Play<'r> {
     checked: usize,
     /// What every manager held at the end of the last step.
     held: BTreeMap<&'static str, Vec<String>>,
+    /// What the status of every manager said then.
+    said: BTreeMap<&'static str, Report>,
     /// When the connections of live sessions were looked at last.
     silences_noted_at: Duration,
     states: BTreeSet<u64>,
@@ -85,6 +88,7 @@ impl<'r> Play<'r> {
             let kernel = context.kernel(node.host).clone();
             world.run.host(node.host, &kernel, tcp, move || node.run(Rc::clone(&context)));
         }
+        fleet::begin(context);
         Self {
             nodes: nodes.into_iter().map(|node| (node.host, node)).collect(),
             looks: vec![0; checks::all(context).len()],
@@ -92,6 +96,7 @@ impl<'r> Play<'r> {
             checks: checks::all(context),
             checked: 0,
             held: BTreeMap::new(),
+            said: BTreeMap::new(),
             silences_noted_at: Duration::ZERO,
             states: BTreeSet::new(),
             faults: Vec::new(),
@@ -166,7 +171,8 @@ impl<'r> Play<'r> {
         self.world.context.counters.worst(name, worst, bound);
         self.world.context.end();
         let shutdown = bounds::shutdown(&plan, Side::Receiver).max(bounds::shutdown(&plan, Side::Establisher));
-        let deadline = self.world.run.elapsed() + shutdown * 2;
+        let drain = bounds::drain(&plan.config(Side::Establisher, 0));
+        let deadline = self.world.run.elapsed() + shutdown * 2 + drain;
         while !self.nodes.keys().all(|host| self.world.context.has_ended(host)) {
             if self.world.run.elapsed() > deadline {
                 return Err(Violation::new("G5", "a host did not come to its end after all were told to shut down"));
@@ -214,7 +220,23 @@ impl<'r> Play<'r> {
     fn note_held(&mut self) {
         for host in self.nodes.keys() {
             let manager = self.world.context.manager(host);
-            let sessions = manager.iter().flat_map(|manager| manager.status().sessions).collect::<Vec<_>>();
+            let status = manager.map(|manager| manager.status());
+            if status.is_none() {
+                self.said.remove(host);
+            }
+            if let Some(status) = &status {
+                let report = Report {
+                    activity: format!("{:?}", status.activity),
+                    sessions: status.sessions.len(),
+                    sessions_so_far: status.sessions_so_far,
+                    attempts: status.attempts,
+                };
+                if self.said.get(host) != Some(&report) {
+                    note(host, What::Says(report.clone()));
+                    self.said.insert(host, report);
+                }
+            }
+            let sessions = status.map(|status| status.sessions).unwrap_or_default();
             let holds = sessions.iter().map(|session| session.id.to_string()).collect::<Vec<_>>();
             if !holds.is_empty() {
                 self.world.context.is_live(host);

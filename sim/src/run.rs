@@ -20,7 +20,7 @@ use crate::scenarios::Scenario;
 use crate::stage::{Progress, Run};
 use crate::verdict::Violation;
 use crate::watch::{self, LOOK, Patience, SPINS_AFTER};
-use crate::{draw, panics, trace, work};
+use crate::{draw, fleet, panics, trace, work};
 
 /// Draws the plan of a scenario for a seed.
 ///
@@ -127,13 +127,18 @@ pub struct Ended {
     pub history: Vec<Entry>,
 }
 
+/// What a session with somebody hostile holds at most: two streams of 65,536 unread frames.
+const FLOODED_BYTES: usize = 12 << 20;
+
 fn on_this_thread(scenario: &'static Scenario, seed: u64, plan: Plan, options: Options, shown: &Shown) -> Ended {
     let _simulated = Simulated::enter(seed);
     interpose::disturb(options.disturb_us);
     trace::begin(options.output.map(|output| output as Box<dyn Write>), Arc::clone(&shown.lines));
     history::begin(Arc::clone(&shown.history));
     let (counters, progress) = (Counters::default(), Arc::clone(&shown.progress));
-    let work = plan.callers.iter().map(work::heap_bytes).sum();
+    let managers = usize::from(plan.fleet);
+    let work = plan.callers.iter().map(work::heap_bytes).sum::<usize>();
+    let work = work + fleet::heap_bytes(&plan) + plan.places_of_hostile() * FLOODED_BYTES;
     let ledger = Ledger::open();
     let caught = panic::catch_unwind(AssertUnwindSafe(|| {
         let mut run = Run::new(scenario.name, seed, plan, options.until, counters.clone(), progress);
@@ -145,7 +150,7 @@ fn on_this_thread(scenario: &'static Scenario, seed: u64, plan: Plan, options: O
     }));
     let (result, simulated, states) = match caught {
         Ok((result, simulated, states)) => {
-            let memory = ledger.check(history::heap_bytes() + counters.heap_bytes(), work);
+            let memory = ledger.check(history::heap_bytes() + counters.heap_bytes(), work, managers);
             (panics::none().and(result).and(memory), simulated, states)
         }
         Err(payload) => (

@@ -11,6 +11,7 @@ use crate::plan::{Network, Plan, Settings};
 use crate::run::plan_of;
 use crate::scenarios::Scenario;
 use crate::subprocess::Job;
+use crate::usage::Usage;
 use crate::verdict::Violation;
 
 /// A plan that fails, as small as it was made.
@@ -212,6 +213,39 @@ impl<F: FnMut(&Shrunk)> Search<F> {
     }
 }
 
+/// Makes one value of a plan what it is by default.
+type Part = fn(&mut Plan, &Settings, &Network, &Usage);
+
+/// What may be unusual in a plan, value by value.
+const PARTS: [Part; 26] = [
+    |plan, settings, _, _| plan.settings.sessions = settings.sessions,
+    |plan, settings, _, _| plan.settings.handshakes = settings.handshakes,
+    |plan, settings, _, _| plan.settings.accept_backlog = settings.accept_backlog,
+    |plan, settings, _, _| plan.settings.max_concurrent_streams = settings.max_concurrent_streams,
+    |plan, settings, _, _| plan.settings.heartbeat_percent = settings.heartbeat_percent,
+    |plan, settings, _, _| plan.settings.receiver_clock_percent = settings.receiver_clock_percent,
+    |plan, settings, _, _| plan.settings.establisher_clock_percent = settings.establisher_clock_percent,
+    |plan, settings, _, _| plan.settings.accept_timeout_ms = settings.accept_timeout_ms,
+    |plan, settings, _, _| plan.settings.max_attempts = settings.max_attempts,
+    |plan, settings, _, _| plan.settings.max_elapsed_ms = settings.max_elapsed_ms,
+    |plan, settings, _, _| plan.settings.max_streams_per_session = settings.max_streams_per_session,
+    |plan, settings, _, _| plan.settings.backoff_factor_percent = settings.backoff_factor_percent,
+    |plan, settings, _, _| plan.settings.backoff_jitter_percent = settings.backoff_jitter_percent,
+    |plan, settings, _, _| plan.settings.first_retry_jitter_ms = settings.first_retry_jitter_ms,
+    |plan, settings, _, _| plan.settings.early_go_away = settings.early_go_away,
+    |plan, settings, _, _| plan.settings.window_growth_kib = settings.window_growth_kib,
+    |plan, settings, _, _| plan.settings.event_backlog = settings.event_backlog,
+    |plan, _, network, _| plan.network.return_ms = network.return_ms,
+    |plan, _, network, _| plan.network.bandwidth = network.bandwidth,
+    |plan, _, network, _| plan.network.sockets = network.sockets,
+    |plan, _, network, _| plan.network.chunk = network.chunk,
+    |plan, _, _, usage| plan.usage.dials = usage.dials,
+    |plan, _, _, usage| plan.usage.listens = usage.listens,
+    |plan, _, _, usage| plan.usage.takes = usage.takes,
+    |plan, _, _, usage| plan.usage.stops = usage.stops,
+    |plan, _, _, usage| plan.usage.admits = usage.admits,
+];
+
 /// Every plan that has one part less.
 fn without_a_part(plan: &Plan) -> Vec<Plan> {
     let mut plans = Vec::new();
@@ -227,9 +261,15 @@ fn without_a_part(plan: &Plan) -> Vec<Plan> {
         add(&|plan| plan.faults[fault].on = None);
     }
     add(&|plan| plan.settings = Settings::default());
+    add(&|plan| plan.usage = Usage::default());
     add(&|plan| plan.network = Network { impairments: plan.network.impairments, ..Network::default() });
     add(&|plan| plan.network = Network::default());
     add(&|plan| plan.foreign = None);
+    add(&|plan| plan.fleet = 0);
+    add(&|plan| plan.fleet /= 2);
+    for part in PARTS {
+        add(&|plan| part(plan, &Settings::default(), &Network::default(), &Usage::default()));
+    }
     // Somebody must want a session.
     let callers = if plan.callers.len() > 1 { plan.callers.len() } else { 0 };
     let steps = if plan.faults.is_empty() { 0 } else { EARLIER_STEPS };
@@ -250,6 +290,7 @@ fn without_a_part(plan: &Plan) -> Vec<Plan> {
 mod tests {
     use super::*;
     use crate::plan::{Caller, Fault, Side};
+    use crate::usage::Usage;
 
     #[test]
     fn each_part_is_left_out_and_the_last_caller_never() {
@@ -259,7 +300,9 @@ mod tests {
         let mut plan = Plan {
             network: Network { latency_ms: 77, ..Network::default() },
             settings: Settings { sessions: 3, ..Settings::default() },
+            usage: Usage::default(),
             foreign: None,
+            fleet: 0,
             callers: vec![caller.clone(), caller],
             faults: vec![fault.clone(), fault],
             calm_ms: 1_000,
@@ -267,7 +310,7 @@ mod tests {
         let plans = without_a_part(&plan);
         let some = |what: &dyn Fn(&Plan) -> bool| plans.iter().filter(|plan| what(plan)).count();
         assert_eq!(some(&|plan| plan.faults.len() == 1), 2);
-        assert_eq!(some(&|plan| plan.settings == Settings::default()), 1);
+        assert_eq!(some(&|plan| plan.settings == Settings::default()), 2);
         assert!(some(&|plan| plan.network == Network::default()) > 0);
         assert!(some(&|plan| plan.callers.len() == 1 && plan.faults[0].at_ms == 5_000) == 2);
         assert!(some(&|plan| plan.callers.len() == 1 && plan.faults[0].at_ms < 5_000) > 2);

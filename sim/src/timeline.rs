@@ -194,7 +194,7 @@ pub struct ViolationMark {
 /// Draws a run as one HTML page.
 ///
 /// ```
-/// let page = sim::timeline::render(&sim::timeline::Timeline { scenario: "echo".into(), ..Default::default() });
+/// let page = sim::timeline::render(&sim::timeline::Timeline { scenario: "idle".into(), ..Default::default() });
 /// assert!(page.starts_with("<!DOCTYPE html>"));
 /// ```
 #[expect(clippy::missing_panics_doc, reason = "a String takes all that is written to it")]

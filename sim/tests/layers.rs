@@ -6,13 +6,13 @@ use testkit::layers::{Layers, Source};
 
 /// The modules of `src`, lowest layer first. The first lines of `src/lib.rs` say what they are.
 const LAYERS: Layers<'static> = &[
-    &["verdict", "counters", "random", "interpose", "watch", "timeline"],
+    &["verdict", "counters", "random", "interpose", "watch", "timeline", "usage"],
     &["plan", "history", "memory", "panics"],
     &["trace", "net", "bounds"],
     &["process"],
     &["stage", "outcome", "context", "work"],
-    &["world", "caller", "foreign"],
-    &["faults", "node"],
+    &["world", "caller", "serve", "foreign"],
+    &["faults", "fleet", "node"],
     &["checks", "draw"],
     &["play", "totals"],
     &["scenarios"],

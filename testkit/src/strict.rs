@@ -131,6 +131,11 @@ impl<Io> Strict<Io> {
         }
     }
 
+    /// The transport beneath.
+    pub fn get_ref(&self) -> &Io {
+        &self.io
+    }
+
     /// Whether it says that it can do vectored writes; without this it says what `io` says.
     ///
     /// When it says so, it does, also where `io` cannot. When it says that it cannot, a vectored write takes of the first

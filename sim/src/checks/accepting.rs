@@ -9,7 +9,11 @@ use crate::context::{ESTABLISHER, RECEIVER};
 use crate::faults::{self, Blocks, Concerns};
 use crate::history::{Entry, What};
 use crate::plan::{Fault, Plan, Side};
+use crate::usage::{Dials, Listens};
 use crate::verdict::Violation;
+
+/// What an address costs on which nobody answers.
+const HEAD_START: Duration = Duration::from_millis(250);
 
 /// The attempts of the establisher.
 pub(super) struct Accepting {
@@ -47,14 +51,21 @@ impl Accepting {
             applies: plan.is_lossless()
                 && plan.foreign.is_none()
                 && !blocks.iter().any(|(blocks, _)| *blocks == Blocks::Longer)
-                && plan.settings.sessions == 1,
+                && plan.settings.sessions == 1
+                && plan.fleet == 0
+                && plan.usage.dials != Dials::Provider
+                && plan.usage.listens == Listens::Acceptor
+                && plan.settings.max_streams_per_session == 0,
             blocks,
             barred: BTreeSet::new(),
             open_from: Duration::ZERO,
             grain: Duration::from_millis(plan.network.tick_ms * 4),
             ends: Vec::new(),
             ghost_waits: receiver.handshake_timeout(),
-            soon: 2 * receiver.takeover_probe_timeout() + round_trips + Duration::from_secs(1),
+            soon: 2 * receiver.takeover_probe_timeout()
+                + round_trips
+                + HEAD_START * u32::from(plan.network.dead_addresses)
+                + Duration::from_secs(1),
             receiver_runs: false,
             must_succeed: None,
             looks: 0,

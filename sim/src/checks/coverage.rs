@@ -2,10 +2,11 @@
 
 use crate::faults;
 use crate::history::{Entry, Silence, What};
-use crate::plan::{Library, Plan};
+use crate::plan::{Library, Plan, Settings};
+use crate::usage::{Dials, Listens, Stops, Takes};
 
 /// How a session has ended, by the name of the reason, and its counter.
-const ENDINGS: [(&str, &str); 13] = [
+const ENDINGS: [(&str, &str); 18] = [
     ("peer_closed", "a session ended: closed by the peer"),
     ("closed", "a session ended: closed on this side"),
     ("drain_timed_out", "a session ended: not closed in time"),
@@ -19,6 +20,11 @@ const ENDINGS: [(&str, &str); 13] = [
     ("protocol", "a session ended: not yamux"),
     ("replaced", "a session ended: replaced"),
     ("runtime_ended", "a session ended: its runtime ended"),
+    ("aborted", "a session ended: aborted"),
+    ("not_admitted", "a session ended: not admitted"),
+    ("ping_flood", "a session ended: too many pings"),
+    ("control_flood", "a session ended: too many control frames"),
+    ("peer_error", "a session ended: the peer told an error"),
 ];
 
 /// The event that evermux traces in a rare state, and its counter.
@@ -34,21 +40,25 @@ const NOTES: [(&str, &str); 8] = [
 ];
 
 /// The checks, by their names. Each must have looked.
-pub(super) const CHECKS: [&str; 10] = [
+pub(super) const CHECKS: [&str; 14] = [
     "the slot beside its model",
     "lives",
     "waiting",
     "pauses",
     "graceful shutdown",
     "no end without a reason",
+    "errors of the protocol",
     "proof",
     "detection",
     "accepting",
     "candidates",
+    "admission",
+    "giving up",
+    "status",
 ];
 
 /// What hosts and workloads count themselves.
-const COUNTED: [&str; 35] = [
+const COUNTED: [&str; 49] = [
     "a caller was freed by a shutdown",
     "a burst of streams was served",
     "a fault came at an event",
@@ -61,6 +71,10 @@ const COUNTED: [&str; 35] = [
     "more than 1 MiB was sent in one write",
     "a stream found no place in the queue of its acceptor",
     "a stream was opened on the next session",
+    "a member of a fleet was served",
+    "a session was told to its end",
+    "a slow reader missed events",
+    "a stream was taken from its session",
     "pieces of work",
     "request dropped by its caller",
     "stream dropped in the middle of a reply",
@@ -72,6 +86,16 @@ const COUNTED: [&str; 35] = [
     "runs with a clock that is scaled",
     "runs with a peer on hashicorp's library",
     "runs with a peer on the yamux crate",
+    "runs with a peer on a session without a manager",
+    "runs with a limit of attempts",
+    "runs with a limit of streams per session",
+    "runs with a dialer that looks names up",
+    "runs with a provider that dials",
+    "runs with a provider that listens",
+    "runs with a receiver that asks whom to admit",
+    "runs with an establisher that takes no streams",
+    "runs with shutdowns that are told otherwise",
+    "runs with streams that wait for a short time",
     "runs with an eager heartbeat",
     "runs with few places for streams",
     "runs with several sessions",
@@ -87,8 +111,8 @@ const COUNTED: [&str; 35] = [
 ];
 
 /// What is rare in a plan as a whole, and whether this one has it.
-pub fn of_plan(plan: &Plan) -> [(&'static str, bool); 11] {
-    let (network, settings) = (&plan.network, &plan.settings);
+pub fn of_plan(plan: &Plan) -> [(&'static str, bool); 21] {
+    let (network, settings, usage) = (&plan.network, &plan.settings, &plan.usage);
     let library = plan.foreign.map(|foreign| foreign.library);
     [
         ("runs over a network that loses segments", network.impairments.loss > 0),
@@ -100,6 +124,19 @@ pub fn of_plan(plan: &Plan) -> [(&'static str, bool); 11] {
         ("runs with a clock that is scaled", settings.receiver_clock_percent != settings.establisher_clock_percent),
         ("runs with a peer on hashicorp's library", library == Some(Library::Hashicorp)),
         ("runs with a peer on the yamux crate", library == Some(Library::Yamux)),
+        ("runs with a peer on a session without a manager", library == Some(Library::Session)),
+        ("runs with a limit of attempts", settings.gives_up()),
+        ("runs with a limit of streams per session", settings.max_streams_per_session > 0),
+        ("runs with a dialer that looks names up", usage.dials == Dials::Names),
+        ("runs with a provider that dials", usage.dials == Dials::Provider),
+        ("runs with a provider that listens", usage.listens != Listens::Acceptor),
+        ("runs with a receiver that asks whom to admit", usage.admits),
+        ("runs with an establisher that takes no streams", usage.takes == Takes::None),
+        ("runs with shutdowns that are told otherwise", usage.stops != Stops::Shutdown),
+        (
+            "runs with streams that wait for a short time",
+            settings.accept_timeout_ms < Settings::default().accept_timeout_ms,
+        ),
         ("runs with an eager heartbeat", settings.heartbeat_percent < 100),
         ("runs with several sessions", settings.sessions > 1),
         ("runs with few places for streams", settings.max_concurrent_streams < 100),

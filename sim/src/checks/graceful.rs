@@ -9,7 +9,8 @@ use evermux::Config;
 use super::check::Check;
 use crate::faults;
 use crate::history::{Entry, What};
-use crate::plan::{ABORTS, Plan, Side};
+use crate::plan::{Plan, Side};
+use crate::usage::Stops;
 use crate::verdict::Violation;
 use crate::work;
 
@@ -30,8 +31,7 @@ pub(super) struct Graceful {
 impl Graceful {
     pub(super) fn new(plan: &Plan) -> Self {
         // Where nobody accepts for a while, a stream may not be open yet that was asked for long ago.
-        let disturbs = |work: &str| [ABORTS, work::UNACCEPTED].contains(&work);
-        let is_undisturbed = !plan.callers.iter().any(|caller| disturbs(&caller.work));
+        let is_undisturbed = !plan.callers.iter().any(|caller| caller.work == work::UNACCEPTED);
         // With a fast clock a drain ends before the work that takes longest.
         let drain = |side| plan.config(side, 0).drain_timeout();
         let drains_long = drain(Side::Establisher).min(drain(Side::Receiver)) >= Config::default().drain_timeout();
@@ -40,6 +40,8 @@ impl Graceful {
             && drains_long
             && plan.foreign.is_none()
             && is_undisturbed
+            && !plan.ends_sessions()
+            && !matches!(plan.usage.stops, Stops::Within(_))
             && plan.faults.iter().all(|fault| fault.kind == faults::SHUTDOWN);
         let brief = plan.callers.iter().map(|caller| work::BRIEF.contains(&caller.work.as_str())).collect();
         let before = BEFORE + 2 * plan.round_trip();

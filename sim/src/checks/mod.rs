@@ -9,16 +9,20 @@ use std::rc::Rc;
 use crate::context::RunContext;
 
 mod accepting;
+mod admission;
 mod candidates;
 mod check;
 pub mod coverage;
 mod detection;
+mod giving_up;
 mod graceful;
+mod honest;
 mod life;
 mod pauses;
 mod proof;
 mod slot;
 mod spurious_close;
+mod status;
 #[cfg(test)]
 mod tests;
 mod waiting;
@@ -34,9 +38,13 @@ pub fn all(context: &Rc<RunContext>) -> Vec<Box<dyn Check>> {
         Box::new(pauses::Pauses::new(&context.plan)),
         Box::new(graceful::Graceful::new(&context.plan)),
         Box::new(spurious_close::SpuriousClose::new(&context.plan)),
+        Box::new(honest::Honest::new(&context.plan)),
         Box::new(proof::Proof::default()),
         Box::new(detection::Detection::new(&context.plan)),
         Box::new(accepting::Accepting::new(&context.plan)),
         Box::new(candidates::Candidates::default()),
+        Box::new(admission::Admission::new(&context.plan)),
+        Box::new(giving_up::GivingUp::new(&context.plan)),
+        Box::new(status::Statuses::new(&context.plan)),
     ]
 }

@@ -73,7 +73,7 @@ impl Pauses {
 fn is_goodbye(what: &What) -> bool {
     match what {
         What::Draining(_) => true,
-        What::Closed(_, end) => ["closed", "peer_closed"].contains(&end.name.as_str()),
+        What::Leaves(_, end) | What::Closed(_, end) => ["closed", "peer_closed"].contains(&end.name.as_str()),
         _ => false,
     }
 }
@@ -104,7 +104,7 @@ impl Check for Pauses {
         match &entry.what {
             What::Stops | What::GaveUp => places.iter_mut().for_each(|place| place.stops = true),
             What::ReconnectNow => places.iter_mut().for_each(|place| place.is_hurried = true),
-            What::Draining(session) | What::Closed(session, _) => {
+            What::Leaves(session, _) | What::Draining(session) | What::Closed(session, _) => {
                 let holder = places.iter_mut().find_map(|place| {
                     let (_, since) = place.live.take_if(|(live, _)| live == session)?;
                     Some((place, since))
@@ -160,7 +160,8 @@ impl Check for Pauses {
                 let (paused, failures, hurried) = (entry.at.saturating_sub(ended), place.failures, place.is_hurried);
                 place.is_hurried = false;
                 let Follows::APause(lived) = follows else { return Ok(()) };
-                if failures == 0 || hurried {
+                // The last pause before a manager gives up is as long as it has time.
+                if failures == 0 || hurried || self.config.max_elapsed().is_some() {
                     return Ok(());
                 }
                 self.looks += 1;
@@ -186,7 +187,7 @@ impl Check for Pauses {
                 continue;
             }
             let most = match follows {
-                Follows::AnAttemptAtOnce => Duration::ZERO,
+                Follows::AnAttemptAtOnce => self.config.first_retry_jitter(),
                 Follows::APause(lived) => {
                     let most = self.pause(place.failures).mul_f32(1.0 + self.config.backoff_jitter());
                     most.saturating_sub(lived)

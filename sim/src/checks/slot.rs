@@ -7,21 +7,23 @@ use evermux::sync::Refused;
 use proptests::Model;
 
 use super::check::Check;
+use crate::context::{OTHER, RECEIVER};
 use crate::history::{Entry, What};
-use crate::plan::Plan;
+use crate::plan::{Plan, Side};
 use crate::verdict::Violation;
 
 /// The slots of all managers, each beside its model.
 pub(super) struct Slots {
-    /// How many places a slot has on the two sides.
-    places: usize,
+    /// How many places the slot of a receiver has, and any other.
+    places: (usize, usize),
     managers: BTreeMap<String, Beside>,
     looks: u64,
 }
 
 impl Slots {
     pub(super) fn new(plan: &Plan) -> Self {
-        Self { places: plan.settings.sessions, managers: BTreeMap::new(), looks: 0 }
+        let places = (plan.places(Side::Receiver), plan.places(Side::Establisher));
+        Self { places, managers: BTreeMap::new(), looks: 0 }
     }
 }
 
@@ -48,8 +50,8 @@ impl Check for Slots {
     fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
         let who = &entry.who;
         if let What::Starts = entry.what {
-            let beside =
-                Beside { model: Model::new(self.places), numbers: BTreeMap::new(), held: None, changed: false };
+            let places = if [RECEIVER, OTHER].contains(&who.as_str()) { self.places.0 } else { self.places.1 };
+            let beside = Beside { model: Model::new(places), numbers: BTreeMap::new(), held: None, changed: false };
             self.managers.insert(who.clone(), beside);
             return Ok(());
         }
@@ -60,7 +62,7 @@ impl Check for Slots {
         let Some(slot) = self.managers.get_mut(who) else { return Ok(()) };
         match &entry.what {
             What::Live(session) => slot.install(who, session)?,
-            What::Replaced(session) | What::Draining(session) | What::Closed(session, _) => {
+            What::Replaced(session) | What::Leaves(session, _) | What::Draining(session) | What::Closed(session, _) => {
                 if let Some(number) = slot.numbers.get(session) {
                     slot.model.clear(*number);
                 }

@@ -5,9 +5,11 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::check::Check;
+use crate::context::{OTHER, RECEIVER};
 use crate::faults::{self, Harm};
 use crate::history::{Entry, What};
-use crate::plan::{ABORTS, Plan, Side};
+use crate::plan::{HOSTILE, Plan, Side};
+use crate::usage::Listens;
 use crate::verdict::Violation;
 
 /// Within so long a session ends whose connection was cut.
@@ -16,7 +18,6 @@ const AFTER_A_CUT: Duration = Duration::from_secs(1);
 /// The sessions of who dials, rivals among them, in a run in which none of them should end but those that are cut.
 pub(super) struct SpuriousClose {
     applies: bool,
-    dials: BTreeSet<String>,
     live: BTreeSet<(String, String)>,
     /// The faults that end one session.
     cuts: Vec<bool>,
@@ -30,7 +31,7 @@ pub(super) struct SpuriousClose {
 impl SpuriousClose {
     pub(super) fn new(plan: &Plan) -> Self {
         // A holder that is silent for the time of a probe loses its place, if there is a rival.
-        let has_rival = plan.faults.iter().any(|fault| [faults::RIVAL, faults::HOSTILE].contains(&fault.kind.as_str()));
+        let has_rival = plan.faults.iter().any(|fault| [faults::RIVAL, HOSTILE].contains(&fault.kind.as_str()));
         let timeout = [Side::Establisher, Side::Receiver].map(|side| plan.config(side, 0)).map(|config| {
             let probe = if has_rival { config.takeover_probe_timeout() } else { Duration::MAX };
             config.heartbeat_timeout().min(config.write_timeout()).min(probe)
@@ -52,12 +53,14 @@ impl SpuriousClose {
         }
         // Five losses of the same segment are as long as the heartbeat's patience, and they happen.
         known &= plan.is_lossless();
-        known &= plan.callers.iter().all(|caller| caller.work != ABORTS);
+        known &= !plan.ends_sessions();
+        // Who comes last gets the place.
+        known &= !has_rival || plan.usage.listens != Listens::Newest;
         let slack = 2 * plan.round_trip() + Duration::from_millis(500);
         let applies = known && disturbed + slack < timeout[0].min(timeout[1]);
         let cuts = plan.faults.iter().map(|fault| faults::find(&fault.kind).is_some_and(|kind| kind.harm == Harm::One));
-        let (dials, live) = (BTreeSet::new(), BTreeSet::new());
-        Self { applies, dials, live, cuts: cuts.collect(), cut: Vec::new(), stops: false, looks: 0 }
+        let live = BTreeSet::new();
+        Self { applies, live, cuts: cuts.collect(), cut: Vec::new(), stops: false, looks: 0 }
     }
 }
 
@@ -76,10 +79,7 @@ impl Check for SpuriousClose {
                 self.stops = true;
             }
             What::FaultBegins(fault) if self.cuts.get(*fault).is_some_and(|cuts| *cuts) => self.cut.push(entry.at),
-            What::Connecting => {
-                self.dials.insert(entry.who.clone());
-            }
-            What::Live(session) if self.dials.contains(&entry.who) => {
+            What::Live(session) if ![RECEIVER, OTHER].contains(&entry.who.as_str()) => {
                 self.looks += u64::from(self.applies);
                 self.live.insert((entry.who.clone(), session.clone()));
             }

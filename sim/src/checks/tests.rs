@@ -5,9 +5,10 @@ use std::time::Duration;
 use super::{all, coverage};
 use crate::context::{ESTABLISHER, RECEIVER, RunContext};
 use crate::counters::Counters;
-use crate::history::{End, Entry, Silence, What};
+use crate::history::{End, Entry, Report, Silence, What};
 use crate::net::Names;
 use crate::plan::{Caller, Fault, Network, Plan, Settings, Side};
+use crate::usage::Usage;
 use crate::verdict::Violation;
 
 fn plan(faults: &[(&str, u64)]) -> Plan {
@@ -22,7 +23,9 @@ fn plan(faults: &[(&str, u64)]) -> Plan {
     Plan {
         network: Network::default(),
         settings: Settings::default(),
+        usage: Usage::default(),
         foreign: None,
+        fleet: 0,
         callers: vec![Caller { work: "request".into(), side: Side::Establisher, pause_ms: 1, bytes: 1 }],
         faults: faults.iter().map(fault).collect(),
         calm_ms: 0,
@@ -459,4 +462,81 @@ fn a_check_looks_where_something_could_be_wrong_and_nowhere_else() {
     let shutdown = |at| looks(&[("shutdown", 1)], &[&given(at)[..], &after].concat());
     assert!(shutdown(1_000).contains(&"graceful shutdown"), "{:?}", shutdown(1_000));
     assert!(!shutdown(2_990).contains(&"graceful shutdown"), "{:?}", shutdown(2_990));
+}
+
+#[test]
+fn an_honest_peer_that_is_taken_for_a_liar_is_found() {
+    let receives = [(0, RECEIVER, What::Starts), (5, RECEIVER, live("1")), (900, RECEIVER, ended("1", "protocol"))];
+    // Under a fault that excuses the end of a session.
+    let verdict = |fault: &str, history: &[_]| verdict_of_all(plan(&[("partition", 60_000), (fault, 60_000)]), history);
+    assert_eq!(verdict("reset", &receives).as_deref(), Some("G16"));
+    assert_eq!(verdict("hostile clients", &receives), None);
+    // Strangers get no place.
+    assert_eq!(verdict("strangers", &[receives[0].clone(), receives[2].clone()]), None);
+    let dials = [
+        (0, ESTABLISHER, What::Starts),
+        (0, ESTABLISHER, What::Connecting),
+        (5, ESTABLISHER, live("1")),
+        (900, ESTABLISHER, ended("1", "protocol")),
+    ];
+    assert_eq!(verdict("hostile clients", &dials).as_deref(), Some("G16"), "nobody dials a hostile client");
+}
+
+#[test]
+fn a_manager_that_gives_up_too_soon_or_goes_on_too_long_is_found() {
+    let verdict = |settings: Settings, history: &[(u64, What)]| {
+        let plan = Plan { settings, ..plan(&[("partition", 60_000)]) };
+        verdict(plan, &[&[(0, What::Starts), (0, What::Connecting)], history].concat())
+    };
+    let fails = |ms| [(ms, What::AttemptFailed), (ms + 1_000, What::Connecting)];
+    let attempts = Settings { max_attempts: 3, backoff_jitter_percent: 100, ..Settings::default() };
+    let two = [fails(10), fails(1_500)].concat();
+    let up = [(2_600, What::GaveUp)];
+    // The third is told by the end alone.
+    assert_eq!(verdict(attempts, &[&two[..], &up].concat()), None);
+    assert_eq!(verdict(attempts, &[&two[..2], &up].concat()).as_deref(), Some("G12"));
+    assert_eq!(verdict(attempts, &[&two[..], &fails(2_600)].concat()).as_deref(), Some("G12"));
+    let elapsed = Settings { max_elapsed_ms: 2_000, ..Settings::default() };
+    assert_eq!(verdict(elapsed, &[&two[..], &up].concat()), None);
+    assert_eq!(verdict(elapsed, &[(10, What::AttemptFailed), (20, What::GaveUp)]).as_deref(), Some("G12"));
+    let late = [(10, What::AttemptFailed), (2_000, What::Connecting), (2_500, What::AttemptFailed)];
+    assert_eq!(verdict(elapsed, &late).as_deref(), Some("G12"));
+}
+
+#[test]
+fn a_rival_that_is_let_in_though_it_is_not_admitted_is_found() {
+    let history = [(0, "rival", What::Starts), (5, "rival", live("1"))];
+    let admits = Plan { usage: Usage { admits: true, ..Usage::default() }, ..plan(&[("rival", 60_000)]) };
+    assert_eq!(verdict_of_all(admits, &history).as_deref(), Some("G14"));
+    assert_eq!(verdict_of_all(plan(&[("rival", 60_000)]), &history), None);
+}
+
+#[test]
+fn a_status_that_is_not_so_is_found() {
+    let says = |activity: &str, sessions, sessions_so_far, attempts| {
+        What::Says(Report { activity: activity.into(), sessions, sessions_so_far, attempts })
+    };
+    let begin = [(0, What::Starts), (0, What::Connecting)];
+    let failed = [(5, What::AttemptFailed)];
+    let live = [(5, live("1")), (5, holds(&["1"]))];
+    let verdict = |meanwhile: &[(u64, What)], at, report: &What| {
+        let says = [(at, report.clone())];
+        verdict(plan(&[("partition", 60_000)]), &[&begin[..], meanwhile, &says].concat())
+    };
+    for (meanwhile, right) in
+        [(&[][..], says("Connecting", 0, 0, 0)), (&failed, says("BackingOff", 0, 0, 1)), (&live, says("Live", 1, 1, 0))]
+    {
+        assert_eq!(verdict(meanwhile, 5, &right), None, "{right:?}");
+    }
+    for (meanwhile, wrong) in [
+        (&[][..], says("BackingOff", 0, 0, 0)),
+        (&[][..], says("Listening", 0, 0, 0)),
+        (&[][..], says("Stopped", 0, 0, 0)),
+        (&failed, says("Connecting", 0, 0, 1)),
+        (&failed, says("BackingOff", 0, 0, 0)),
+        (&live, says("Connecting", 1, 1, 0)),
+        (&live, says("Live", 1, 0, 0)),
+    ] {
+        assert_eq!(verdict(meanwhile, 5, &wrong).as_deref(), Some("G12"), "{wrong:?}");
+    }
 }

@@ -43,6 +43,23 @@ pub(super) const ONE: Kind = Kind {
     end: nothing,
 };
 
+pub(super) const FORGOTTEN: Kind = Kind {
+    name: "forgotten by a NAT",
+    about: "A NAT on the way has forgotten every connection: they carry nothing any more, new ones do",
+    concerns: Concerns::Both,
+    harm: Harm::Any,
+    blocks: Blocks::Meanwhile,
+    begin: |world, _| {
+        for (near, far) in world.context.conditions(ESTABLISHER).forget() {
+            for host in [RECEIVER, OTHER] {
+                world.context.conditions(host).forget_between((far, near));
+            }
+        }
+        FaultState::default()
+    },
+    end: nothing,
+};
+
 fn cut(world: &mut World<'_>, how: Cut) -> FaultState {
     for host in [RECEIVER, ESTABLISHER, OTHER] {
         world.context.conditions(host).cut(how);

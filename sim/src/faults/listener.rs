@@ -16,7 +16,7 @@ pub(super) const REFUSE: Kind = Kind {
 
 pub(super) const ACCEPT_ERRORS: Kind = Kind {
     name: "accept errors",
-    about: "The receiver has too many open files: accept fails with EMFILE",
+    about: "Accept fails at the receiver: too many open files, no memory, connections that were aborted",
     concerns: Concerns::Receiver,
     harm: Harm::None,
     blocks: Blocks::Meanwhile,

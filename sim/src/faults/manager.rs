@@ -3,22 +3,25 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use evermux::Session;
+use futures_util::FutureExt;
 use tokio::time::sleep;
 
 use super::kind::{Blocks, Concerns, FaultState, Harm, Kind, begin_on, end_on, nothing};
 use crate::context::ESTABLISHER;
-use crate::history::{What, note};
+use crate::history::{End, What, broken, note};
 use crate::interpose::elapsed;
 use crate::net::Condition;
-use crate::plan::Side;
+use crate::plan::{CLOSES, Fault};
+use crate::world::World;
 
 pub(super) const FATAL: Kind = Kind {
     name: "fatal error",
-    about: "The establisher's connector fails for good: its manager gives up, and another one is started afterwards",
-    concerns: Concerns::Establisher,
+    about: "What one side dials or listens with fails for good: its manager gives up, and another is started afterwards",
+    concerns: Concerns::Side,
     harm: Harm::Any,
     blocks: Blocks::Longer,
-    begin: |world, _| begin_on(world, Side::Establisher, Condition::Fatal),
+    begin: |world, fault| begin_on(world, fault.side, Condition::Fatal),
     end: |world, _, state| end_on(world, state, Condition::Fatal),
 };
 
@@ -77,3 +80,55 @@ pub(super) const CANCEL: Kind = Kind {
     },
     end: nothing,
 };
+
+pub(super) const ABORT: Kind = Kind {
+    name: "abort",
+    about: "Somebody aborts a session of one side: what was on its way is lost",
+    concerns: Concerns::Side,
+    harm: Harm::Any,
+    blocks: Blocks::Meanwhile,
+    begin: |world, fault| {
+        if let Some(session) = session_of(world, fault) {
+            leaves(world, fault, &session, "aborted");
+            session.abort();
+        }
+        FaultState::default()
+    },
+    end: nothing,
+};
+
+pub(super) const CLOSE: Kind = Kind {
+    name: CLOSES,
+    about: "Somebody closes a session of one side: its streams may finish",
+    begin: |world, fault| {
+        let host = world.host_of(fault.side);
+        if let Some(session) = session_of(world, fault) {
+            leaves(world, fault, &session, "closed");
+            // It is closed by the first poll of this.
+            let mut closing = Box::pin({
+                let session = session.clone();
+                async move { session.close().await }
+            });
+            let _ = closing.as_mut().now_or_never();
+            world.spawn_on(host, async move {
+                let reason = closing.await;
+                if !session.is_closed() {
+                    broken(host, "G5", format!("session {} was closed ({reason}), and has not ended", session.id()));
+                }
+            });
+        }
+        FaultState::default()
+    },
+    ..ABORT
+};
+
+/// Notes that a session leaves its place.
+fn leaves(world: &World<'_>, fault: &Fault, session: &Session, reason: &str) {
+    let end = End { name: reason.to_owned(), text: String::new() };
+    note(world.host_of(fault.side), What::Leaves(session.id().to_string(), end));
+}
+
+/// A session of the side that a fault concerns.
+fn session_of(world: &World<'_>, fault: &Fault) -> Option<Session> {
+    world.context.manager(world.host_of(fault.side))?.reader().session().cloned()
+}

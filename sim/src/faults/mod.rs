@@ -1,6 +1,7 @@
 //! What goes wrong: one file for each family of faults, and one line in [`ALL`] for each kind.
 
 mod cut;
+mod dial;
 mod host;
 mod hostile;
 mod kind;
@@ -13,6 +14,9 @@ mod strangers;
 
 pub use kind::{Blocks, Concerns, FaultState, Harm, Kind};
 
+/// The fault by which a connector fails for good.
+pub const FATAL: &str = manager::FATAL.name;
+
 /// The fault by which a manager is shut down.
 pub const SHUTDOWN: &str = manager::SHUTDOWN.name;
 
@@ -22,14 +26,12 @@ pub const ADDRESS_CHANGE: &str = host::ADDRESS_CHANGE.name;
 /// The fault by which another client wants the place.
 pub const RIVAL: &str = strangers::RIVAL.name;
 
-/// The fault by which clients come that are proven, and break rules.
-pub const HOSTILE: &str = hostile::HOSTILE.name;
-
 /// Every kind of fault.
 pub static ALL: &[Kind] = &[
     cut::FIN,
     cut::RESET,
     cut::ONE,
+    cut::FORGOTTEN,
     partition::BOTH_WAYS,
     partition::ONE_WAY,
     partition::FREEZE,
@@ -41,6 +43,9 @@ pub static ALL: &[Kind] = &[
     host::STOPPED,
     host::BLOCKED,
     host::ADDRESS_CHANGE,
+    dial::ERRORS,
+    dial::NAME_LOST,
+    dial::SLOW_RESOLVER,
     listener::REFUSE,
     listener::ACCEPT_ERRORS,
     listener::SILENT,
@@ -49,11 +54,13 @@ pub static ALL: &[Kind] = &[
     peer::STOPS_ACCEPTING,
     strangers::RIVAL,
     strangers::STRANGERS,
-    hostile::HOSTILE,
+    hostile::CLIENTS,
     manager::FATAL,
     manager::SHUTDOWN,
     manager::RECONNECT_NOW,
     manager::CANCEL,
+    manager::ABORT,
+    manager::CLOSE,
 ];
 
 /// The kind of that name.

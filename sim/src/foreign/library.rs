@@ -4,7 +4,7 @@ use std::io;
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{hashicorp, raw};
+use super::{alone, hashicorp, raw};
 use crate::net::Socket;
 use crate::plan::{Library, Side};
 
@@ -13,6 +13,7 @@ use crate::plan::{Library, Side};
 pub(super) enum Session {
     Hashicorp(hashicorp::Session),
     Raw(raw::Session),
+    Alone(alone::Session),
 }
 
 /// A stream, in its two directions.
@@ -22,17 +23,20 @@ pub(super) struct Stream {
 }
 
 impl Session {
-    pub(super) fn new(library: Library, side: Side, socket: Socket) -> Self {
-        match library {
+    /// Waits until the session can be used.
+    pub(super) async fn begin(library: Library, side: Side, socket: Socket) -> io::Result<Self> {
+        Ok(match library {
             Library::Hashicorp => Self::Hashicorp(hashicorp::Session::new(side, socket)),
             Library::Yamux => Self::Raw(raw::Session::new(side, socket)),
-        }
+            Library::Session => Self::Alone(alone::Session::begin(side, socket).await?),
+        })
     }
 
     pub(super) async fn open(&self) -> io::Result<Stream> {
         match self {
             Self::Hashicorp(session) => session.open().await,
             Self::Raw(session) => session.open().await,
+            Self::Alone(session) => session.open().await,
         }
     }
 
@@ -40,6 +44,7 @@ impl Session {
         match self {
             Self::Hashicorp(session) => session.accept().await,
             Self::Raw(session) => session.accept().await,
+            Self::Alone(session) => session.accept().await,
         }
     }
 
@@ -47,6 +52,7 @@ impl Session {
         match self {
             Self::Hashicorp(session) => session.is_closed(),
             Self::Raw(session) => session.is_closed(),
+            Self::Alone(session) => session.is_closed(),
         }
     }
 
@@ -54,6 +60,7 @@ impl Session {
         match self {
             Self::Hashicorp(session) => session.close(),
             Self::Raw(session) => session.close(),
+            Self::Alone(session) => session.close(),
         }
     }
 

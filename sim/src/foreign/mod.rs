@@ -3,6 +3,7 @@
 //! Such a program serves what the callers of the other side want, and where it dials it wants something itself. It keeps its
 //! connection up in the simplest way: it dials again a moment after the last one has ended.
 
+mod alone;
 mod hashicorp;
 mod library;
 mod raw;
@@ -108,7 +109,7 @@ impl Foreign {
 
     /// A connection to its end. The one that dials has a number, and wants something.
     async fn connection(&self, socket: Socket, number: Option<u64>) {
-        let session = Session::new(self.library, self.side, socket);
+        let Ok(session) = Session::begin(self.library, self.side, socket).await else { return };
         // It ends with this.
         let _open = session.close_on_drop();
         info!(host = self.host, "foreign session");
@@ -190,7 +191,7 @@ impl Foreign {
                 let done = done.unwrap_or_else(|error| Err(io::Error::from(error).into()));
                 let Err(failed) = done else { continue };
                 // A peer that drains refuses streams, and does not say before: these libraries take a goodbye in two ways.
-                let drains = !self.context.shutting_down.borrow().is_empty();
+                let drains = !self.context.shutting_down.borrow().is_empty() || self.context.plan.ends_sessions();
                 sleep(TOLD_WITHIN).await;
                 if session.is_closed() || session.open().await.is_err() {
                     return;

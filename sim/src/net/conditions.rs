@@ -44,6 +44,12 @@ struct State {
     accepting_stopped: u32,
     /// Dialling fails for good.
     fatal: u32,
+    /// Dialling fails at once.
+    dial_errors: u32,
+    /// Names have no addresses.
+    names_lost: u32,
+    /// Names are not answered.
+    names_slow: u32,
     /// The bytes a second that each socket writes, for each event that limits them.
     rates: Vec<u64>,
     /// The most that one read or write moves.
@@ -89,6 +95,12 @@ pub enum Condition {
     AcceptingStopped,
     /// Dialling fails for good.
     Fatal,
+    /// Dialling fails at once.
+    DialErrors,
+    /// Names have no addresses.
+    NamesLost,
+    /// Names are not answered.
+    NamesSlow,
 }
 
 impl State {
@@ -101,6 +113,9 @@ impl State {
             Condition::BlackHole => &mut self.black_hole,
             Condition::AcceptingStopped => &mut self.accepting_stopped,
             Condition::Fatal => &mut self.fatal,
+            Condition::DialErrors => &mut self.dial_errors,
+            Condition::NamesLost => &mut self.names_lost,
+            Condition::NamesSlow => &mut self.names_slow,
         }
     }
 
@@ -201,6 +216,34 @@ impl Conditions {
                 socket.cut.get_or_insert(cut);
             }
         });
+    }
+
+    /// Lets the connections of the host carry nothing any more. Gives their addresses, of this end and of the other one.
+    pub fn forget(&self) -> Vec<(SocketAddr, SocketAddr)> {
+        let mut addresses = Vec::new();
+        self.change(|state| {
+            for socket in state.sockets.values_mut() {
+                socket.lost.get_or_insert(0);
+                addresses.push(socket.addresses);
+            }
+        });
+        addresses
+    }
+
+    /// Lets the connection of the host with these addresses, of this end and of the other one, carry nothing any more.
+    pub fn forget_between(&self, addresses: (SocketAddr, SocketAddr)) {
+        self.change(|state| {
+            for socket in state.sockets.values_mut().filter(|socket| socket.addresses == addresses) {
+                socket.lost.get_or_insert(0);
+            }
+        });
+    }
+
+    /// One of these, as the seed has it.
+    pub(super) fn one_of(&self, errors: &[i32]) -> io::Error {
+        let mut state = self.state();
+        let index = state.rng.as_mut().map_or(0, |rng| rng.random_range(0..errors.len()));
+        io::Error::from_raw_os_error(errors[index])
     }
 
     /// How many sockets are open.

@@ -5,7 +5,7 @@
 
 use std::future::{Future, pending, poll_fn};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -29,6 +29,15 @@ impl Kernel {
     /// The kernel of a host in a network with these names.
     pub fn new(names: Names) -> Self {
         Self { names, ..Self::default() }
+    }
+
+    /// The address of a host.
+    ///
+    /// # Errors
+    ///
+    /// That there is no host of that name.
+    pub fn address_of(&self, host: &str) -> io::Result<IpAddr> {
+        self.names.resolve(host)
     }
 
     /// Tells the process what has become ready.
@@ -56,9 +65,8 @@ impl Kernel {
         self.tcp().clone().ok_or_else(|| io::ErrorKind::NetworkDown.into())
     }
 
-    /// Connects to a port of a host by its name.
-    pub(super) async fn connect(&self, host: &str, port: u16) -> io::Result<Connection> {
-        let peer = SocketAddr::new(self.names.resolve(host)?, port);
+    /// Connects to an address.
+    pub(super) async fn connect(&self, peer: SocketAddr) -> io::Result<Connection> {
         let tcp = self.running_tcp()?;
         let source = self.reactor.source_to_ask();
         let mut connect = pin!(tcp.connect(peer));

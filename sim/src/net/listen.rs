@@ -16,6 +16,10 @@ use super::kernel::{self, Kernel};
 use super::socket::{HELLO, Socket};
 use crate::history::{What, note};
 
+/// What accept(2) fails with on Linux: of one connection, EPERM, ECONNABORTED, EPROTO, EHOSTUNREACH; of all of them for now,
+/// EMFILE, ENFILE, ENOBUFS, ENOMEM.
+const ERRORS: [i32; 8] = [1, 103, 71, 113, 24, 23, 105, 12];
+
 /// A simulated TCP listener on all addresses of the host it was bound on.
 ///
 /// While its host [refuses](Condition::Refuse) connections, nothing is bound; while it is [silent](Condition::Silent),
@@ -55,9 +59,8 @@ impl Listener {
                 inner.bound = None;
                 self.conditions.until(Condition::Refuse, false).await;
             }
-            if self.conditions.is(Condition::AcceptErrors) {
-                // EMFILE: the process has too many open files.
-                return Err(io::Error::from_raw_os_error(24));
+            if self.conditions.is(Condition::AcceptErrors) || self.conditions.is(Condition::Fatal) {
+                return Err(self.conditions.one_of(&ERRORS));
             }
             if !self.conditions.is(Condition::Silent) {
                 inner.silent.clear();
@@ -71,9 +74,12 @@ impl Listener {
                 let mut accept = std::pin::pin!(listener.accept());
                 let was_silent = self.conditions.is(Condition::Silent);
                 poll_fn(|cx| {
-                    for (condition, now) in
-                        [(Condition::Refuse, false), (Condition::AcceptErrors, false), (Condition::Silent, was_silent)]
-                    {
+                    for (condition, now) in [
+                        (Condition::Refuse, false),
+                        (Condition::AcceptErrors, false),
+                        (Condition::Fatal, false),
+                        (Condition::Silent, was_silent),
+                    ] {
                         if self.conditions.poll_is(condition, !now, cx).is_ready() {
                             return Poll::Ready(None);
                         }
@@ -117,13 +123,17 @@ impl Accept for Listener {
     type Pending = Socket;
 
     async fn accept(&self) -> Result<Socket, AcceptError> {
-        Ok(Listener::accept(self).await?)
+        let accepted = Listener::accept(self).await;
+        if self.conditions.is(Condition::Fatal) {
+            return Err(AcceptError::fatal(io::Error::other("the acceptor fails for good")));
+        }
+        Ok(accepted?)
     }
 
     async fn finish(&self, socket: Socket) -> Result<Connected<Strict<Socket>>, AcceptError> {
         let socket = Self::begin(socket, self.handshake).await?;
         let (local, peer) = (socket.local_addr(), socket.peer_addr());
-        Ok(Connected::new(Strict::new(socket), Some(local), Some(peer)))
+        Ok(Connected::new(Strict::new(socket), Some(local), Some(peer)).with_unsent_limit(Socket::set_unsent_limit))
     }
 
     fn local_addr(&self) -> Option<SocketAddr> {

@@ -3,9 +3,11 @@
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use testkit::strict::Strict;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep_until};
 use tracing::trace;
@@ -27,6 +29,8 @@ pub struct Socket {
     sockets: Sockets,
     /// What was written and not flushed, where it is held until then.
     held: Vec<u8>,
+    /// The most that one write takes, as a kernel takes no more than it may hold unsent.
+    unsent_limit: AtomicU32,
     open: Open,
 }
 
@@ -47,12 +51,24 @@ impl Socket {
         trace!(%local, %peer, "connected");
         let sockets = conditions.sockets();
         let open = conditions.open((local, peer));
-        Self { inner, local, peer, busy: None, sockets, held: Vec::new(), open }
+        Self { inner, local, peer, busy: None, sockets, held: Vec::new(), unsent_limit: AtomicU32::new(u32::MAX), open }
     }
 
     /// Connects from a host with this kernel to another one by its name.
-    pub async fn connect(kernel: &Kernel, host: &str, port: u16, conditions: &Conditions) -> io::Result<Self> {
-        Ok(Self::new(kernel.connect(host, port).await?, conditions))
+    pub async fn connect(kernel: &Kernel, peer: SocketAddr, conditions: &Conditions) -> io::Result<Self> {
+        Ok(Self::new(kernel.connect(peer).await?, conditions))
+    }
+
+    /// Limits how many bytes may wait unsent.
+    ///
+    /// # Errors
+    ///
+    /// None: it has the form that evermux asks for.
+    pub fn set_unsent_limit(socket: &Strict<Self>, bytes: u32) -> io::Result<()> {
+        let socket = socket.get_ref();
+        trace!(local = socket.local.port(), peer = socket.peer.port(), bytes, "unsent limit");
+        socket.unsent_limit.store(bytes, Ordering::Relaxed);
+        Ok(())
     }
 
     /// The address of this end.
@@ -75,7 +91,8 @@ impl Socket {
             Some(_) => SLOW_WRITE_MAX,
             None => usize::MAX,
         };
-        Poll::Ready(bytes.min(limit).min(self.chunk()))
+        let unsent = usize::try_from(self.unsent_limit.load(Ordering::Relaxed)).unwrap_or(usize::MAX);
+        Poll::Ready(bytes.min(limit).min(unsent).min(self.chunk()))
     }
 
     fn chunk(&self) -> usize {

@@ -13,6 +13,7 @@ use tokio::time::{sleep, timeout};
 use super::scenario::{Group, Scenario};
 use crate::plan::{Network, Plan, Settings, Side};
 use crate::stage::Run;
+use crate::usage::Usage;
 use crate::verdict::Violation;
 
 pub(super) static SCENARIO: Scenario = Scenario {
@@ -21,7 +22,18 @@ pub(super) static SCENARIO: Scenario = Scenario {
     group: Group::Scripted,
     plans: || {
         let (network, settings) = (Network::default(), Settings::default());
-        Just(Plan { network, settings, foreign: None, callers: Vec::new(), faults: Vec::new(), calm_ms: 0 }).boxed()
+        let usage = Usage::default();
+        Just(Plan {
+            network,
+            settings,
+            usage,
+            foreign: None,
+            fleet: 0,
+            callers: Vec::new(),
+            faults: Vec::new(),
+            calm_ms: 0,
+        })
+        .boxed()
     },
     run,
 };

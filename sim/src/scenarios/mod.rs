@@ -1,7 +1,6 @@
 //! What can be run: one file for each family of scenarios, and one line in [`all`] for each.
 
 mod calm;
-mod echo;
 mod from_within;
 mod random;
 mod red;
@@ -20,9 +19,9 @@ static DRAWN: &[&Scenario] = &[
     &random::RANDOM,
     &calm::HARMLESS,
     &calm::GRACEFUL,
+    &random::FLEET,
     &random::PARTITION,
     &calm::CALM,
-    &echo::SCENARIO,
     &random::SMOKE,
     &calm::IDLE,
     &calm::CONTROL,

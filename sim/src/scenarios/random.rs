@@ -3,14 +3,32 @@
 use proptest::prelude::Strategy;
 
 use super::scenario::{Group, Scenario, world};
-use crate::draw::any_plan;
+use crate::draw::{any_plan, suited};
+use crate::faults;
 use crate::plan::{Caller, Fault, Network, Plan, Settings, Side};
+use crate::usage::Usage;
 
 pub(super) static RANDOM: Scenario = Scenario {
     name: "random",
     about: "Callers of every kind, under up to eight faults of every kind",
     group: Group::Swept,
     plans: || any_plan(1..=6, 0..=8),
+    run: world,
+};
+
+pub(super) static FLEET: Scenario = Scenario {
+    name: "fleet",
+    about: "8 to 200 clients of one receiver, and one more, under up to four faults",
+    group: Group::Alone,
+    plans: || {
+        (any_plan(1..=2, 0..=4), 8..=200_u16)
+            .prop_map(|(mut plan, fleet)| {
+                plan.faults.retain(|fault| fault.kind != faults::ADDRESS_CHANGE);
+                Plan { foreign: None, fleet, usage: Usage { admits: false, ..plan.usage }, ..plan }
+            })
+            .prop_map(suited)
+            .boxed()
+    },
     run: world,
 };
 
@@ -27,6 +45,7 @@ pub(super) static SMOKE: Scenario = Scenario {
                     fault.lasts_ms = 1;
                 }
                 plan.foreign = None;
+                plan.fleet = 0;
                 for caller in &mut plan.callers {
                     caller.work = "request".into();
                     caller.bytes %= 4_000;
@@ -62,7 +81,9 @@ pub(super) static PARTITION: Scenario = Scenario {
         let plan = move |latency_ms| Plan {
             network: Network { latency_ms, ..Network::default() },
             settings: Settings::default(),
+            usage: Usage::default(),
             foreign: None,
+            fleet: 0,
             callers: callers.to_vec(),
             faults: vec![fault.clone()],
             calm_ms: 0,

@@ -7,6 +7,7 @@ use proptest::prelude::{Strategy, any};
 use super::scenario::{Group, Scenario, world};
 use crate::draw::Plans;
 use crate::plan::{Caller, Fault, Impairments, Network, Plan, Settings, Side};
+use crate::usage::Usage;
 
 /// The scenarios of this file, one line each: its name, what happens, and the plan.
 macro_rules! scripted {
@@ -44,7 +45,7 @@ scripted! {
     accept_not_interrupted: "The receiver is shut down while it waits for a connection",
         plan().callers("request", 1).fault("black hole", 0, 12_000).theirs("shutdown", 4_000).theirs("shutdown", 8_000);
     provider_death_hangs_callers: "The connector fails for good while callers wait: they are told, and the next manager serves",
-        plan().callers("request", 3).fault("fatal error", 5_000, 4_000).fault("reset", 5_100, 1);
+        plan().callers("request", 3).ours_for("fatal error", 5_000, 4_000).fault("reset", 5_100, 1);
     live_provider_ignores_shutdown: "Both sides are shut down while their session lives",
         plan().callers("request", 2).ours("shutdown", 3_000).theirs("shutdown", 6_000);
     uninterruptible_sleep: "The manager is shut down in the middle of a long pause",
@@ -133,7 +134,9 @@ fn plan() -> Plan {
     Plan {
         network: Network::default(),
         settings: Settings::default(),
+        usage: Usage::default(),
         foreign: None,
+        fleet: 0,
         callers: Vec::new(),
         faults: Vec::new(),
         calm_ms: 1_000,

@@ -36,6 +36,7 @@ pub(super) const LITTLE: u64 = 32 << 10;
 pub type Doing<'a> = Pin<Box<dyn Future<Output = Result<(), Failed>> + 'a>>;
 
 /// One piece of work.
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct WorkItem {
     /// The session that the caller was given.
     pub session: Session,
@@ -53,6 +54,12 @@ pub struct WorkItem {
     pub calm: bool,
     /// Whether the network loses nothing. Where it does, much takes very long.
     pub lossless: bool,
+    /// Whether a session ends by itself after some hundred streams.
+    pub is_limited: bool,
+    /// How long it takes there and back at least.
+    pub path: Duration,
+    /// How exact the times are.
+    pub grain: Duration,
     /// Whether it went to another session.
     pub moved: Cell<bool>,
     /// Whether the caller has learnt that the session is gone.

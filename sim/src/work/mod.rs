@@ -22,6 +22,7 @@ mod trickle;
 mod unaccepted;
 mod upload;
 mod volume;
+mod watches;
 
 use crate::plan::{Caller, Plan};
 
@@ -61,6 +62,7 @@ pub static ALL: &[Work] = &[
     frames::WORK,
     volume::WORK,
     resets::WORK,
+    watches::WORK,
     aborts::WORK,
 ];
 

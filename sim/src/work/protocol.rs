@@ -49,6 +49,8 @@ pub enum Request {
     Lagging = b'l',
     /// Nothing: whoever says this breaks rules.
     Nonsense = b'x',
+    /// To read nothing for that many milliseconds, then whatever there is: whoever says this breaks rules.
+    Ignored = b'i',
     /// To accept no streams for that many milliseconds, and to say so when this begins.
     Unaccepting = b'u',
 }
@@ -64,7 +66,7 @@ pub struct Header {
     pub seed: u64,
 }
 
-const REQUESTS: [Request; 11] = [
+const REQUESTS: [Request; 12] = [
     Request::Echo,
     Request::Sink,
     Request::Source,
@@ -75,6 +77,7 @@ const REQUESTS: [Request; 11] = [
     Request::Silent,
     Request::Lagging,
     Request::Nonsense,
+    Request::Ignored,
     Request::Unaccepting,
 ];
 
@@ -212,14 +215,7 @@ async fn send_at_once(writer: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> i
     writer.write_all(second).await
 }
 
-/// Serves one inbound stream of a host to its end.
-pub async fn serve(
-    mut reader: impl AsyncRead + Unpin,
-    mut writer: impl AsyncWrite + Unpin,
-    conditions: &Conditions,
-    counters: &Counters,
-) -> Result<(), Failed> {
-    writer.write_all(&[GREETING]).await?;
+async fn read_header(reader: &mut (impl AsyncRead + Unpin)) -> Result<Header, Failed> {
     let mut header = [0; Header::LEN];
     let mut filled = 0;
     while filled < header.len() {
@@ -231,9 +227,18 @@ pub async fn serve(
             read => filled += read,
         }
     }
-    let Some(header) = Header::decode(header) else {
-        return Err(Violation::new("G18", "the header of a stream is not what was sent").into());
-    };
+    Header::decode(header).ok_or_else(|| Violation::new("G18", "the header of a stream is not what was sent").into())
+}
+
+/// Serves one inbound stream of a host to its end.
+pub async fn serve(
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+    conditions: &Conditions,
+    counters: &Counters,
+) -> Result<(), Failed> {
+    writer.write_all(&[GREETING]).await?;
+    let header = read_header(&mut reader).await?;
     let amount = header.amount as usize;
     match header.request {
         Request::Echo => {
@@ -303,6 +308,10 @@ pub async fn serve(
             writer.shutdown().await?;
         }
         Request::Nonsense => {
+            tokio::io::copy(&mut reader, &mut tokio::io::sink()).await?;
+        }
+        Request::Ignored => {
+            sleep(Duration::from_millis(header.amount.into())).await;
             tokio::io::copy(&mut reader, &mut tokio::io::sink()).await?;
         }
         Request::Unaccepting => {

@@ -37,6 +37,7 @@ pub async fn exchange_over(
     let header = Header { request: Request::Echo, amount: u32::try_from(bytes).unwrap_or(u32::MAX), seed };
     let write = async {
         writer.write_all(&header.encode()).await?;
+        writer.flush().await?;
         Bytes::new(seed, bytes).send(&mut writer).await?;
         writer.shutdown().await
     };

@@ -15,15 +15,20 @@ pub(super) const WORK: Work = Work {
     run: |item| Box::pin(volume(item)),
 };
 
-/// How often it is much, one in so many.
-const SELDOM: u32 = 8;
+/// How often it is much, one in so many, and how much.
+const SELDOM: u32 = 4;
 const MUCH: usize = 6 << 20;
+/// How often it is sent from here, one in so many.
+const UPLOADS: u32 = 3;
 
 async fn volume(item: &mut WorkItem) -> Result<(), Failed> {
     let seed = item.rng.next_u64();
-    let bytes =
-        if item.lossless && item.rng.random_ratio(1, SELDOM) { item.rng.random_range(0..=MUCH) } else { item.bytes };
-    let is_upload = item.rng.random();
+    let bytes = if item.lossless && item.rng.random_ratio(1, SELDOM) {
+        item.rng.random_range(MUCH / 2..=MUCH)
+    } else {
+        item.bytes
+    };
+    let is_upload = item.rng.random_ratio(1, UPLOADS);
     let (mut reader, mut writer) = item.open().await?.into_split();
     let request = if is_upload { Request::Sink } else { Request::Source };
     let header = Header { request, amount: u32::try_from(bytes).unwrap_or(u32::MAX), seed };

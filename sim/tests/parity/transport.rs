@@ -184,7 +184,8 @@ impl Net for Simulated {
     }
 
     async fn connect(&self) -> io::Result<Self::Stream> {
-        sim::net::Socket::connect(&self.0, SERVER, PORT, &Conditions::default()).await
+        let address = (self.0.address_of(SERVER)?, PORT).into();
+        sim::net::Socket::connect(&self.0, address, &Conditions::default()).await
     }
 }
 

@@ -1,0 +1,116 @@
+//! The status says what is so: what a manager does, how many sessions it has had, and how many attempts have failed since the
+//! last one (G1, G12).
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::check::Check;
+use crate::context::ESTABLISHER;
+use crate::history::{Entry, Report, What};
+use crate::plan::Plan;
+use crate::usage::Dials;
+use crate::verdict::Violation;
+
+/// What is known of each manager, beside what it says.
+pub(super) struct Statuses {
+    /// Whether the establisher's attempts are traced.
+    has_attempts: bool,
+    managers: BTreeMap<String, Known>,
+    looks: u64,
+}
+
+#[derive(Default)]
+struct Known {
+    sessions_so_far: u64,
+    attempts: u32,
+    /// Whether it dials now.
+    connecting: bool,
+    stops: bool,
+    /// What it said last, if nobody has looked at that yet.
+    says: Option<Report>,
+}
+
+impl Statuses {
+    pub(super) fn new(plan: &Plan) -> Self {
+        // With several places any of them may be what the status tells of.
+        let has_attempts = plan.usage.dials != Dials::Provider && plan.settings.sessions == 1;
+        Self { has_attempts, managers: BTreeMap::new(), looks: 0 }
+    }
+
+    /// What is wrong with a report.
+    fn wrong(&self, who: &str, known: &Known, says: &Report) -> Option<String> {
+        if says.sessions_so_far != known.sessions_so_far {
+            return Some(format!(
+                "it says that it has had {}, and had {}",
+                says.sessions_so_far, known.sessions_so_far
+            ));
+        }
+        let is_live = says.sessions > 0;
+        let knows_attempts = who == ESTABLISHER && self.has_attempts;
+        let dials = knows_attempts && known.connecting;
+        let may_be = match says.activity.as_str() {
+            "Live" => is_live,
+            "Connecting" => !is_live && !known.stops && dials == knows_attempts,
+            "BackingOff" => !is_live && !known.stops && who == ESTABLISHER && !dials,
+            "Listening" => !is_live && !known.stops && who != ESTABLISHER,
+            "ShuttingDown" | "Stopped" => known.stops,
+            _ => false,
+        };
+        if !may_be {
+            return Some(format!("it says {} with {} sessions", says.activity, says.sessions));
+        }
+        if knows_attempts && !known.stops && says.attempts != known.attempts {
+            return Some(format!("it says that {} attempts have failed, and {} have", says.attempts, known.attempts));
+        }
+        None
+    }
+}
+
+impl Check for Statuses {
+    fn name(&self) -> &'static str {
+        "status"
+    }
+
+    fn looks(&self) -> u64 {
+        self.looks
+    }
+
+    fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
+        if let What::Starts = entry.what {
+            // The first attempt was begun before anybody could note the start.
+            let known = Known { connecting: entry.who == ESTABLISHER, ..Known::default() };
+            self.managers.insert(entry.who.clone(), known);
+            return Ok(());
+        }
+        let Some(known) = self.managers.get_mut(&entry.who) else { return Ok(()) };
+        match &entry.what {
+            What::Down | What::HasShutDown => drop(self.managers.remove(&entry.who)),
+            What::Connecting => known.connecting = true,
+            What::AttemptFailed => {
+                known.attempts += 1;
+                known.connecting = false;
+            }
+            What::Live(_) => {
+                known.sessions_so_far += 1;
+                (known.attempts, known.connecting) = (0, false);
+            }
+            What::Stops | What::GaveUp | What::ShutsDown => known.stops = true,
+            What::Says(report) => known.says = Some(report.clone()),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    fn after_step(&mut self, _: Duration) -> Result<(), Violation> {
+        let mut managers = std::mem::take(&mut self.managers);
+        for (who, known) in &mut managers {
+            let Some(says) = known.says.take() else { continue };
+            self.looks += 1;
+            if let Some(what) = self.wrong(who, known, &says) {
+                return Err(Violation::new("G12", format!("the status of {who} is not so: {what}")));
+            }
+        }
+        self.managers = managers;
+        Ok(())
+    }
+}
