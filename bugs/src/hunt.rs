@@ -44,10 +44,21 @@ pub(crate) fn sweep(
     limit: Duration,
     tell: impl FnMut(&str),
 ) -> Result<Found, String> {
-    let json = sim.with_extension("jsonl");
+    sweep_by(Command::new(sim), arguments, (from, seeds), limit, tell)
+}
+
+/// As [`sweep`], by a command of the simulation without arguments.
+pub(crate) fn sweep_by(
+    mut command: Command,
+    arguments: &[String],
+    (from, seeds): (u64, u64),
+    limit: Duration,
+    tell: impl FnMut(&str),
+) -> Result<Found, String> {
+    // Several may sweep with the same program at once.
+    let json = Path::new(command.get_program()).with_extension(format!("{}.jsonl", std::process::id()));
     // What an earlier sweep left must not be taken for this one's.
     let _ = fs::remove_file(&json);
-    let mut command = Command::new(sim);
     command.args(["sweep", "--no-capsules"]).args(arguments).args([
         "--from",
         &from.to_string(),
@@ -56,8 +67,9 @@ pub(crate) fn sweep(
         "--json",
     ]);
     command.arg(&json);
-    let ended = follow(command, limit, tell)?;
+    let ended = follow(command, limit, tell, |_| false)?;
     let found = read(&fs::read_to_string(&json).unwrap_or_default());
+    let _ = fs::remove_file(&json);
     match (found, ended.code) {
         (Found::Failure(failure), _) => Ok(Found::Failure(failure)),
         (_, None) if ended.timed_out => Ok(Found::Failure(Failure {
@@ -77,7 +89,7 @@ pub(crate) fn sweep(
 
 /// Runs tests that were built, with the command that runs them.
 pub(crate) fn test(command: Command, limit: Duration, tell: impl FnMut(&str)) -> Result<Found, String> {
-    let ended = follow(command, limit, tell)?;
+    let ended = follow(command, limit, tell, |_| false)?;
     let failed = ended.lines.iter().filter_map(|line| line.strip_prefix("test ")?.strip_suffix(" ... FAILED"));
     let failed: Vec<_> = failed.collect();
     let fail = |named: &str, what: String| {
@@ -114,16 +126,22 @@ fn read(json: &str) -> Found {
     Found::Nothing { runs }
 }
 
-struct Ended {
+/// How a command ended.
+pub(crate) struct Ended {
     /// None after a signal.
-    code: Option<i32>,
-    timed_out: bool,
+    pub(crate) code: Option<i32>,
+    pub(crate) timed_out: bool,
     /// What it said, the errors first.
-    lines: Vec<String>,
+    pub(crate) lines: Vec<String>,
 }
 
-/// Runs a command to its end, or to the limit.
-fn follow(mut command: Command, limit: Duration, mut tell: impl FnMut(&str)) -> Result<Ended, String> {
+/// Runs a command to its end, to the limit, or to a line that is enough. `tell` hears its errors.
+pub(crate) fn follow(
+    mut command: Command,
+    limit: Duration,
+    mut tell: impl FnMut(&str),
+    enough: impl Fn(&str) -> bool,
+) -> Result<Ended, String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let told = |error: std::io::Error| format!("{name} cannot be run: {error}");
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().map_err(told)?;
@@ -145,20 +163,21 @@ fn follow(mut command: Command, limit: Duration, mut tell: impl FnMut(&str)) -> 
     listen(child.stdout.take().map(|from| Box::new(from) as _), false);
     drop(send);
     let (mut errors, mut lines) = (Vec::new(), Vec::new());
-    let mut timed_out = false;
+    let (mut timed_out, mut has_enough) = (false, false);
     loop {
         match said.recv_timeout(LOOK_EVERY) {
             Ok((is_error, line)) => {
                 if is_error {
                     tell(&line);
                 }
+                has_enough |= enough(&line);
                 if is_error { &mut errors } else { &mut lines }.push(line);
             }
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => break,
         }
-        if begun.elapsed() >= limit {
-            timed_out = true;
+        timed_out = begun.elapsed() >= limit && !has_enough;
+        if timed_out || has_enough {
             kill(&mut child);
             break;
         }
@@ -235,8 +254,17 @@ mod tests {
         let mut command = Command::new("sh");
         command.args(["-c", "echo one >&2; sleep 600; echo two"]);
         let mut heard = Vec::new();
-        let ended = follow(command, Duration::from_millis(300), |line| heard.push(line.to_owned())).unwrap();
+        let ended = follow(command, Duration::from_millis(300), |line| heard.push(line.to_owned()), |_| false).unwrap();
         assert!(ended.timed_out && ended.code.is_none());
         assert_eq!(heard, ["one"]);
+    }
+
+    #[test]
+    fn a_checker_that_has_said_enough_is_ended() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo one; sleep 600; echo two"]);
+        let ended = follow(command, Duration::from_secs(60), |_| {}, |line| line == "one").unwrap();
+        assert!(!ended.timed_out && ended.code.is_none());
+        assert_eq!(ended.lines, ["one"]);
     }
 }

@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "how long a checker takes is told by real time")]
 
 mod hunt;
+mod mutants;
 mod patch;
 mod report;
 mod scratch;
@@ -14,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use hunt::Found;
 use patch::{CaughtBy, Patch};
 use report::{Outcome, Report, Start};
@@ -45,6 +46,7 @@ const CLEAN_SEEDS: u64 = 10;
 #[command(
     name = "bugs",
     version,
+    args_conflicts_with_subcommands = true,
     after_help = "\
 Examples:
   cargo run --release -p bugs                                      every bug, from 5 starts
@@ -77,6 +79,8 @@ Exit status: 0 all caught; 1 a bug was not caught, or its patch does not apply o
 without a bug does not build or pass."
 )]
 struct Cli {
+    #[command(subcommand)]
+    command: Option<Job>,
     /// The bugs to try. Default: all.
     #[arg(value_name = "NAME")]
     names: Vec<String>,
@@ -107,6 +111,11 @@ struct Cli {
     list: bool,
 }
 
+#[derive(Subcommand)]
+enum Job {
+    Mutants(mutants::MutantsArgs),
+}
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(&cli) {
@@ -119,9 +128,12 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns whether every bug was caught.
+/// Returns whether every bug was caught, or the goal of the mutants is reached.
 fn run(cli: &Cli) -> Result<bool, String> {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).parent().ok_or("this program was built in no workspace")?;
+    if let Some(Job::Mutants(args)) = &cli.command {
+        return mutants::run(args, workspace);
+    }
     let all = patch::read_all(&workspace.join("bugs").join("planted"))?;
     let mut patches = chosen(&all, &cli.names)?;
     if let (Some(some), Some(turn)) = (cli.some, cli.turn) {

@@ -3,7 +3,7 @@
 //! It is made equal to the workspace before each patch. A file that is the same already keeps its time, so that cargo
 //! builds only what has changed; one that is not is written anew, so that cargo never takes it for an older one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{self, Write};
@@ -18,6 +18,8 @@ pub(crate) struct Scratch {
     work: PathBuf,
     target: PathBuf,
     files: BTreeSet<PathBuf>,
+    /// Mistakes are tried one after the other, each with a build of its own.
+    incremental: bool,
 }
 
 /// Why something could not be built.
@@ -34,23 +36,47 @@ impl Scratch {
     pub(crate) fn new(workspace: &Path) -> Result<Self, String> {
         let base = workspace.join("target").join("bugs");
         let files = files_of(workspace)?;
-        Ok(Self { workspace: workspace.into(), work: base.join("work"), target: base.join("target"), files })
+        let (work, target) = (base.join("work"), base.join("target"));
+        Ok(Self { workspace: workspace.into(), work, target, files, incremental: true })
+    }
+
+    /// Another copy for this workspace, beneath a directory of this name.
+    pub(crate) fn named(workspace: &Path, name: &str, incremental: bool) -> Result<Self, String> {
+        let base = workspace.join("target").join("bugs").join(name);
+        let files = files_of(workspace)?;
+        let (work, target) = (base.join("work"), base.join("target"));
+        Ok(Self { workspace: workspace.into(), work, target, files, incremental })
+    }
+
+    /// The same with a copy of its own, which is built with what was built of other crates.
+    pub(crate) fn sibling(&self, name: &str, incremental: bool) -> Self {
+        let Self { workspace, target, files, .. } = self;
+        let (workspace, target, files) = (workspace.clone(), target.clone(), files.clone());
+        Self { workspace, work: self.beside(name), target, files, incremental }
     }
 
     /// Makes the copy equal to the workspace.
     pub(crate) fn refresh(&self) -> Result<(), String> {
+        self.refresh_with(&BTreeMap::new())
+    }
+
+    /// Makes the copy equal to the workspace, but for these files.
+    pub(crate) fn refresh_with(&self, other: &BTreeMap<PathBuf, Vec<u8>>) -> Result<(), String> {
         let told =
             |path: &Path, error: &io::Error| format!("the scratch copy cannot be made: {}: {error}", path.display());
         fs::create_dir_all(&self.work).map_err(|error| told(&self.work, &error))?;
         for file in walk(&self.work, Path::new(""), &[]).map_err(|error| told(&self.work, &error))? {
-            if !self.files.contains(&file) {
+            if !self.files.contains(&file) && !other.contains_key(&file) {
                 let file = self.work.join(file);
                 fs::remove_file(&file).map_err(|error| told(&file, &error))?;
             }
         }
-        for file in &self.files {
+        for file in self.files.iter().chain(other.keys().filter(|file| !self.files.contains(*file))) {
             let (from, to) = (self.workspace.join(file), self.work.join(file));
-            let bytes = fs::read(&from).map_err(|error| told(&from, &error))?;
+            let bytes = match other.get(file) {
+                Some(bytes) => bytes.clone(),
+                None => fs::read(&from).map_err(|error| told(&from, &error))?,
+            };
             if fs::read(&to).is_ok_and(|there| there == bytes) {
                 continue;
             }
@@ -120,7 +146,13 @@ impl Scratch {
         self.target.with_file_name(name)
     }
 
-    fn cargo(&self, command: &str) -> Command {
+    /// The files of the workspace.
+    pub(crate) fn files(&self) -> &BTreeSet<PathBuf> {
+        &self.files
+    }
+
+    /// A command of cargo in the copy.
+    pub(crate) fn cargo(&self, command: &str) -> Command {
         let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
         cargo
             .arg(command)
@@ -128,7 +160,7 @@ impl Scratch {
             .arg(&self.target)
             .current_dir(&self.work)
             // Each mistake is a few lines: a release build takes a quarter of the time.
-            .env("CARGO_INCREMENTAL", "1")
+            .env("CARGO_INCREMENTAL", if self.incremental { "1" } else { "0" })
             // A mistake may leave something unused: that is no reason not to try it.
             .env("RUSTFLAGS", "--cap-lints warn")
             .env_remove("CARGO_ENCODED_RUSTFLAGS")
