@@ -28,6 +28,10 @@ sim *arguments:
 bugs *arguments:
     cargo run --release -p bugs -- {{ arguments }}
 
+# See which lines of src a sweep reaches: `just coverage --missed src/session`.
+coverage *arguments:
+    cargo run --release -p coverage -- {{ arguments }}
+
 # Fuzz with coverage: `just fuzz wire 60`.
 fuzz target="wire" seconds="60":
     fuzz/run {{ target }} {{ seconds }}
