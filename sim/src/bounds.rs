@@ -14,9 +14,14 @@ const WORK_TIME: Duration = Duration::from_secs(30);
 /// What a piece of work takes at most while nothing fails, after the one that was under way. All callers share what the path
 /// carries.
 fn work_time(plan: &Plan, moves: u64) -> Duration {
-    let Some(rate) = plan.rate() else { return WORK_TIME };
+    WORK_TIME + bulk(plan, moves)
+}
+
+/// How long so much takes on its way for every caller.
+pub(crate) fn bulk(plan: &Plan, moves: u64) -> Duration {
     // Beside each piece the other callers do theirs again and again, and take as much of the link.
-    WORK_TIME + travels(moves * (plan.callers.len() as u64 + 1), rate)
+    let pieces = plan.callers.len() as u64 + 1;
+    plan.rate().map_or(Duration::ZERO, |rate| travels(moves * pieces, rate))
 }
 
 /// How long a step takes to show, and a simulated connection to be set up.

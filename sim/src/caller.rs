@@ -129,6 +129,7 @@ impl Calling {
                 calm: self.context.plan.is_calm(),
                 lossless: self.context.plan.is_lossless(),
                 is_limited: self.context.plan.settings.max_streams_per_session > 0,
+                bulk: bounds::bulk(&self.context.plan, work::moves(&self.context.plan)),
                 path: self.context.plan.path(),
                 grain: Duration::from_millis(2 * self.context.plan.network.tick_ms),
                 moved: Cell::new(false),

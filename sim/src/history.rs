@@ -121,7 +121,7 @@ pub struct End {
 }
 
 /// What the status of a manager says.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// What it does.
     pub activity: String,
@@ -131,6 +131,10 @@ pub struct Report {
     pub sessions_so_far: u64,
     /// How many attempts have failed since the last session.
     pub attempts: u32,
+    /// How many handshakes have made room for others.
+    pub crowded_out: u64,
+    /// How many connections were not admitted.
+    pub not_admitted: u64,
 }
 
 /// Since when nothing moves on a connection, as its socket has it.

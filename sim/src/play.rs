@@ -230,6 +230,8 @@ impl<'r> Play<'r> {
                     sessions: status.sessions.len(),
                     sessions_so_far: status.sessions_so_far,
                     attempts: status.attempts,
+                    crowded_out: status.crowded_out,
+                    not_admitted: status.not_admitted,
                 };
                 if self.said.get(host) != Some(&report) {
                     note(host, What::Says(report.clone()));

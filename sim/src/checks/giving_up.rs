@@ -7,7 +7,8 @@ use super::check::Check;
 use crate::context::ESTABLISHER;
 use crate::faults;
 use crate::history::{Entry, What};
-use crate::plan::{Plan, Side};
+use crate::plan::{Fault, Plan, Side};
+use crate::usage::Dials;
 use crate::verdict::Violation;
 
 /// The attempts of the establisher, and the limits that it has.
@@ -23,12 +24,21 @@ pub(super) struct GivingUp {
     live: BTreeSet<String>,
     /// When there was a session last, or the manager started.
     without_since: Duration,
+    /// The faults by which what the establisher dials with fails for good, and how many of them there are now.
+    fatal: Vec<bool>,
+    fatal_now: u32,
+    /// The places whose attempt was begun under one of them: it is their last.
+    last: BTreeSet<usize>,
     looks: u64,
 }
 
 impl GivingUp {
     pub(super) fn new(plan: &Plan) -> Self {
         let config = plan.config(Side::Establisher, 0);
+        // A dialer takes no error of an address for the end.
+        let is_fatal = |fault: &Fault| {
+            fault.kind == faults::FATAL && fault.side == Side::Establisher && plan.usage.dials == Dials::Connector
+        };
         Self {
             applies: plan.settings.gives_up() && plan.faults.iter().all(|fault| fault.kind != faults::FATAL),
             max_attempts: config.max_attempts(),
@@ -37,6 +47,9 @@ impl GivingUp {
             failed: BTreeMap::new(),
             live: BTreeSet::new(),
             without_since: Duration::ZERO,
+            fatal: plan.faults.iter().map(is_fatal).collect(),
+            fatal_now: 0,
+            last: BTreeSet::new(),
             looks: 0,
         }
     }
@@ -58,11 +71,24 @@ impl Check for GivingUp {
     }
 
     fn on(&mut self, entry: &Entry) -> Result<(), Violation> {
+        match &entry.what {
+            What::FaultBegins(fault) if self.fatal.get(*fault) == Some(&true) => self.fatal_now += 1,
+            What::FaultEnds(fault) if self.fatal.get(*fault) == Some(&true) => {
+                self.fatal_now -= 1;
+                // One that waited for its place dials now.
+                self.last.clear();
+            }
+            _ => {}
+        }
         if entry.who != ESTABLISHER {
             return Ok(());
         }
         match &entry.what {
+            What::Connecting if self.fatal_now > 0 => {
+                self.last.insert(entry.place);
+            }
             What::Starts => {
+                self.last.clear();
                 self.failed.clear();
                 self.live.clear();
                 self.without_since = entry.at;
@@ -81,6 +107,9 @@ impl Check for GivingUp {
                 *failed = if self.live.is_empty() { *failed + 1 } else { 0 };
                 let (failed, without) = (*failed, entry.at.saturating_sub(self.without_since));
                 self.looks += u64::from(self.applies);
+                if self.last.contains(&entry.place) {
+                    return Err(Violation::new("G12", "the connector has failed for good, and the manager goes on"));
+                }
                 if self.max_attempts.is_some_and(|limit| failed >= limit) {
                     let text = format!("{failed} attempts have failed in a row, and the manager goes on");
                     return Err(Violation::new("G12", text));

@@ -23,6 +23,8 @@ pub(super) struct Statuses {
 struct Known {
     sessions_so_far: u64,
     attempts: u32,
+    crowded_out: u64,
+    not_admitted: u64,
     /// Whether it dials now.
     connecting: bool,
     stops: bool,
@@ -44,6 +46,14 @@ impl Statuses {
                 "it says that it has had {}, and had {}",
                 says.sessions_so_far, known.sessions_so_far
             ));
+        }
+        for (what, says, is) in [
+            ("handshakes have made room", says.crowded_out, known.crowded_out),
+            ("connections were not admitted", says.not_admitted, known.not_admitted),
+        ] {
+            if says != is {
+                return Some(format!("it says that {says} {what}, and it was {is}"));
+            }
         }
         let is_live = says.sessions > 0;
         let knows_attempts = who == ESTABLISHER && self.has_attempts;
@@ -95,6 +105,8 @@ impl Check for Statuses {
                 (known.attempts, known.connecting) = (0, false);
             }
             What::Stops | What::GaveUp | What::ShutsDown => known.stops = true,
+            What::Noted(text) if text == "crowded_out" => known.crowded_out += 1,
+            What::Noted(text) if text == "not_admitted" => known.not_admitted += 1,
             What::Says(report) => known.says = Some(report.clone()),
             _ => {}
         }

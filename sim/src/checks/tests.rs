@@ -514,7 +514,8 @@ fn a_rival_that_is_let_in_though_it_is_not_admitted_is_found() {
 #[test]
 fn a_status_that_is_not_so_is_found() {
     let says = |activity: &str, sessions, sessions_so_far, attempts| {
-        What::Says(Report { activity: activity.into(), sessions, sessions_so_far, attempts })
+        let activity = activity.into();
+        What::Says(Report { activity, sessions, sessions_so_far, attempts, ..Report::default() })
     };
     let begin = [(0, What::Starts), (0, What::Connecting)];
     let failed = [(5, What::AttemptFailed)];

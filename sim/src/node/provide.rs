@@ -18,11 +18,18 @@ type Provided = Result<(), Box<dyn Error + Send + Sync>>;
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Dials for each place, and again soon after a session has left it.
-pub(super) struct Dialling<C>(pub(super) C);
+pub(super) struct Dialling<C> {
+    pub(super) connector: C,
+    /// How many places there should be.
+    pub(super) places: usize,
+}
 
 impl<C: Connect> Provide for Dialling<C> {
     async fn provide(self, installer: Installer) -> Provided {
-        try_join_all((0..installer.places()).map(|_| keep(&self.0, &installer))).await?;
+        if installer.places() != self.places {
+            return Err(format!("there are {} places, and should be {}", installer.places(), self.places).into());
+        }
+        try_join_all((0..self.places).map(|_| keep(&self.connector, &installer))).await?;
         Ok(())
     }
 }

@@ -40,7 +40,10 @@ pub(super) async fn start(context: &Rc<RunContext>, host: &'static str, side: Si
                     let dialer = Dialer::new(connector, format!("{RECEIVER}:{PORT}"), &starting.config())?;
                     starting.run(MuxManager::establish_with(dialer)).await
                 }
-                Dials::Provider => starting.run(MuxManager::provide_with(Dialling(connector))).await,
+                Dials::Provider => {
+                    let places = context.plan.places(side);
+                    starting.run(MuxManager::provide_with(Dialling { connector, places })).await
+                }
             }
         }
         Side::Receiver => {

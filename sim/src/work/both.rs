@@ -33,10 +33,11 @@ async fn both(item: &mut WorkItem) -> Result<(), Failed> {
         all.await?;
         return Ok(());
     }
-    match timeout(WITHIN, all).await {
+    let within = WITHIN + item.bulk;
+    match timeout(within, all).await {
         Ok(done) => done.map(|_| ()),
         Err(_) => {
-            let text = format!("both sides write, and each has waited {WITHIN:?} for the other to read");
+            let text = format!("both sides write, and each has waited {within:?} for the other to read");
             Err(Violation::new("G16", text).into())
         }
     }

@@ -56,6 +56,8 @@ pub struct WorkItem {
     pub lossless: bool,
     /// Whether a session ends by itself after some hundred streams.
     pub is_limited: bool,
+    /// How long all that callers move takes on its way.
+    pub bulk: Duration,
     /// How long it takes there and back at least.
     pub path: Duration,
     /// How exact the times are.
