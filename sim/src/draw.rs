@@ -266,6 +266,11 @@ pub(crate) fn suited(mut plan: Plan) -> Plan {
     if !fleet_suits(&plan) {
         plan.fleet = 0;
     }
+    // A dialer takes nothing that a name leads to for the end.
+    let is_fatal = |fault: &Fault| fault.kind == faults::FATAL && fault.side == Side::Establisher;
+    if plan.usage.dials == Dials::Names && plan.faults.iter().any(is_fatal) {
+        plan.usage.dials = Dials::Connector;
+    }
     plan
 }
 

@@ -130,10 +130,12 @@ impl Program {
         for _ in 0..2 {
             let ended = run(&[])?;
             let Some(name) = failed(&ended) else {
-                return Ok(match broken(&ended) {
-                    Some(by) => Outcome::Killed { by, seed: None },
-                    None => Outcome::Survived { seeds: None },
-                });
+                let Some(by) = broken(&ended) else { return Ok(Outcome::Survived { seeds: None }) };
+                let again = run(&[])?;
+                if failed(&again).is_some() || broken(&again).is_some() {
+                    return Ok(Outcome::Killed { by, seed: None });
+                }
+                continue;
             };
             let again = run(&["--exact", name])?;
             if failed(&again).is_some() || broken(&again).is_some() {
@@ -213,8 +215,11 @@ impl Sweep {
             let number = mutant.unwrap_or_default().to_string();
             let found = match self.run(range, (ACTIVE, number.into())) {
                 Ok(found) => found,
-                // Not even a run that failed: what it does to the checker is a kill as well.
-                Err(why) => return Ok(Outcome::Killed { by: why, seed: Some(range.0) }),
+                // Not even a run that failed: what it does to the checker is a kill as well, if the checker works.
+                Err(why) => {
+                    self.run((range.0, 1), (REACHED, std::ffi::OsString::new()))?;
+                    return Ok(Outcome::Killed { by: why, seed: Some(range.0) });
+                }
             };
             if let Found::Failure(failure) = found {
                 let what = failure.what.lines().next().unwrap_or_default();

@@ -143,8 +143,14 @@ pub(crate) fn run(args: &MutantsArgs, workspace: &Path) -> Result<bool, String> 
     let (seeds, jobs) = (args.seeds.get(), args.jobs);
     let preparing = Preparing { scratch: &scratch, workspace, mutants: &pool.mutants, seeds, jobs };
     let prepared = if args.report { preparing.known()? } else { preparing.prepare(&checkers)? };
+    if args.prepare {
+        return Ok(true);
+    }
     let chosen = pool.chosen(args, &lists, &prepared.switches.unviable)?;
-    if !args.report && !args.prepare {
+    if chosen.is_empty() {
+        return Err("no mutant is of this kind and area, and has this name: `--list` shows all".into());
+    }
+    if !args.report {
         let mine = |index: &usize| args.shard.is_none_or(|(share, of)| index % of == share - 1);
         let mine: Vec<_> = (0..chosen.len()).filter(mine).map(|index| chosen[index]).collect();
         let mut matrix = Matrix::new(&prepared, &preparing, checkers, args.whole);

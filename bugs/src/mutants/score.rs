@@ -141,9 +141,12 @@ impl<'a> Score<'a> {
         // The planted bugs were made for checks that there are: they are no measure.
         let counts = |row: &Row<'_>| row.mutant.kind != Kind::Planted;
         let swept = |row: &Row<'_>| counts(row) && row.mutant.area().is_swept();
+        let (together, by_sweep) = (self.together(counts), self.by(Checker::Sweep, swept));
         self.is_complete()
-            && self.together(counts).percent() >= self.goal
-            && self.by(Checker::Sweep, swept).percent() >= GOAL_SWEEP
+            && together.of > 0
+            && together.percent() >= self.goal
+            && by_sweep.of > 0
+            && by_sweep.percent() >= GOAL_SWEEP
     }
 
     /// Prints it. Returns whether the goal is reached.

@@ -60,6 +60,9 @@ pub(super) fn models(workspace: &Path, package: &Path) -> Result<Vec<Model>, Str
 fn tests_of(package: &Path, program: &Path, target: &str) -> Result<Vec<Model>, String> {
     let list = Command::new(program).args(["--list", "--format", "terse"]).output();
     let list = list.map_err(|error| format!("{}: {error}", program.display()))?;
+    if !list.status.success() {
+        return Err(format!("{} does not list its models: {}", program.display(), list.status));
+    }
     let list = String::from_utf8_lossy(&list.stdout).into_owned();
     let names = list.lines().filter_map(|line| line.strip_suffix(": test"));
     let model = |name: &str| {

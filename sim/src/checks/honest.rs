@@ -9,6 +9,9 @@ use crate::history::{Entry, What};
 use crate::plan::{HOSTILE, Plan};
 use crate::verdict::Violation;
 
+/// The reasons that say that the peer has broken a rule.
+const ACCUSATIONS: [&str; 3] = ["protocol", "ping_flood", "control_flood"];
+
 /// The sessions of all managers with peers that keep to the protocol.
 pub(super) struct Honest {
     /// Whether clients that break it come to every receiver.
@@ -42,7 +45,7 @@ impl Check for Honest {
             }
             What::Closed(session, end) if self.live.remove(&key(session)) => {
                 self.looks += 1;
-                if end.name == "protocol" {
+                if ACCUSATIONS.contains(&end.name.as_str()) {
                     let text = format!("{} ended session {session} of an honest peer: {}", entry.who, end.text);
                     return Err(Violation::new("G16", text));
                 }

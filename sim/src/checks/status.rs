@@ -8,13 +8,15 @@ use super::check::Check;
 use crate::context::ESTABLISHER;
 use crate::history::{Entry, Report, What};
 use crate::plan::Plan;
-use crate::usage::Dials;
+use crate::usage::{Dials, Listens};
 use crate::verdict::Violation;
 
 /// What is known of each manager, beside what it says.
 pub(super) struct Statuses {
     /// Whether the establisher's attempts are traced.
     has_attempts: bool,
+    /// Whether receivers have no provider of their own.
+    has_acceptor: bool,
     managers: BTreeMap<String, Known>,
     looks: u64,
 }
@@ -28,15 +30,22 @@ struct Known {
     /// Whether it dials now.
     connecting: bool,
     stops: bool,
-    /// What it said last, if nobody has looked at that yet.
+    /// What it said last, and whether anything has happened since that was looked at.
     says: Option<Report>,
+    has_changed: bool,
 }
 
 impl Statuses {
     pub(super) fn new(plan: &Plan) -> Self {
         // With several places any of them may be what the status tells of.
         let has_attempts = plan.usage.dials != Dials::Provider && plan.settings.sessions == 1;
-        Self { has_attempts, managers: BTreeMap::new(), looks: 0 }
+        let has_acceptor = plan.usage.listens == Listens::Acceptor;
+        Self { has_attempts, has_acceptor, managers: BTreeMap::new(), looks: 0 }
+    }
+
+    /// Whether this is a receiver that accepts by itself.
+    fn listens(&self, who: &str) -> bool {
+        self.has_acceptor && who != ESTABLISHER
     }
 
     /// What is wrong with a report.
@@ -60,7 +69,7 @@ impl Statuses {
         let dials = knows_attempts && known.connecting;
         let may_be = match says.activity.as_str() {
             "Live" => is_live,
-            "Connecting" => !is_live && !known.stops && dials == knows_attempts,
+            "Connecting" => !is_live && !known.stops && dials == knows_attempts && !self.listens(who),
             "BackingOff" => !is_live && !known.stops && who == ESTABLISHER && !dials,
             "Listening" => !is_live && !known.stops && who != ESTABLISHER,
             "ShuttingDown" | "Stopped" => known.stops,
@@ -93,6 +102,7 @@ impl Check for Statuses {
             return Ok(());
         }
         let Some(known) = self.managers.get_mut(&entry.who) else { return Ok(()) };
+        known.has_changed = true;
         match &entry.what {
             What::Down | What::HasShutDown => drop(self.managers.remove(&entry.who)),
             What::Connecting => known.connecting = true,
@@ -116,7 +126,7 @@ impl Check for Statuses {
     fn after_step(&mut self, _: Duration) -> Result<(), Violation> {
         let mut managers = std::mem::take(&mut self.managers);
         for (who, known) in &mut managers {
-            let Some(says) = known.says.take() else { continue };
+            let Some(says) = known.says.clone().filter(|_| std::mem::take(&mut known.has_changed)) else { continue };
             self.looks += 1;
             if let Some(what) = self.wrong(who, known, &says) {
                 return Err(Violation::new("G12", format!("the status of {who} is not so: {what}")));

@@ -45,7 +45,7 @@ pub(super) const ONE: Kind = Kind {
 
 pub(super) const FORGOTTEN: Kind = Kind {
     name: "forgotten by a NAT",
-    about: "A NAT on the way has forgotten every connection: they carry nothing any more, new ones do",
+    about: "A NAT on the way has forgotten what the establisher has dialled: that carries nothing any more, what is new does",
     concerns: Concerns::Both,
     harm: Harm::Any,
     blocks: Blocks::Meanwhile,

@@ -1,5 +1,5 @@
-//! What a manager tells by its events: each session lives, drains perhaps, and ends, in this order and once, nothing comes
-//! after the end of the manager, and it is what happened (G8, G12).
+//! What a manager tells by its events: each session lives, drains perhaps, and ends, in this order and once, nothing begins
+//! after the manager has stopped, and it is what happened (G8, G12).
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -69,7 +69,9 @@ pub(super) async fn listen(
             Event::SessionDraining { session, .. } => (session, Phase::Draining),
             Event::SessionClosed { session, .. } => (session, Phase::Closed),
             Event::Stopped(_) => {
-                has_stopped = true;
+                if std::mem::replace(&mut has_stopped, true) {
+                    broken(host, "G12", "the manager was told to have stopped twice");
+                }
                 continue;
             }
             Event::Missed(_) => {
@@ -79,6 +81,9 @@ pub(super) async fn listen(
                 continue;
             }
             Event::Connecting { .. } => {
+                if has_stopped {
+                    broken(host, "G12", "an attempt was told after the manager had stopped");
+                }
                 told.attempts += 1;
                 continue;
             }

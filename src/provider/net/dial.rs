@@ -43,24 +43,27 @@ pub trait Network: Send + Sync + 'static {
     /// # Cancel safety
     ///
     /// An implementation must be cancel-safe: the future is dropped after
-    /// [`Config::resolve_timeout`](crate::Config::resolve_timeout).
+    /// [`Config::resolve_timeout`](crate::Config::resolve_timeout), or when the manager shuts down.
     fn lookup(&self, host: &str, port: u16) -> impl Future<Output = io::Result<Vec<SocketAddr>>> + Send;
 
     /// Connects to one address.
     ///
     /// # Errors
     ///
-    /// That there is no connection. The other addresses of the host are tried as well.
+    /// That there is no connection. The other addresses of the host are tried as well, and all of them again at the next
+    /// attempt. One error is fatal: [`InvalidInput`](io::ErrorKind::InvalidInput) for a host that was given as an IP
+    /// address.
     ///
     /// # Cancel safety
     ///
     /// An implementation must be cancel-safe: of several that race, all but the first to connect are dropped, and the
-    /// last ones after [`Config::connect_timeout`](crate::Config::connect_timeout).
+    /// last ones after [`Config::connect_timeout`](crate::Config::connect_timeout), or when the manager shuts down.
     fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<Connected<Self::Io>>> + Send;
 }
 
 /// Dials a host by its name over any [`Network`], as [`TcpConnector`](super::TcpConnector) does over that of the
-/// operating system: each attempt looks the name up anew and races its addresses.
+/// operating system: each attempt looks the name up anew and races its addresses. What `TcpConnector` does for each socket
+/// (its options, and that one which TCP has connected to itself is refused) is the network's to do.
 ///
 /// ```
 /// use std::{io, net::SocketAddr};
