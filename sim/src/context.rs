@@ -17,7 +17,7 @@ use tokio::sync::{Notify, watch};
 use crate::bounds;
 use crate::counters::Counters;
 use crate::interpose::elapsed;
-use crate::net::{Condition, Conditions, Connector, Kernel, Names};
+use crate::net::{Conditions, Connector, Kernel, Names};
 use crate::plan::{self, Caller, Network, Plan, Side};
 use crate::random::rng;
 
@@ -233,7 +233,7 @@ impl RunContext {
         match stopped {
             Stopped::ShutDown => self.shutting_down.borrow().contains(host),
             Stopped::GaveUp(gave_up) => match gave_up.cause {
-                GaveUpCause::Fatal => self.conditions(host).is(Condition::Fatal),
+                GaveUpCause::Fatal => self.conditions(host).has_been_fatal(),
                 GaveUpCause::Exhausted => host == ESTABLISHER && self.plan.settings.gives_up(),
                 _ => false,
             },

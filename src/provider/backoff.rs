@@ -153,6 +153,11 @@ impl Backoff {
         }
     }
 
+    /// The manager had a session in another place until `at`: it is without one only since then.
+    pub(crate) fn was_live_elsewhere(&mut self, at: Instant) {
+        self.without_session_since = self.without_session_since.max(at);
+    }
+
     /// How many attempts have failed in a row, since the start or the last session.
     pub fn attempts(&self) -> u32 {
         self.attempts
@@ -205,6 +210,17 @@ mod tests {
         assert_eq!(pauses[..3], [1000, 1500, 2250].map(|ms| Retry::After(Duration::from_millis(ms))));
         assert_eq!(pauses[9..], [Retry::After(30 * SECOND); 2]);
         assert_eq!(backoff.attempts(), 11);
+    }
+
+    #[test]
+    fn one_place_gives_up_for_all() {
+        let (mut backoff, now) = backoff(exact().max_elapsed(Some(10 * SECOND)));
+        assert_eq!(backoff.after_failure(now + 9 * SECOND), Retry::After(SECOND));
+        backoff.was_live_elsewhere(now + 5 * SECOND);
+        assert_eq!(backoff.after_failure(now + 10 * SECOND), Retry::After(SECOND.mul_f32(1.5)));
+        // What was before that changes nothing.
+        backoff.was_live_elsewhere(now);
+        assert_eq!(backoff.after_failure(now + 15 * SECOND), Retry::GiveUp);
     }
 
     #[test]

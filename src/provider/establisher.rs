@@ -163,7 +163,10 @@ async fn attempt<C: Connect>(
 fn after_failure(backoff: &mut Backoff, installer: &Installer, failure: Failure) -> Result<Duration, GaveUp> {
     let Failure { error, fatal } = failure;
     let now = Instant::now();
-    // The limits count only while there is no session at all.
+    // The limits count only while there is no session at all, in no place.
+    if let Some(left_at) = installer.progress().get().left_at {
+        backoff.was_live_elsewhere(left_at);
+    }
     let retry = if installer.is_empty() {
         backoff.after_failure(now)
     } else {

@@ -43,6 +43,11 @@ impl Outbox {
         left
     }
 
+    /// Whether a session is live, as far as was reported.
+    pub(super) fn is_live(&self, session: SessionId) -> bool {
+        self.live.contains(&session.as_u64())
+    }
+
     /// A session is no longer live: what waits for its departure comes after the event, if there is one.
     pub(super) fn leaves(&mut self, session: SessionId, event: Option<Event>) {
         let session = session.as_u64();

@@ -75,6 +75,8 @@ pub(crate) struct Snapshot {
     backoff_slept: Duration,
     sleeping: u32,
     counted_at: Instant,
+    /// When a session left its place last.
+    pub(crate) left_at: Option<Instant>,
 }
 
 impl Snapshot {
@@ -111,6 +113,7 @@ impl Progress {
             backoff_slept: Duration::ZERO,
             sleeping: 0,
             counted_at: Instant::now(),
+            left_at: None,
         };
         let (events, outbox) = (Mutex::new(Subscribers::None), Relay::new(Outbox::new(backlog)));
         Self { snapshot: Mutex::new(snapshot), events, outbox, backlog }
@@ -277,6 +280,9 @@ impl Progress {
 
     fn leaves(&self, session: SessionId, event: impl FnOnce() -> Event) {
         let event = self.readers().map(|_| event());
+        if self.outbox.change(|outbox| outbox.is_live(session)) {
+            self.snapshot().left_at = Some(Instant::now());
+        }
         self.outbox.change(|outbox| outbox.leaves(session, event));
         self.emit_all();
     }

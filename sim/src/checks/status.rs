@@ -22,6 +22,7 @@ pub(super) struct Statuses {
 }
 
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Known {
     sessions_so_far: u64,
     attempts: u32,
@@ -29,6 +30,8 @@ struct Known {
     not_admitted: u64,
     /// Whether it dials now.
     connecting: bool,
+    /// A session has left its place, and what follows has not begun: whose process stands still does nothing about it.
+    has_left: bool,
     stops: bool,
     /// What it said last, and whether anything has happened since that was looked at.
     says: Option<Report>,
@@ -69,7 +72,9 @@ impl Statuses {
         let dials = knows_attempts && known.connecting;
         let may_be = match says.activity.as_str() {
             "Live" => is_live,
-            "Connecting" => !is_live && !known.stops && dials == knows_attempts && !self.listens(who),
+            "Connecting" => {
+                !is_live && !known.stops && (dials == knows_attempts || known.has_left) && !self.listens(who)
+            }
             "BackingOff" => !is_live && !known.stops && who == ESTABLISHER && !dials,
             "Listening" => !is_live && !known.stops && who != ESTABLISHER,
             "ShuttingDown" | "Stopped" => known.stops,
@@ -105,10 +110,11 @@ impl Check for Statuses {
         known.has_changed = true;
         match &entry.what {
             What::Down | What::HasShutDown => drop(self.managers.remove(&entry.who)),
-            What::Connecting => known.connecting = true,
+            What::Connecting => (known.connecting, known.has_left) = (true, false),
+            What::Leaves(..) | What::Draining(_) | What::Closed(..) => known.has_left = true,
             What::AttemptFailed => {
                 known.attempts += 1;
-                known.connecting = false;
+                (known.connecting, known.has_left) = (false, false);
             }
             What::Live(_) => {
                 known.sessions_so_far += 1;

@@ -42,8 +42,9 @@ struct State {
     black_hole: u32,
     /// Inbound streams are not accepted.
     accepting_stopped: u32,
-    /// Dialling fails for good.
+    /// Dialling fails for good, and whether it ever did.
     fatal: u32,
+    has_been_fatal: bool,
     /// Dialling fails at once.
     dial_errors: u32,
     /// Names have no addresses.
@@ -153,6 +154,7 @@ impl Conditions {
     pub fn begin(&self, condition: Condition) {
         self.change(|state| {
             *state.count(condition) += 1;
+            state.has_been_fatal |= condition == Condition::Fatal;
             if condition == Condition::BlackHole {
                 for socket in state.sockets.values_mut() {
                     socket.lost.get_or_insert(0);
@@ -254,6 +256,11 @@ impl Conditions {
     /// Whether a condition holds.
     pub fn is(&self, condition: Condition) -> bool {
         *self.state().count(condition) > 0
+    }
+
+    /// Whether something has failed for good: who stood still is told of it later.
+    pub fn has_been_fatal(&self) -> bool {
+        self.state().has_been_fatal
     }
 
     /// Waits until a condition holds, or no longer does.
