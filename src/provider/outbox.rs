@@ -43,15 +43,11 @@ impl Outbox {
         left
     }
 
-    /// Whether a session is live, as far as was reported.
-    pub(super) fn is_live(&self, session: SessionId) -> bool {
-        self.live.contains(&session.as_u64())
-    }
-
-    /// A session is no longer live: what waits for its departure comes after the event, if there is one.
-    pub(super) fn leaves(&mut self, session: SessionId, event: Option<Event>) {
+    /// A session is no longer live: what waits for its departure comes after the event, if there is one. Returns whether
+    /// it was live until now.
+    pub(super) fn leaves(&mut self, session: SessionId, event: Option<Event>) -> bool {
         let session = session.as_u64();
-        self.live.remove(&session);
+        let was_live = self.live.remove(&session);
         let waits = |queued: &Queued| queued.after.contains(&session);
         let place = self.queue.iter().position(waits).unwrap_or(self.queue.len());
         for queued in &mut self.queue {
@@ -60,6 +56,7 @@ impl Outbox {
         if let Some(event) = event {
             self.queue.insert(place, Queued { event, after: BTreeSet::new() });
         }
+        was_live
     }
 }
 

@@ -280,10 +280,9 @@ impl Progress {
 
     fn leaves(&self, session: SessionId, event: impl FnOnce() -> Event) {
         let event = self.readers().map(|_| event());
-        if self.outbox.change(|outbox| outbox.is_live(session)) {
+        if self.outbox.change(|outbox| outbox.leaves(session, event)) {
             self.snapshot().left_at = Some(Instant::now());
         }
-        self.outbox.change(|outbox| outbox.leaves(session, event));
         self.emit_all();
     }
 

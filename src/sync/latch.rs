@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Primitives, Std,
+    Ordering, Primitives, Std,
     wait_list::{Registration, WaitList},
 };
 
@@ -30,7 +30,11 @@ use super::{
 /// assert_eq!(waits.as_mut().poll(cx), Poll::Ready("first"));
 /// assert_eq!(latch.get(), Some("first"));
 /// ```
-pub struct Latch<T: Clone, P: Primitives = Std>(P::Mutex<State<T>>);
+pub struct Latch<T: Clone, P: Primitives = Std> {
+    state: P::Mutex<State<T>>,
+    /// 1 once it is set: whoever only looks takes no lock until then. Stored under the lock.
+    is_set: P::AtomicU64,
+}
 
 /// `Open → Set`. Check and register are one step under the lock, as in the slot.
 enum State<T> {
@@ -48,30 +52,34 @@ impl<T: Clone> Latch<T> {
 impl<T: Clone, P: Primitives> Latch<T, P> {
     /// As [`new`](Latch::new), on a platform of the caller's choice.
     pub fn with_primitives() -> Self {
-        Self(P::mutex(State::Open(WaitList::new())))
+        Self { state: P::mutex(State::Open(WaitList::new())), is_set: P::atomic_u64(0) }
     }
 
     /// Makes a latch that is set.
     pub fn of(value: T) -> Self {
-        Self(P::mutex(State::Set(value)))
+        Self { state: P::mutex(State::Set(value)), is_set: P::atomic_u64(1) }
     }
 
     /// Sets the value, unless there is one, and wakes whoever waits for it. Not under a lock of the caller.
     pub fn set(&self, value: T) {
-        let mut state = P::lock(&self.0);
+        let mut state = P::lock(&self.state);
         let State::Open(waiters) = &mut *state else {
             drop(state);
             return;
         };
         let wakers = waiters.take();
         *state = State::Set(value);
+        P::store_u64(&self.is_set, 1, Ordering::Release);
         drop(state);
         wakers.wake();
     }
 
     /// The value, if it is set.
     pub fn get(&self) -> Option<T> {
-        match &*P::lock(&self.0) {
+        if P::load_u64(&self.is_set, Ordering::Acquire) == 0 {
+            return None;
+        }
+        match &*P::lock(&self.state) {
             State::Open(_) => None,
             State::Set(value) => Some(value.clone()),
         }
@@ -114,7 +122,7 @@ impl<T: Clone, P: Primitives> Future for Latched<T, P> {
         let Self { latch, registration } = self.get_mut();
         // Foreign code: cloned before the lock, and what is not stored is dropped after it (rule 8).
         let waker = cx.waker().clone();
-        let mut state = P::lock(&latch.0);
+        let mut state = P::lock(&latch.state);
         let (outcome, unused) = match &mut *state {
             State::Open(waiters) => (Poll::Pending, waiters.register(registration, waker)),
             State::Set(value) => (Poll::Ready(value.clone()), Some(waker)),
@@ -130,7 +138,7 @@ impl<T: Clone, P: Primitives> Drop for Latched<T, P> {
         if self.registration.is_none() {
             return;
         }
-        let waker = match &mut *P::lock(&self.latch.0) {
+        let waker = match &mut *P::lock(&self.latch.state) {
             State::Open(waiters) => waiters.remove(&mut self.registration),
             // Its waker was taken out.
             State::Set(_) => None,

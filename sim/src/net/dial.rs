@@ -51,7 +51,7 @@ impl Connector {
         Ok(self.connect_to(address).await?)
     }
 
-    /// The address that the name stands for now.
+    /// The address that the name stands for: another one after the host has moved.
     async fn resolve(&self) -> io::Result<SocketAddr> {
         self.conditions.until(Condition::NamesSlow, false).await;
         if self.conditions.is(Condition::NamesLost) {

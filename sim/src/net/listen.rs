@@ -16,8 +16,8 @@ use super::kernel::{self, Kernel};
 use super::socket::{HELLO, Socket};
 use crate::history::{What, note};
 
-/// What accept(2) fails with on Linux: of one connection, EPERM, ECONNABORTED, EPROTO, EHOSTUNREACH; of all of them for now,
-/// EMFILE, ENFILE, ENOBUFS, ENOMEM.
+/// What accept(2) fails with on Linux. EPERM, ECONNABORTED, EPROTO and EHOSTUNREACH concern one connection; EMFILE, ENFILE,
+/// ENOBUFS and ENOMEM concern all, until something is freed.
 const ERRORS: [i32; 8] = [1, 103, 71, 113, 24, 23, 105, 12];
 
 /// A simulated TCP listener on all addresses of the host it was bound on.
