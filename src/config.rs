@@ -185,6 +185,9 @@ settings! {
     max_concurrent_streams: u32,
     /// How many streams this side opens on one session before the session closes cleanly and the next one is made. From
     /// 1 to 2,147,352,576, since ids are not reused. Default: the maximum.
+    ///
+    /// Choose it so that a busy session still lives for `stable_after`: of several in a row that lived shorter, only the
+    /// first is followed at once, and the others after growing pauses, as after any session that closes young.
     max_streams_per_session: u32,
     /// Whether a closing session sends its GoAway before its streams have ended. An evermux peer always gets it early;
     /// this is for other peers. hashicorp's yamux and libp2p's go-yamux v4 then open no more streams, and keep those
