@@ -123,7 +123,7 @@ async fn keep<C: Connect>(connector: &C, installer: &Installer, place: usize) ->
             Phase::BackingOff(pause) => {
                 // Before anyone can see the pause, and so ask for its end.
                 let reconnect_now = installer.reconnect_now();
-                let _pause = installer.progress().pause();
+                let _pause = installer.progress().pause(installer.places());
                 tokio::select! {
                     biased;
                     () = installer.stopped() => return Ok(()),

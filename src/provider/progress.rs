@@ -30,7 +30,7 @@ pub enum Activity {
     Listening,
     /// It has a live session.
     Live,
-    /// It pauses before the next attempt.
+    /// It pauses before the next attempt, in each place if there are several.
     BackingOff,
     /// It is closing what it has.
     ShuttingDown,
@@ -177,12 +177,15 @@ impl Progress {
         self.snapshot().set(activity);
     }
 
-    /// Begins a pause between attempts, which lasts until the returned value is dropped.
-    pub(crate) fn pause(&self) -> Pause<'_> {
+    /// Begins a pause between attempts in one of so many places. It lasts until the returned value is dropped.
+    pub(crate) fn pause(&self, places: usize) -> Pause<'_> {
         let mut snapshot = self.snapshot();
-        snapshot.set(Activity::BackingOff);
         snapshot.count();
         snapshot.sleeping += 1;
+        // Unless another place dials.
+        if snapshot.sleeping as usize >= places {
+            snapshot.set(Activity::BackingOff);
+        }
         Pause(self)
     }
 
@@ -371,6 +374,22 @@ mod tests {
         assert_eq!(told(&mut events), ["closed 1", "live 2", "connecting 1", "live 3"]);
         progress.session_closed(id(3), CloseReason::Aborted);
         assert_eq!(told(&mut events), ["closed 3"]);
+    }
+
+    #[test]
+    fn one_place_pauses_for_itself_alone() {
+        let progress = Progress::new(Activity::Connecting, 64);
+        let first = progress.pause(2);
+        assert_eq!(progress.get().activity, Activity::Connecting, "the other place dials");
+        let second = progress.pause(2);
+        assert_eq!(progress.get().activity, Activity::BackingOff);
+        drop(first);
+        progress.connecting(2);
+        assert_eq!(progress.get().activity, Activity::Connecting);
+        drop(second);
+        progress.connecting(2);
+        let _again = progress.pause(2);
+        assert_eq!(progress.get().activity, Activity::Connecting, "the other place dials");
     }
 
     #[test]
