@@ -69,6 +69,7 @@
 //! | several sessions at once | [`Builder::sessions`](manager::Builder::sessions) |
 //! | what it is doing | [`MuxManager::status`], [`MuxManager::events`], [`Builder::on_session`](manager::Builder::on_session) |
 //! | threads without async | [`Builder::start_blocking`](manager::Builder::start_blocking), [`MuxManager::session_blocking`], [`Session::open_stream_blocking`], [`MuxStream::into_blocking`] |
+//! | a resolver, a proxy or a transport of your own, and still several addresses for one name | [`Dialer`](provider::net::Dialer) |
 //! | another transport than TCP | [`Connect`] and [`Accept`], with [`MuxManager::establish_with`] and [`MuxManager::receive_with`] |
 //! | custom sources of sessions | [`Provide`], with [`MuxManager::provide_with`] |
 //! | one session without a manager | [`Session::client`] and [`Session::server`] |

@@ -25,6 +25,11 @@ impl ConnectError {
         self.fatal
     }
 
+    /// What kind of error of the system it is, if it is one.
+    pub(crate) fn io_kind(&self) -> Option<io::ErrorKind> {
+        self.source.downcast_ref().map(io::Error::kind)
+    }
+
     pub(crate) fn into_source(self) -> Arc<dyn Error + Send + Sync> {
         self.source.into()
     }

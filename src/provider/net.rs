@@ -152,6 +152,13 @@ impl<Io> Connected<Io> {
         Self::new(io, None, None)
     }
 
+    /// Whether both ends are one.
+    fn is_to_itself(&self) -> bool {
+        // Without what an IPv6 address has besides.
+        let ends = self.local.zip(self.peer);
+        ends.is_some_and(|(local, peer)| (local.ip(), local.port()) == (peer.ip(), peer.port()))
+    }
+
     /// Sets the function that limits how many unsent bytes the transport may hold.
     ///
     /// On a slow path a short message waits behind what the kernel holds. The limit is set to what the path carries in

@@ -45,7 +45,7 @@ impl Connector {
     /// Dials once, the one address that the name stands for.
     pub(crate) async fn dial(&self) -> Result<Socket, ConnectError> {
         if self.conditions.is(Condition::Fatal) {
-            return Err(ConnectError::fatal(io::Error::other("the connector fails for good")));
+            return Err(for_good());
         }
         let address = self.resolve().await?;
         Ok(self.connect_to(address).await?)
@@ -77,6 +77,10 @@ impl Connector {
     }
 }
 
+fn for_good() -> ConnectError {
+    ConnectError::fatal(io::Error::other("the connector fails for good"))
+}
+
 fn connected(socket: Socket) -> Connected<Strict<Socket>> {
     let (local, peer) = (socket.local_addr(), socket.peer_addr());
     Connected::new(Strict::new(socket), Some(local), Some(peer)).with_unsent_limit(Socket::set_unsent_limit)
@@ -104,14 +108,17 @@ impl Network for Connector {
         Ok(addresses)
     }
 
-    async fn connect(&self, address: SocketAddr) -> io::Result<Connected<Strict<Socket>>> {
+    async fn connect(&self, address: SocketAddr) -> Result<Connected<Strict<Socket>>, ConnectError> {
+        if self.conditions.is(Condition::Fatal) {
+            return Err(for_good());
+        }
         match self.dead.iter().position(|dead| *dead == address) {
             Some(silent) if silent % 2 == 0 => pending().await,
             Some(_) => {
                 sleep(REFUSED_AFTER).await;
-                Err(io::ErrorKind::ConnectionRefused.into())
+                Err(io::Error::from(io::ErrorKind::ConnectionRefused).into())
             }
-            None => self.connect_to(address).await.map(connected),
+            None => Ok(connected(self.connect_to(address).await?)),
         }
     }
 }

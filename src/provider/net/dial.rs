@@ -50,24 +50,28 @@ pub trait Network: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// That there is no connection. The other addresses of the host are tried as well, and all of them again at the next
-    /// attempt. One error is fatal: [`InvalidInput`](io::ErrorKind::InvalidInput) for a host that was given as an IP
-    /// address.
+    /// [`ConnectError::transient`], which `?` makes of an [`io::Error`], if there is no connection: the other addresses
+    /// of the host are tried as well, and all of them again at the next attempt. [`ConnectError::fatal`] if none can be
+    /// reached, now or later, since a proxy does not accept this program, for example: nothing else is tried, and the
+    /// manager gives up. [`InvalidInput`](io::ErrorKind::InvalidInput) is as good as fatal for a host that was given as
+    /// an IP address.
     ///
     /// # Cancel safety
     ///
     /// An implementation must be cancel-safe: of several that race, all but the first to connect are dropped, and the
     /// last ones after [`Config::connect_timeout`](crate::Config::connect_timeout), or when the manager shuts down.
-    fn connect(&self, address: SocketAddr) -> impl Future<Output = io::Result<Connected<Self::Io>>> + Send;
+    fn connect(&self, address: SocketAddr) -> impl Future<Output = Result<Connected<Self::Io>, ConnectError>> + Send;
 }
 
 /// Dials a host by its name over any [`Network`], as [`TcpConnector`](super::TcpConnector) does over that of the
-/// operating system: each attempt looks the name up anew and races its addresses. What `TcpConnector` does for each socket
-/// (its options, and that one which TCP has connected to itself is refused) is the network's to do.
+/// operating system: each attempt looks the name up anew and races its addresses. What is to be done for each socket is
+/// the network's to do: for TCP, [`Connected::dialled`] does what `TcpConnector` does.
+///
+/// A connection whose two addresses are the same was connected to itself. It is dropped, and counts as refused.
 ///
 /// ```
 /// use std::{io, net::SocketAddr};
-/// use evermux::{Config, Connected, MuxManager, provider::net::{Dialer, Network, set_unsent_limit}};
+/// use evermux::{Config, Connected, MuxManager, error::ConnectError, provider::net::{Dialer, Network}};
 /// use tokio::net::TcpStream;
 ///
 /// /// Names that the program knows itself.
@@ -80,10 +84,8 @@ pub trait Network: Send + Sync + 'static {
 ///         if host == "hub" { Ok(vec![self.0]) } else { Err(io::Error::other("only hub is known")) }
 ///     }
 ///
-///     async fn connect(&self, address: SocketAddr) -> io::Result<Connected<TcpStream>> {
-///         let stream = TcpStream::connect(address).await?;
-///         stream.set_nodelay(true)?;
-///         Ok(Connected::new(stream, None, Some(address)).with_unsent_limit(set_unsent_limit))
+///     async fn connect(&self, address: SocketAddr) -> Result<Connected<TcpStream>, ConnectError> {
+///         Ok(Connected::dialled(TcpStream::connect(address).await?)?)
 ///     }
 /// }
 ///
@@ -182,27 +184,31 @@ fn by_turns(addresses: Vec<SocketAddr>) -> Vec<SocketAddr> {
 }
 
 /// Tries all addresses, each with its head start over the next; the first that connects wins. Returns `None` if all
-/// failed; `answers` has the errors.
+/// failed, or one for good; `answers` has the errors.
 ///
 /// Dropping the future closes all its sockets.
 async fn race<N: Network>(
     network: &N,
     addresses: Vec<SocketAddr>,
-    answers: &mut Vec<(SocketAddr, io::Error)>,
+    answers: &mut Vec<(SocketAddr, ConnectError)>,
 ) -> Option<Connected<N::Io>> {
     let mut waiting = addresses.into_iter();
     let mut trying = FuturesUnordered::new();
     loop {
         if let Some(peer) = waiting.next() {
-            trying.push(async move { (peer, network.connect(peer).await) });
+            trying.push(async move { (peer, network.connect(peer).await.and_then(|made| checked(made, peer))) });
         }
         tokio::select! {
             biased;
             ended = trying.next() => match ended {
-                Some((peer, Ok(connected))) => {
-                    return Some(Connected { peer: connected.peer.or(Some(peer)), ..connected });
+                Some((_, Ok(connected))) => return Some(connected),
+                Some((peer, Err(error))) => {
+                    let is_fatal = error.is_fatal();
+                    answers.push((peer, error));
+                    if is_fatal {
+                        return None;
+                    }
                 }
-                Some((peer, Err(error))) => answers.push((peer, error)),
                 None => return None,
             },
             () = sleep(HEAD_START), if waiting.len() > 0 => {}
@@ -210,11 +216,21 @@ async fn race<N: Network>(
     }
 }
 
+/// A connection to this address, unless it is one to itself: that would prove itself a peer (G15).
+fn checked<Io>(connected: Connected<Io>, address: SocketAddr) -> Result<Connected<Io>, ConnectError> {
+    let connected = Connected { peer: connected.peer.or(Some(address)), ..connected };
+    if connected.is_to_itself() { Err(to_itself().into()) } else { Ok(connected) }
+}
+
+pub(super) fn to_itself() -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionRefused, "the socket was connected to itself: nobody listens there")
+}
+
 /// Why no address of a host could be connected to.
 #[derive(Debug)]
 struct Failures {
     host: Host,
-    answers: Vec<(SocketAddr, io::Error)>,
+    answers: Vec<(SocketAddr, ConnectError)>,
     /// After how long the addresses that had not answered were given up.
     timeout: Option<Duration>,
 }
@@ -270,11 +286,12 @@ impl Host {
 
     /// Whether every other attempt must fail as well.
     ///
-    /// What a name resolves to may change, and so may routes, firewalls and limits; that includes `EPERM`, which
-    /// network policies cause, and `EAFNOSUPPORT`, since IPv6 can be switched on.
-    fn is_fatal(&self, answers: &[(SocketAddr, io::Error)]) -> bool {
-        self.name.parse::<IpAddr>().is_ok()
-            && answers.iter().all(|(_, error)| error.kind() == io::ErrorKind::InvalidInput)
+    /// The network may know. Otherwise, what a name resolves to may change, and so may routes, firewalls and limits;
+    /// that includes `EPERM`, which network policies cause, and `EAFNOSUPPORT`, since IPv6 can be switched on.
+    fn is_fatal(&self, answers: &[(SocketAddr, ConnectError)]) -> bool {
+        let is_invalid = |error: &ConnectError| error.io_kind() == Some(io::ErrorKind::InvalidInput);
+        answers.iter().any(|(_, error)| error.is_fatal())
+            || (self.name.parse::<IpAddr>().is_ok() && answers.iter().all(|(_, error)| is_invalid(error)))
     }
 }
 

@@ -10,7 +10,7 @@ use tokio::{
 
 use super::{
     Accept, Connect, Connected,
-    dial::{Dialer, Host, Network, nothing_resolved, resolve},
+    dial::{Dialer, Host, Network, nothing_resolved, resolve, to_itself},
 };
 use crate::{
     config::Config,
@@ -22,8 +22,6 @@ const BACKLOG: u32 = 1024;
 
 /// How many unsent bytes the kernel may hold. A heartbeat's ping waits behind them (G10).
 const NOTSENT_LOWAT_BYTES: u32 = 128 << 10;
-
-const CONNECTED_TO_ITSELF: &str = "the socket was connected to itself: nobody listens there";
 
 /// Dials a host and a port over TCP.
 ///
@@ -180,27 +178,35 @@ impl Network for System {
         Ok(tokio::net::lookup_host((host, port)).await?.collect())
     }
 
-    async fn connect(&self, address: SocketAddr) -> io::Result<Connected<TcpStream>> {
-        dialled(TcpStream::connect(address).await?)
+    async fn connect(&self, address: SocketAddr) -> Result<Connected<TcpStream>, ConnectError> {
+        Ok(Connected::dialled(TcpStream::connect(address).await?)?)
     }
 }
 
-/// Checks and tunes a socket that was dialled.
-///
-/// If nobody listens on an ephemeral port, a socket that dials it may be assigned that very port, and TCP then connects
-/// it to itself ("simultaneous open", RFC 9293, section 3.5). It would prove itself a peer (G15), and keep the port
-/// from the receiver that comes back.
-fn dialled(stream: TcpStream) -> io::Result<Connected<TcpStream>> {
-    let local = stream.local_addr().ok();
-    // As the socket reports them: what was dialled may stand for another address, as 0.0.0.0 does for this host.
-    let ends = local.zip(stream.peer_addr().ok());
-    if ends.is_some_and(|(local, peer)| (local.ip(), local.port()) == (peer.ip(), peer.port())) {
-        // A reset: TIME_WAIT would hold the port for another minute.
-        let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
-        return Err(io::Error::new(io::ErrorKind::ConnectionRefused, CONNECTED_TO_ITSELF));
+impl Connected<TcpStream> {
+    /// Checks and tunes a socket that was dialled, as [`TcpConnector`] does: with `TCP_NODELAY`, a limit of what the
+    /// kernel holds ([`set_unsent_limit`]), and its addresses.
+    ///
+    /// Never waits.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectionRefused`](io::ErrorKind::ConnectionRefused) for a socket that TCP has connected to itself. If nobody
+    /// listens on an ephemeral port, a socket that dials it may be assigned that very port ("simultaneous open", RFC
+    /// 9293, section 3.5). It would prove itself a peer, and keep the port from the receiver that comes back. Otherwise
+    /// the operating system's error.
+    pub fn dialled(stream: TcpStream) -> io::Result<Self> {
+        // As the socket reports them: what was dialled may stand for another address, as 0.0.0.0 does for this host.
+        let (local, peer) = (stream.local_addr().ok(), stream.peer_addr().ok());
+        let connected = Self::new(stream, local, peer);
+        if connected.is_to_itself() {
+            // A reset: TIME_WAIT would hold the port for another minute.
+            let _ = SockRef::from(&connected.io).set_linger(Some(Duration::ZERO));
+            return Err(to_itself());
+        }
+        tune(&connected.io)?;
+        Ok(connected.with_unsent_limit(set_unsent_limit))
     }
-    tune(&stream)?;
-    Ok(Connected::new(stream, local, None).with_unsent_limit(set_unsent_limit))
 }
 
 fn listen(address: SocketAddr) -> io::Result<TcpListener> {

@@ -33,6 +33,8 @@ struct State {
 enum Answer {
     Connects(Duration),
     Fails(Duration, io::ErrorKind),
+    FailsForGood(Duration),
+    ConnectsToItself,
     Silent,
 }
 
@@ -108,7 +110,7 @@ impl Network for Script {
         }
     }
 
-    async fn connect(&self, address: SocketAddr) -> io::Result<Connected<Socket>> {
+    async fn connect(&self, address: SocketAddr) -> Result<Connected<Socket>, ConnectError> {
         let socket = Socket::open(&self.0.open);
         self.0.dialled.lock().unwrap().push((self.0.began.elapsed(), address));
         match (self.0.answer)(address) {
@@ -118,8 +120,13 @@ impl Network for Script {
             }
             Answer::Fails(after, kind) => {
                 sleep(after).await;
-                Err(kind.into())
+                Err(io::Error::from(kind).into())
             }
+            Answer::FailsForGood(after) => {
+                sleep(after).await;
+                Err(ConnectError::fatal("the proxy lets nobody in"))
+            }
+            Answer::ConnectsToItself => Ok(Connected::new(socket, Some(address), None)),
             Answer::Silent => pending().await,
         }
     }
@@ -249,6 +256,31 @@ async fn only_an_invalid_literal_address_is_fatal() {
     ] {
         assert!(!is_fatal("10.0.0.1:7233", answer).await);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_that_fails_for_good_ends_the_attempt_at_once() {
+    let script = Script::new([vec![v4(1), v4(2), v4(3)]], |address| {
+        if address == v4(2) { Answer::FailsForGood(MS(10)) } else { Answer::Silent }
+    });
+    let error = script.dialler("example.com:7233").connect().await.unwrap_err();
+    assert!(error.is_fatal());
+    assert_eq!(error.to_string(), "cannot connect to example.com:7233: 10.0.0.2:7233: the proxy lets nobody in");
+    assert_eq!((script.0.began.elapsed(), script.dialled().len(), script.open()), (MS(260), 2, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_to_itself_counts_as_refused() {
+    let script = Script::new([vec![v4(1), v4(2)]], |address| {
+        if address == v4(1) { Answer::ConnectsToItself } else { Answer::Connects(MS(10)) }
+    });
+    let connected = script.dialler("example.com:7233").connect().await.unwrap();
+    assert_eq!((connected.peer, script.open()), (Some(v4(2)), 1));
+
+    let script = Script::new([vec![v4(1)]], |_| Answer::ConnectsToItself);
+    let error = script.dialler("10.0.0.1:7233").connect().await.unwrap_err();
+    assert!(!error.is_fatal(), "somebody may come to listen");
+    assert!(error.to_string().contains("connected to itself"), "{error}");
 }
 
 #[test]

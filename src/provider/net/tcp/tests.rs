@@ -18,7 +18,7 @@ impl Network for Moving {
         Ok(self.0.lock().unwrap().pop_front().unwrap())
     }
 
-    async fn connect(&self, address: SocketAddr) -> io::Result<Connected<TcpStream>> {
+    async fn connect(&self, address: SocketAddr) -> Result<Connected<TcpStream>, ConnectError> {
         System.connect(address).await
     }
 }
@@ -79,8 +79,8 @@ async fn a_socket_that_dials_its_own_port_is_refused_and_leaves_the_port_free() 
         let address = socket.local_addr().unwrap();
         // Not every operating system connects a socket to itself.
         let Ok(stream) = socket.connect(address).await else { continue };
-        let error = dialled(stream).unwrap_err();
-        assert_eq!((error.kind(), error.to_string().as_str()), (io::ErrorKind::ConnectionRefused, CONNECTED_TO_ITSELF));
+        let error = Connected::dialled(stream).unwrap_err();
+        assert_eq!((error.kind(), error.to_string()), (io::ErrorKind::ConnectionRefused, to_itself().to_string()));
         listen(address).expect("the port is free at once");
     }
 }
