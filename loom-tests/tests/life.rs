@@ -274,6 +274,25 @@ fn a_poll_of_the_crate_beside_the_report() {
     });
 }
 
+/// The same where the task polls once more, with the waker that is registered.
+#[test]
+fn a_second_poll_of_the_crate_beside_the_report() {
+    explore("a_second_poll_of_the_crate_beside_the_report", Unbounded, 300, || {
+        let krate = Crate::new();
+        let driver = krate.ends();
+        block_on(poll_fn(|cx| {
+            let waker = Checked::<Loom>::waker(cx.waker());
+            let poll = || {
+                let poll =
+                    |_: &mut Context<'_>| if krate.is_gone.load(Relaxed) { Poll::Ready(()) } else { Poll::Pending };
+                krate.bell.poll(&mut Context::from_waker(&waker), || krate.life.reason().is_some(), poll)
+            };
+            if poll().is_ready() { Poll::Ready(()) } else { poll() }
+        }));
+        driver.join().unwrap();
+    });
+}
+
 /// The same where another task has polled before, and moves the stream on.
 #[test]
 fn a_stream_that_moves_to_another_task_beside_the_report() {

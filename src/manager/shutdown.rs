@@ -5,7 +5,6 @@
 use std::{future::pending, pin::pin, sync::Arc, thread, time::Duration};
 
 use tokio::{
-    sync::watch,
     task::{JoinError, JoinHandle},
     time::{Instant, sleep_until},
 };
@@ -21,7 +20,7 @@ use crate::{
         tasks::Tasks,
     },
     session::Session,
-    sync::StopGuard,
+    sync::{Earliest, Latch, Steps, StopGuard},
 };
 
 /// Grace past the deadline before tasks are dropped. Sessions normally keep the deadline themselves.
@@ -30,29 +29,21 @@ const GRACE: Duration = Duration::from_millis(500);
 /// Requests the shutdown, and waits for it.
 #[derive(Clone)]
 pub(super) struct Shutdown {
-    deadline: Arc<watch::Sender<Option<Instant>>>,
+    deadline: Arc<Earliest<Instant>>,
     external: Option<CancellationToken>,
-    finished: CancellationToken,
+    finished: Arc<Latch<()>>,
     tasks: Tasks,
 }
 
 impl Shutdown {
     /// A shutdown of these tasks, which the external token can request as well.
     pub(super) fn new(tasks: Tasks, external: Option<CancellationToken>) -> Self {
-        let deadline = Arc::new(watch::Sender::new(None));
-        Self { deadline, external, finished: CancellationToken::new(), tasks }
+        Self { deadline: Arc::default(), external, finished: Arc::default(), tasks }
     }
 
     /// Requests the shutdown within this time. Of several requests, the earliest deadline counts.
     pub(super) fn request(&self, within: Duration) {
-        let deadline = deadline::after(Instant::now(), within);
-        self.deadline.send_if_modified(|earliest| {
-            let earlier = earliest.is_none_or(|earliest| deadline < earliest);
-            if earlier {
-                *earliest = Some(deadline);
-            }
-            earlier
-        });
+        self.deadline.set(deadline::after(Instant::now(), within));
     }
 
     pub(super) fn tasks(&self) -> &Tasks {
@@ -60,12 +51,12 @@ impl Shutdown {
     }
 
     pub(super) fn is_requested(&self) -> bool {
-        self.deadline.borrow().is_some() || self.external.as_ref().is_some_and(CancellationToken::is_cancelled)
+        self.deadline.get().is_some() || self.external.as_ref().is_some_and(CancellationToken::is_cancelled)
     }
 
     /// Waits until nothing of the manager is left.
     pub(super) async fn finished(&self) {
-        self.finished.cancelled().await;
+        self.finished.wait().await;
         // The supervisor waits for them too, but not if the runtime drops it first.
         self.tasks.join().await;
     }
@@ -98,14 +89,15 @@ impl Drop for Finished {
             error!("the shutdown panicked, perhaps in a waker: dropping what still runs");
         }
         // After a completed shutdown nothing is left to stop.
-        self.shutdown.tasks.stop();
+        let mut steps = Steps::new();
+        steps.run(|| self.shutdown.tasks.stop());
         self.shutdown.tasks.kill();
         if let Some(reason) = self.slot.stopped() {
-            self.progress.stopped(reason);
+            steps.run(|| self.progress.stopped(reason));
         }
-        self.progress.ended();
+        steps.run(|| self.progress.ended());
         info!(event = "manager_stopped", "the manager has stopped");
-        self.shutdown.finished.cancel();
+        steps.run(|| self.shutdown.finished.set(()));
     }
 }
 
@@ -124,10 +116,9 @@ pub(super) struct Supervisor {
 impl Supervisor {
     /// Runs until the manager has ended, which `finished` reports however it happens.
     pub(super) async fn run(self, mut provider: JoinHandle<Ended>, finished: Finished) {
-        let mut deadline = self.shutdown.deadline.subscribe();
         let ended = tokio::select! {
             biased;
-            _ = deadline.wait_for(Option::is_some) => None,
+            _ = self.shutdown.deadline.before(None) => None,
             () = self.shutdown.external() => {
                 self.shutdown.request(self.drain_timeout);
                 None
@@ -138,14 +129,14 @@ impl Supervisor {
         if let Some(ended) = ended {
             log_end(ended);
         }
-        self.close(deadline, is_asked).await;
+        self.close(is_asked).await;
         if is_asked {
             log_end(provider.await);
         }
         drop(finished);
     }
 
-    async fn close(&self, mut deadline: watch::Receiver<Option<Instant>>, is_asked: bool) {
+    async fn close(&self, is_asked: bool) {
         // A manager that has given up by itself takes no longer than one that was asked to stop.
         let own = (!is_asked).then(|| crate::deadline::after(Instant::now(), self.drain_timeout));
         // Sets a limit on a shutdown that was begun without one.
@@ -154,23 +145,24 @@ impl Supervisor {
         self.progress.set(Activity::ShuttingDown);
         // No session is installed after this, and waiting callers are freed. What it returns is among the sessions
         // below.
-        drop(self.slot.stop(Stopped::ShutDown));
+        let mut steps = Steps::new();
+        steps.run(|| drop(self.slot.stop(Stopped::ShutDown)));
         if let Some(reason) = self.slot.stopped() {
-            self.progress.stopped(reason);
+            steps.run(|| self.progress.stopped(reason));
         }
-        self.tasks.stop();
+        steps.run(|| self.tasks.stop());
         loop {
-            let asked = *deadline.borrow_and_update();
+            let asked = self.shutdown.deadline.get();
             let until = asked.into_iter().chain(own).min();
             let until = until.unwrap_or_else(|| crate::deadline::after(Instant::now(), self.drain_timeout));
             let within = until.saturating_duration_since(Instant::now());
             info!(event = "shutting_down", ?within, "shutting down");
-            self.tasks.close_sessions(within);
+            steps.run(|| self.tasks.close_sessions(within));
             tokio::select! {
                 biased;
                 () = self.tasks.join() => return,
                 // An earlier deadline: pass it to the sessions.
-                Ok(()) = deadline.changed() => {}
+                _ = self.shutdown.deadline.before(asked) => {}
                 () = &mut external, if !is_told => {
                     is_told = true;
                     self.shutdown.request(self.drain_timeout);

@@ -4,7 +4,6 @@ use std::{fmt, future::Future, net::SocketAddr, pin::Pin, sync::Arc, time::Durat
 
 use futures_util::future::join_all;
 use tokio::sync::{Notify, futures::Notified};
-use tokio_util::task::task_tracker::TrackedFuture;
 use tracing::info;
 
 use super::{
@@ -115,7 +114,7 @@ impl Installer {
     }
 
     /// Makes the shutdown wait for a future that the provider spawns.
-    pub(crate) fn track<F: Future>(&self, future: F) -> TrackedFuture<F> {
+    pub(crate) fn track<F: Future>(&self, future: F) -> impl Future<Output = Option<F::Output>> + use<F> {
         self.0.tasks.track(future)
     }
 

@@ -104,7 +104,7 @@ pub(crate) async fn receive<A: Accept>(acceptor: A, installer: Installer) -> Res
 }
 
 /// Waits for an error of a connection after which nothing will ever be accepted again.
-async fn fatal(tasks: &mut JoinSet<Result<(), AcceptError>>) -> AcceptError {
+async fn fatal(tasks: &mut JoinSet<Option<Result<(), AcceptError>>>) -> AcceptError {
     loop {
         match tasks.join_next().await.map(log_handshake_failure) {
             Some(Some(fatal)) => return fatal,
@@ -116,12 +116,12 @@ async fn fatal(tasks: &mut JoinSet<Result<(), AcceptError>>) -> AcceptError {
 
 /// Logs how a connection ended before it became a session; returns an error after which nothing will ever be accepted
 /// again.
-fn log_handshake_failure(ended: Result<Result<(), AcceptError>, JoinError>) -> Option<AcceptError> {
+fn log_handshake_failure(ended: Result<Option<Result<(), AcceptError>>, JoinError>) -> Option<AcceptError> {
     match ended {
-        Ok(Err(error)) if error.is_fatal() => return Some(error),
-        Ok(Err(error)) => debug!(%error, "handshake failed"),
+        Ok(Some(Err(error))) if error.is_fatal() => return Some(error),
+        Ok(Some(Err(error))) => debug!(%error, "handshake failed"),
         Err(error) if error.is_panic() => error!(%error, "a handshake panicked: its connection is lost"),
-        Ok(Ok(())) | Err(_) => {}
+        Ok(_) | Err(_) => {}
     }
     None
 }

@@ -8,25 +8,19 @@ use std::{
 
 use futures_util::FutureExt;
 use tokio::task::JoinHandle;
-use tokio_util::{
-    sync::CancellationToken,
-    task::{TaskTracker, task_tracker::TrackedFuture},
-};
 use tracing::Instrument;
 
 use super::place::PlaceHold;
 use crate::{
     config::Config,
     session::{Inbound, Session},
-    sync::{Arrivals, SessionId},
+    sync::{Arrivals, SessionId, Steps, Tracker},
 };
 
 /// The tasks of a manager: each is joined by its shutdown.
 #[derive(Clone)]
 pub(crate) struct Tasks {
-    tracker: TaskTracker,
-    stop: CancellationToken,
-    kill: CancellationToken,
+    tracker: Arc<Tracker>,
     /// Every driven session: candidates, those in the slot, and those that drain. One entry per driver task.
     driven: Arc<Mutex<Vec<Driven>>>,
     /// The streams that peers have opened, of every session.
@@ -59,9 +53,7 @@ impl Drop for Listed {
 impl Tasks {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
-            tracker: TaskTracker::new(),
-            stop: CancellationToken::new(),
-            kill: CancellationToken::new(),
+            tracker: Arc::default(),
             driven: Arc::default(),
             arrivals: Arc::new(Arrivals::new(config.accept_backlog())),
         }
@@ -77,18 +69,17 @@ impl Tasks {
         drop(self.arrivals.refuse());
     }
 
-    /// Spawns a future, and drops it unfinished when [`kill`](Self::kill) is called.
+    /// Spawns a future, which [`join`](Self::join) waits for, and [`kill`](Self::kill) drops unfinished.
     pub(crate) fn spawn<F>(&self, future: F) -> JoinHandle<Option<F::Output>>
     where
         F: Future<Output: Send> + Send + 'static,
     {
-        let kill = self.kill.clone();
-        self.tracker.spawn(async move { kill.run_until_cancelled(future).await }.in_current_span())
+        tokio::spawn(self.track(future).in_current_span())
     }
 
-    /// Makes [`join`](Self::join) wait for a future that is spawned elsewhere, until it ends or is dropped.
-    pub(crate) fn track<F: Future>(&self, future: F) -> TrackedFuture<F> {
-        self.tracker.track_future(future)
+    /// The same for a future that is spawned elsewhere.
+    pub(crate) fn track<F: Future>(&self, future: F) -> impl Future<Output = Option<F::Output>> + use<F> {
+        self.tracker.run(future)
     }
 
     /// Spawns the driver of a session.
@@ -119,9 +110,10 @@ impl Tasks {
 
     /// Makes every session close within this time, including those that already drain.
     pub(crate) fn close_sessions(&self, within: Duration) {
+        let mut steps = Steps::new();
         for session in self.sessions() {
             // One poll begins it, and `join` waits for its end.
-            let _ = session.close_within(within).now_or_never();
+            steps.run(|| drop(session.close_within(within).now_or_never()));
         }
     }
 
@@ -131,28 +123,28 @@ impl Tasks {
 
     /// Asks providers to stop. Waiting streams can still be taken.
     pub(crate) fn stop(&self) {
-        self.stop.cancel();
-        self.tracker.close();
-        self.arrivals.stop();
+        let mut steps = Steps::new();
+        steps.run(|| self.tracker.stop());
+        steps.run(|| self.arrivals.stop());
     }
 
     /// Whether providers were asked to stop.
     pub(crate) fn is_stopped(&self) -> bool {
-        self.stop.is_cancelled()
+        self.tracker.is_stopped()
     }
 
     /// Drops what still runs.
     pub(crate) fn kill(&self) {
-        self.kill.cancel();
+        self.tracker.kill();
     }
 
-    /// Waits until no task runs. To be called only after [`stop`](Self::stop).
+    /// Waits until no task runs, nor will. Without a [`stop`](Self::stop) that is never.
     pub(crate) async fn join(&self) {
-        self.tracker.wait().await;
+        self.tracker.join().await;
     }
 
     /// Waits until providers are asked to stop.
     pub(crate) async fn stopped(&self) {
-        self.stop.cancelled().await;
+        self.tracker.stopped().await;
     }
 }

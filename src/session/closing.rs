@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Session, command::Command, goodbye::Goodbye};
-use crate::error::CloseReason;
+use crate::{error::CloseReason, sync::Steps};
 
 impl Session {
     /// Waits for the session to end, and returns why.
@@ -81,8 +81,7 @@ impl Session {
     }
 
     pub(crate) async fn close_within(&self, within: Duration) -> CloseReason {
-        self.0.state.retire(CloseReason::Closed, Some(within));
-        self.command(Command::Close(within));
+        self.retire(CloseReason::Closed, Some(within), Command::Close(within));
         self.closed().await
     }
 
@@ -92,8 +91,14 @@ impl Session {
     }
 
     pub(crate) fn end(&self, reason: CloseReason) {
-        self.0.state.retire(reason.clone(), None);
-        self.command(Command::Abort(reason));
+        self.retire(reason.clone(), None, Command::Abort(reason));
+    }
+
+    /// The driver learns of it whatever the wakers do of those who learn of it first.
+    fn retire(&self, reason: CloseReason, drains: Option<Duration>, command: Command) {
+        let mut steps = Steps::new();
+        steps.run(|| self.0.state.retire(reason, drains));
+        steps.run(|| self.command(command));
     }
 
     /// Closes a session that was handed to nobody, with a goodbye that says why. Waits until that is done, for at most

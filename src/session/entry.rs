@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use crate::{
     error::StreamError,
-    sync::{Bell, Ends, Handed, LazyLatch},
+    sync::{Bell, Ends, Handed, LazyLatch, Steps},
 };
 
 /// How a stream has ended on the wire: both sides have finished, or one has reset it.
@@ -104,8 +104,9 @@ impl Entry {
 
     /// Wakes reader and writer. The crate's end of the stream must be gone.
     pub(crate) fn wake(&self) {
-        self.reader.ring();
-        self.writer.ring();
+        let mut steps = Steps::new();
+        steps.run(|| self.reader.ring());
+        steps.run(|| self.writer.ring());
     }
 }
 

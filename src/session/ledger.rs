@@ -41,7 +41,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    sync::{Gate, Lane, Over},
+    sync::{Gate, Lane, Over, Steps},
 };
 
 /// What to do with a frame.
@@ -102,19 +102,21 @@ impl Ended {
     /// Releases the permits of the streams, and drops what flooded ones hold.
     pub(crate) fn settle(self, lane: &Lane<Inbound>) {
         let Self { records, flooded } = self;
-        if !records.is_empty() {
-            for record in &records {
-                if let Some(outcome) = record.outcome() {
-                    record.entry.end.set(outcome);
-                }
-                // The crate wakes a writer that waits for credit, but not one at the gate.
-                record.entry.writer.ring();
+        let mut steps = Steps::new();
+        let is_any = !records.is_empty();
+        for record in records {
+            if let Some(outcome) = record.outcome() {
+                steps.run(|| record.entry.end.set(outcome));
             }
-            drop(records);
-            lane.wake();
+            // The crate wakes a writer that waits for credit, but not one at the gate.
+            steps.run(|| record.entry.writer.ring());
+            steps.run(|| drop(record));
+        }
+        if is_any {
+            steps.run(|| lane.wake());
         }
         for entry in flooded {
-            entry.drop_flooded();
+            steps.run(|| entry.drop_flooded());
         }
     }
 }

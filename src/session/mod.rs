@@ -267,7 +267,7 @@ impl Session {
     async fn open(&self) -> Result<MuxStream, OpenError> {
         let state = &self.0.state;
         let load = LoadGuard::new(&state.load);
-        let permit = Arc::clone(&state.permits).acquire_owned().await.map_err(|_| state.open_error())?;
+        let permit = state.permit().await.ok_or_else(|| state.open_error())?;
         let (reply, stream) = oneshot::channel();
         self.command(Command::Open(OpenPermit { permit, load }, reply));
         let stream = stream.await.map_err(|_| state.open_error())?;

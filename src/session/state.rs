@@ -9,11 +9,14 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Semaphore, time::Instant};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, TryAcquireError},
+    time::Instant,
+};
 
 use crate::{
     error::{CloseReason, OpenError},
-    sync::{Gate, Latch, Latched, Life, SessionId},
+    sync::{Gate, Latch, Latched, Life, SessionId, Steps},
 };
 
 /// Takes the session out of its slot. It must not wait.
@@ -36,7 +39,7 @@ pub(crate) struct SessionState {
     /// Where writers wait on a slow path.
     pub(super) gate: Arc<Gate>,
     /// Permits for outbound streams.
-    pub(crate) permits: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
     clear: OnRetire,
     life: Life<Retirement, CloseReason>,
     proven: Arc<Latch<()>>,
@@ -71,6 +74,19 @@ impl SessionState {
     /// first reason counts.
     pub(crate) fn retire(&self, reason: CloseReason, drains: Option<Duration>) {
         self.life.retire(Retirement { reason, drains }, || (self.clear)(), || self.permits.close());
+    }
+
+    /// Waits for the permit to open a stream, in the order of asking. `None` once the session is out of its slot.
+    ///
+    /// The semaphore is closed then, but loses some of those who wait for it if the waker of one of them panics.
+    pub(crate) async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        match Arc::clone(&self.permits).try_acquire_owned() {
+            Ok(permit) => Some(permit),
+            Err(TryAcquireError::Closed) => None,
+            Err(TryAcquireError::NoPermits) => {
+                self.life.unless_retired(Arc::clone(&self.permits).acquire_owned()).await?.ok()
+            }
+        }
     }
 
     /// Why the session is out of its slot, if it is.
@@ -121,9 +137,10 @@ impl SessionState {
 
     /// Publishes the end of the session. Only after [`leave_slot`](Self::leave_slot).
     pub(crate) fn set_closed(&self, reason: CloseReason) {
-        self.life.close(reason.clone(), Retirement { reason, drains: None }, || self.permits.close());
+        let mut steps = Steps::new();
+        steps.run(|| self.life.close(reason.clone(), Retirement { reason, drains: None }, || self.permits.close()));
         self.gate.limit(usize::MAX, usize::MAX);
-        self.gate.wake();
+        steps.run(|| self.gate.wake());
     }
 
     pub(crate) fn close_reason(&self) -> Option<CloseReason> {

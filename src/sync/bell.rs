@@ -13,29 +13,13 @@ use super::{Primitives, Std};
 ///
 /// 1. It is rung after the end is published and what is polled has ended. So a task that registers before the ring is
 ///    woken by it, and one that registers later sees the end, and polls once more.
-/// 2. A waker is cloned before the lock, and woken or dropped after it (G7).
+/// 2. A waker is cloned before the lock, and woken or dropped after it (G7). One of a task that is registered already
+///    is not cloned.
 /// 3. One task waits at a time; the one that polled last is woken.
-///
-/// ```
-/// use std::task::{Context, Poll, Waker};
-/// use evermux::sync::Bell;
-///
-/// let bell = Bell::new();
-/// let cx = &mut Context::from_waker(Waker::noop());
-/// assert!(bell.poll(cx, || false, |_| Poll::<()>::Pending).is_pending());
-/// bell.ring();
-/// ```
 pub struct Bell<P: Primitives = Std>(P::Mutex<Option<Waker>>);
 
-impl Bell {
-    /// Makes a bell that nobody waits for.
-    pub fn new() -> Self {
-        Self::with_primitives()
-    }
-}
-
 impl<P: Primitives> Bell<P> {
-    /// As [`new`](Bell::new), on a platform of the caller's choice.
+    /// Makes a bell that nobody waits for.
     pub fn with_primitives() -> Self {
         Self(P::mutex(None))
     }
@@ -58,6 +42,10 @@ impl<P: Primitives> Bell<P> {
 
     /// Has this waker woken by the next [`ring`](Self::ring).
     pub fn register(&self, waker: &Waker) {
+        // It compares two pointers, and runs nothing of the waker's.
+        if P::lock(&self.0).as_ref().is_some_and(|registered| registered.will_wake(waker)) {
+            return;
+        }
         let waker = waker.clone();
         let old = P::lock(&self.0).replace(waker);
         drop(old);

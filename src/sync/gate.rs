@@ -7,7 +7,7 @@ use std::{
     task::{Context, Poll, Waker},
 };
 
-use super::{Ordering, Primitives, Std};
+use super::{Ordering, Primitives, Std, wait_list::Wakers};
 
 /// A bound on what is inside, and a queue of those who wait outside.
 ///
@@ -109,11 +109,9 @@ impl<P: Primitives> Gate<P> {
         }
         let room = state.most.saturating_sub(state.inside).div_ceil(self.unit().max(1));
         let count = if state.inside == 0 { usize::MAX } else { room }.min(state.waiting.len());
-        let woken: Vec<_> = state.waiting.drain(..count).collect();
+        let woken: Wakers = state.waiting.drain(..count).map(|(_, waker)| waker).collect();
         drop(state);
-        for (_, waker) in woken {
-            waker.wake();
-        }
+        woken.wake();
     }
 }
 

@@ -26,21 +26,6 @@ pub enum Class {
 ///
 /// One task [hands over](Self::hand_over), another sees what is [sent](Self::on_frame_out), and how the stream
 /// [ends](Self::end). Whatever the order, what has gone in at the gate leaves it, and leaves it once.
-///
-/// ```
-/// use std::task::Poll;
-/// use evermux::sync::{Class, Gate, Handed};
-///
-/// let (gate, handed) = (Gate::new(), Handed::new());
-/// gate.limit(4_096, 8_192);
-/// let bytes = [0; 9_000];
-/// let class = handed.class(&gate, bytes.len());
-/// assert_eq!(class, Class::Waits);
-/// let written = handed.hand_over(&gate, class, &bytes, |part| Poll::Ready(Ok(part.len())));
-/// assert!(matches!(written, Poll::Ready(Ok(4_096))));
-/// handed.on_frame_out(&gate);
-/// gate.wake();
-/// ```
 pub struct Handed<P: Primitives = Std>(P::Mutex<State>);
 
 #[derive(Debug, Default)]
@@ -66,15 +51,8 @@ impl State {
     }
 }
 
-impl Handed {
-    /// For a stream that has handed over nothing.
-    pub fn new() -> Self {
-        Self::with_primitives()
-    }
-}
-
 impl<P: Primitives> Handed<P> {
-    /// As [`new`](Handed::new), on a platform of the caller's choice.
+    /// For a stream that has handed over nothing.
     pub fn with_primitives() -> Self {
         Self(P::mutex(State::default()))
     }
@@ -196,7 +174,7 @@ mod tests {
 
     #[test]
     fn what_is_short_waits_for_nobody_and_stays_short() {
-        let (gate, handed) = (Arc::new(Gate::new()), Handed::new());
+        let (gate, handed) = (Arc::new(Gate::new()), Handed::<Std>::default());
         assert_eq!(handed.class(&gate, 1), Class::Free);
         gate.limit(2_048, 4_096);
         assert_eq!((handed.class(&gate, SHORT), handed.class(&gate, SHORT + 1)), (Class::Short, Class::Waits));
@@ -208,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_was_let_in_has_left_when_the_wire_has_seen_it() {
-        let (gate, handed) = (Arc::new(Gate::new()), Handed::new());
+        let (gate, handed) = (Arc::new(Gate::new()), Handed::<Std>::default());
         gate.limit(2_048, 4_096);
         for _ in 0..2 {
             assert!(has_room(&gate));

@@ -1,8 +1,10 @@
 //! A value that is set once, and waited for.
 
 use std::{
-    fmt, mem,
-    pin::Pin,
+    fmt,
+    future::poll_fn,
+    mem,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -16,20 +18,6 @@ use super::{
 ///
 /// Anyone who [waits](Self::wait) is woken by the first [`set`](Self::set), and whoever looks afterwards finds the
 /// value. The value is opaque and cheap to clone.
-///
-/// ```
-/// use std::{pin::pin, sync::Arc, task::{Context, Poll, Waker}};
-/// use evermux::sync::Latch;
-///
-/// let latch = Arc::new(Latch::new());
-/// let mut waits = pin!(latch.wait());
-/// let cx = &mut Context::from_waker(Waker::noop());
-/// assert!(waits.as_mut().poll(cx).is_pending());
-/// latch.set("first");
-/// latch.set("second");
-/// assert_eq!(waits.as_mut().poll(cx), Poll::Ready("first"));
-/// assert_eq!(latch.get(), Some("first"));
-/// ```
 pub struct Latch<T: Clone, P: Primitives = Std> {
     state: P::Mutex<State<T>>,
     /// 1 once it is set: whoever only looks takes no lock until then. Stored under the lock.
@@ -42,15 +30,8 @@ enum State<T> {
     Set(T),
 }
 
-impl<T: Clone> Latch<T> {
-    /// Makes a latch that is not set.
-    pub fn new() -> Self {
-        Self::with_primitives()
-    }
-}
-
 impl<T: Clone, P: Primitives> Latch<T, P> {
-    /// As [`new`](Latch::new), on a platform of the caller's choice.
+    /// Makes a latch that is not set.
     pub fn with_primitives() -> Self {
         Self { state: P::mutex(State::Open(WaitList::new())), is_set: P::atomic_u64(0) }
     }
@@ -83,6 +64,17 @@ impl<T: Clone, P: Primitives> Latch<T, P> {
             State::Open(_) => None,
             State::Set(value) => Some(value.clone()),
         }
+    }
+
+    /// Polls a future until it is ready, or the latch is set: then it is dropped, and the value is the error. The latch
+    /// counts first.
+    pub async fn unless_set<F: Future>(self: &Arc<Self>, future: F) -> Result<F::Output, T> {
+        let (mut set, mut future) = (self.wait(), pin!(future));
+        poll_fn(|cx| match Pin::new(&mut set).poll(cx) {
+            Poll::Ready(value) => Poll::Ready(Err(value)),
+            Poll::Pending => future.as_mut().poll(cx).map(Ok),
+        })
+        .await
     }
 
     /// Waits until it is set.
@@ -120,6 +112,12 @@ impl<T: Clone, P: Primitives> Future for Latched<T, P> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         let Self { latch, registration } = self.get_mut();
+        if registration.is_some()
+            && let State::Open(waiters) = &*P::lock(&latch.state)
+            && waiters.holds(registration.as_ref(), cx.waker())
+        {
+            return Poll::Pending;
+        }
         // Foreign code: cloned before the lock, and what is not stored is dropped after it (rule 8).
         let waker = cx.waker().clone();
         let mut state = P::lock(&latch.state);
@@ -154,16 +152,6 @@ impl<T: Clone, P: Primitives> fmt::Debug for Latched<T, P> {
 }
 
 /// A [`Latch`] that is made for the first who waits, and outlives what it is a part of.
-///
-/// ```
-/// use evermux::sync::LazyLatch;
-///
-/// let end = LazyLatch::new();
-/// let waited = end.latch();
-/// end.set("over");
-/// drop(end);
-/// assert_eq!(waited.get(), Some("over"));
-/// ```
 pub struct LazyLatch<T: Clone, P: Primitives = Std>(P::Mutex<Lazy<T, P>>);
 
 /// `Open → Set`.
@@ -173,15 +161,8 @@ enum Lazy<T: Clone, P: Primitives> {
     Set(T),
 }
 
-impl<T: Clone> LazyLatch<T> {
-    /// Makes one that is not set.
-    pub fn new() -> Self {
-        Self::with_primitives()
-    }
-}
-
 impl<T: Clone, P: Primitives> LazyLatch<T, P> {
-    /// As [`new`](LazyLatch::new), on a platform of the caller's choice.
+    /// Makes one that is not set.
     pub fn with_primitives() -> Self {
         Self(P::mutex(Lazy::Open(None)))
     }

@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{Latch, Latched, Primitives, Std};
+use super::{Latch, Latched, Primitives, Std, steps::Steps};
 
 /// The two moments of a session's end that others wait for: it [retires](Self::retire) from its slot, with `T`, and it
 /// [closes](Self::close), for a reason `R`. It may do both at once.
@@ -14,19 +14,7 @@ use super::{Latch, Latched, Primitives, Std};
 /// 2. A reason is there before anyone is told that it has closed, retired or opens no more streams: of a session that
 ///    is lost, nobody learns that it merely drains.
 /// 3. The first retirement counts, and the first reason.
-///
-/// ```
-/// use std::cell::RefCell;
-/// use evermux::sync::Life;
-///
-/// let (life, steps) = (Life::new(), RefCell::new(Vec::new()));
-/// let step = |step| steps.borrow_mut().push(step);
-/// life.retire("draining", || step("out of its slot"), || step("opens no more streams"));
-/// assert_eq!(steps.take(), ["out of its slot", "opens no more streams"]);
-/// assert_eq!((life.retirement(), life.reason()), (Some("draining"), None));
-/// life.close("lost", "at once", || {});
-/// assert_eq!((life.retirement(), life.reason()), (Some("draining"), Some("lost")));
-/// ```
+/// 4. Each is told, even if telling another one panics, which then goes on.
 pub struct Life<T: Clone, R: Clone, P: Primitives = Std> {
     retired: Arc<Latch<T, P>>,
     closed: Arc<Latch<R, P>>,
@@ -47,16 +35,27 @@ impl<T: Clone, R: Clone, P: Primitives> Life<T, R, P> {
 
     /// Retires the session: `clear` takes it out of its slot, and `refuse` fails those who wait to open a stream.
     pub fn retire(&self, retirement: T, clear: impl FnOnce(), refuse: impl FnOnce()) {
-        clear();
-        refuse();
-        self.retired.set(retirement);
+        let mut steps = Steps::new();
+        steps.run(clear);
+        steps.run(refuse);
+        steps.run(|| self.retired.set(retirement));
     }
 
     /// Closes the session, which is out of its slot: `refuse` fails those who wait to open a stream.
     pub fn close(&self, reason: R, retirement: T, refuse: impl FnOnce()) {
-        self.closed.set(reason);
-        self.retired.set(retirement);
-        refuse();
+        let mut steps = Steps::new();
+        steps.run(|| self.closed.set(reason));
+        steps.run(|| self.retired.set(retirement));
+        steps.run(refuse);
+    }
+
+    /// Waits for what one needs to open a stream, unless the session retires first, or has: then `None`.
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of the future.
+    pub async fn unless_retired<F: Future>(&self, future: F) -> Option<F::Output> {
+        self.retired.unless_set(future).await.ok()
     }
 
     /// How it retired, if it has.

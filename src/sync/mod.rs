@@ -7,9 +7,8 @@
 //! slot there is [`Arrivals`]: what the sessions bring, and who takes it.
 //!
 //! The rest is what else two threads have to agree on: who has a place ([`Claim`], and the [`Hold`] it is made of),
-//! how a session or its provider ends ([`SessionEnd`], [`StopGuard`]), and who is told of it ([`Life`], [`Latch`]),
-//! how a stream ended ([`Ends`]), who acts on a wake-up ([`Repoll`], [`Bell`], [`block_on`]), who goes next when room
-//! is scarce ([`Gate`], [`Handed`]), and who sends what several have to tell ([`Relay`]).
+//! how a session or its provider ends ([`SessionEnd`], [`StopGuard`]), how a stream ended ([`Ends`]), who acts on a
+//! wake-up ([`Repoll`]), and who goes next when room is scarce ([`Gate`]).
 //!
 //! ```
 //! use std::{sync::Arc, thread};
@@ -50,37 +49,39 @@
 //! 6. `clear` and `replace` act only on the id that they name (G8). A newcomer whose id was cleared before it was
 //!    installed is handed back: no corpse is ever published (G3).
 //! 7. A session is cleared before anyone can learn that it is dead (G3): see [`SessionEnd`].
-//! 8. A waker is cloned before the lock, and dropped or woken after it (G7). A panic in one wake does not keep the rest
-//!    from being woken.
+//! 8. A waker is cloned before the lock, and dropped or woken after it (G7). Of several that are woken at once each is,
+//!    whatever another one does: a panic goes on once the rest were woken.
 //! 9. A registration is named by epoch and index, so that a late drop cannot remove another future's entry (G9).
 //! 10. A poisoned lock is taken like any other. `Clone` of `V` and of `R` is the only foreign code that runs under it,
 //!     and nothing is half-changed while it does.
+#![cfg_attr(not(feature = "__internals"), allow(unreachable_pub, reason = "some is public for the models alone"))]
 
 pub use arrivals::{Arrivals, Lane, LaneLimits, Over, Taker};
-pub use bell::Bell;
 pub use claim::{Claim, Departure};
 pub use ends::Ends;
 pub use gate::{Gate, Ticket};
-pub use handed::{Class, Handed};
 pub use hold::Hold;
-pub use latch::{Latch, Latched, LazyLatch};
-pub use life::Life;
 pub use order::{Ending, SessionEnd, StopGuard};
-pub use park::block_on;
 #[cfg(feature = "__internals")]
 #[doc(hidden)]
 pub use primitives::Sealed;
 pub use primitives::{Ordering, Primitives, Std};
 pub use reader::SlotReader;
-pub use relay::{Queue, Relay};
 pub use repoll::Repoll;
 pub use reservation::{ClearHook, Refused, Reservation, SessionId};
 pub use slot::SessionSlot;
 pub use wait::{Wait, WaitUntilError};
 
+#[cfg(not(feature = "__internals"))]
+pub(crate) use self::internals::*;
+#[cfg(feature = "__internals")]
+#[doc(hidden)]
+pub use self::internals::*;
+
 mod arrivals;
 mod bell;
 mod claim;
+mod earliest;
 mod ends;
 mod gate;
 mod handed;
@@ -95,7 +96,24 @@ mod relay;
 mod repoll;
 mod reservation;
 mod slot;
+mod steps;
 #[cfg(test)]
 mod tests;
+mod tracker;
 mod wait;
 mod wait_list;
+
+/// What this crate alone uses. Its models see it, and its users do not.
+mod internals {
+    pub use super::{
+        bell::Bell,
+        earliest::Earliest,
+        handed::{Class, Handed},
+        latch::{Latch, Latched, LazyLatch},
+        life::Life,
+        park::block_on,
+        relay::{Queue, Relay},
+        steps::Steps,
+        tracker::Tracker,
+    };
+}

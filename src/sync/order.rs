@@ -3,9 +3,9 @@
 //! Both orders are drop guards, so they hold on every way out: a return, a panic, an aborted task, the end of the
 //! runtime.
 
-use std::{fmt, mem, sync::Arc, vec};
+use std::{fmt, mem, sync::Arc};
 
-use super::{Primitives, SessionSlot, Std};
+use super::{Primitives, SessionSlot, Std, steps::Steps};
 
 /// The steps of a session's end. [`SessionEnd`] keeps their order.
 pub trait Ending {
@@ -28,7 +28,7 @@ pub trait Ending {
 /// Ends a session in the order clear, publish, report (rule 7), on [`end`](Self::end) or when dropped.
 ///
 /// So anyone who learns of a death, by any means, finds the session gone from its slot (G3). If a step panics the later
-/// ones still run before the panic goes on; a second panic aborts.
+/// ones still run, and then the panic goes on.
 ///
 /// ```
 /// use evermux::sync::{Ending, SessionEnd};
@@ -81,9 +81,10 @@ impl<E: Ending> SessionEnd<E> {
         if mem::replace(&mut self.ended, true) {
             return;
         }
-        // Dropped from the outside in, each even if the one before panicked.
-        let rest = Publish(Report { ending: &mut self.ending, reason });
-        rest.0.ending.clear();
+        let mut steps = Steps::new();
+        steps.run(|| self.ending.clear());
+        steps.run(|| self.ending.publish(reason));
+        steps.run(|| self.ending.report(reason));
     }
 }
 
@@ -102,30 +103,11 @@ impl<E: Ending> fmt::Debug for SessionEnd<E> {
     }
 }
 
-struct Publish<'a, E: Ending>(Report<'a, E>);
-
-impl<E: Ending> Drop for Publish<'_, E> {
-    fn drop(&mut self) {
-        self.0.ending.publish(self.0.reason);
-    }
-}
-
-struct Report<'a, E: Ending> {
-    ending: &'a mut E,
-    reason: &'a E::Reason,
-}
-
-impl<E: Ending> Drop for Report<'_, E> {
-    fn drop(&mut self) {
-        self.ending.report(self.reason);
-    }
-}
-
 /// Stops a slot when its provider ends, by any means (G12).
 ///
 /// On drop it [stops](SessionSlot::stop) the slot, wakes every waiter, and then passes each session that was live to
 /// the closure, outside the lock (G6). A panic of a waker or of the closure does not keep the other sessions from the
-/// closure; a second panic aborts.
+/// closure.
 ///
 /// ```
 /// use std::sync::Arc;
@@ -159,38 +141,16 @@ impl<V: Clone, R: Clone, F: FnMut(V), P: Primitives> StopGuard<V, R, F, P> {
 impl<V: Clone, R: Clone, F: FnMut(V), P: Primitives> Drop for StopGuard<V, R, F, P> {
     fn drop(&mut self) {
         let (sessions, wakers) = self.slot.stop_silently(self.reason.clone());
-        let sessions = Sessions { rest: sessions.into_iter(), end: &mut self.end };
-        wakers.wake();
-        sessions.end();
+        let mut steps = Steps::new();
+        steps.run(|| wakers.wake());
+        for session in sessions {
+            steps.run(|| (self.end)(session));
+        }
     }
 }
 
 impl<V: Clone, R: Clone, F: FnMut(V), P: Primitives> fmt::Debug for StopGuard<V, R, F, P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("StopGuard").finish_non_exhaustive()
-    }
-}
-
-struct Sessions<'a, V, F: FnMut(V)> {
-    rest: vec::IntoIter<V>,
-    end: &'a mut F,
-}
-
-impl<V, F: FnMut(V)> Sessions<'_, V, F> {
-    fn end(mut self) {
-        self.end_rest();
-    }
-
-    fn end_rest(&mut self) {
-        for session in &mut self.rest {
-            (self.end)(session);
-        }
-    }
-}
-
-impl<V, F: FnMut(V)> Drop for Sessions<'_, V, F> {
-    /// Finds sessions left only if a waker or the closure panicked.
-    fn drop(&mut self) {
-        self.end_rest();
     }
 }

@@ -13,15 +13,6 @@ use super::Primitives;
 ///
 /// No wake-up is lost: after one that comes during a poll or before the thread sleeps, the future is polled again.
 /// `before_waiting` is called once, before the thread first has to wait.
-///
-/// ```
-/// use std::future;
-/// use evermux::sync::{Std, block_on};
-///
-/// assert_eq!(block_on::<_, Std>(future::ready(1), None, || panic!("it need not wait")), Some(1));
-/// let past = std::time::Instant::now();
-/// assert_eq!(block_on::<_, Std>(future::pending::<()>(), Some(past), || {}), None);
-/// ```
 pub fn block_on<F: Future, P: Primitives>(
     future: F,
     deadline: Option<P::Instant>,

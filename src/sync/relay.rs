@@ -21,26 +21,6 @@ pub trait Queue {
 /// 2. That task does not stop while there is something to send. Whoever [changes](Self::change) the queue calls
 ///    [`send_all`](Self::send_all) afterwards: it sends, or somebody else does.
 /// 3. If sending panics, the next one goes on.
-///
-/// ```
-/// use std::collections::VecDeque;
-/// use evermux::sync::{Queue, Relay};
-///
-/// struct Fifo(VecDeque<u32>);
-///
-/// impl Queue for Fifo {
-///     type Item = u32;
-///     fn next(&mut self) -> Option<u32> {
-///         self.0.pop_front()
-///     }
-/// }
-///
-/// let relay = Relay::new(Fifo([1, 2].into()));
-/// relay.change(|fifo| fifo.0.push_back(3));
-/// let mut sent = Vec::new();
-/// relay.send_all(|value| sent.push(value));
-/// assert_eq!(sent, [1, 2, 3]);
-/// ```
 pub struct Relay<Q: Queue, P: Primitives = Std>(P::Mutex<State<Q>>);
 
 struct State<Q> {

@@ -6,7 +6,7 @@ use std::{
     task::{Context, Poll, Wake, Waker},
 };
 
-use super::{Ordering, Primitives, Std};
+use super::{Bell, Ordering, Primitives, Std};
 
 /// No poll is under way: a wake-up goes to the task.
 const IDLE: u64 = 0;
@@ -50,23 +50,7 @@ struct Shared<P: Primitives> {
     /// what the wake-up was about.
     state: P::AtomicU64,
     /// Woken by a wake-up that finds no poll under way.
-    task: P::Mutex<Option<Waker>>,
-}
-
-impl<P: Primitives> Shared<P> {
-    /// The waker is cloned before the lock, and what was there is dropped after it (rule 8).
-    fn register(&self, waker: &Waker) {
-        let waker = waker.clone();
-        let old = P::lock(&self.task).replace(waker);
-        drop(old);
-    }
-
-    fn wake_task(&self) {
-        let waker = P::lock(&self.task).take();
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-    }
+    task: Bell<P>,
 }
 
 impl<P: Primitives> Wake for Shared<P> {
@@ -77,7 +61,7 @@ impl<P: Primitives> Wake for Shared<P> {
     fn wake_by_ref(self: &Arc<Self>) {
         // One step decides who acts on the wake-up: the poll that is under way, or the task.
         if P::swap_u64(&self.state, WOKEN, Ordering::AcqRel) == IDLE {
-            self.wake_task();
+            self.task.ring();
         }
     }
 }
@@ -102,7 +86,7 @@ impl<P: Primitives> Repoll<P> {
         P::AtomicU64: Send + Sync,
         P::Mutex<Option<Waker>>: Send + Sync,
     {
-        let shared = Arc::new(Shared::<P> { state: P::atomic_u64(IDLE), task: P::mutex(None) });
+        let shared = Arc::new(Shared::<P> { state: P::atomic_u64(IDLE), task: Bell::with_primitives() });
         Self { waker: Waker::from(Arc::clone(&shared)), shared }
     }
 
@@ -117,7 +101,7 @@ impl<P: Primitives> Repoll<P> {
     ) -> Poll<T> {
         let state = &self.shared.state;
         // Before the first turn, and so before a wake-up can find that no poll is under way.
-        self.shared.register(cx.waker());
+        self.shared.task.register(cx.waker());
         for _ in 0..MAX_TURNS {
             P::swap_u64(state, POLLING, Ordering::AcqRel);
             if let Poll::Ready(output) = turn(&mut Context::from_waker(&self.waker)) {

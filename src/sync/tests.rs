@@ -12,8 +12,9 @@ use std::{
 };
 
 use super::{
-    Claim, ClearHook, Ending, Ends, Hold, Primitives, Refused, Repoll, SessionEnd, SessionId, SessionSlot, SlotReader,
-    Std, StopGuard, WaitUntilError,
+    Arrivals, Bell, Claim, ClearHook, Earliest, Ending, Ends, Gate, Hold, Lane, LaneLimits, Latch, Latched, LazyLatch,
+    Life, Primitives, Queue, Refused, Relay, Repoll, SessionEnd, SessionId, SessionSlot, SlotReader, Std, Steps,
+    StopGuard, Taker, Ticket, Tracker, WaitUntilError, block_on,
 };
 
 mod arrivals;
@@ -22,6 +23,7 @@ mod ends;
 mod holds;
 mod repoll;
 mod slot;
+mod told;
 mod waiting;
 
 type Slot = SessionSlot<&'static str, &'static str>;

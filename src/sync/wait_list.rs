@@ -2,6 +2,8 @@
 
 use std::{mem, task::Waker, vec};
 
+use super::steps::Steps;
+
 /// How many entries an idle list keeps allocated.
 const KEPT_CAPACITY: usize = 64;
 
@@ -63,6 +65,12 @@ impl WaitList {
         None
     }
 
+    /// Whether the future's entry is still there, and wakes the same task.
+    pub(super) fn holds(&self, registration: Option<&Registration>, waker: &Waker) -> bool {
+        let entry = registration.filter(|held| held.epoch == self.epoch).map(|held| &self.entries[held.index]);
+        matches!(entry, Some(Entry::Waiting(held)) if held.will_wake(waker))
+    }
+
     /// Forgets the future's entry, if it is still there. Returns its waker, to be dropped after the lock.
     #[must_use]
     pub(super) fn remove(&mut self, registration: &mut Option<Registration>) -> Option<Waker> {
@@ -97,29 +105,32 @@ impl WaitList {
     }
 }
 
-/// Wakers that were taken out, to be woken after the lock.
+/// Wakers that were taken out, to be woken after the lock. Its drop wakes them all, each once, whatever one of them
+/// does: whoever holds several of these need not care.
 #[must_use = "the wakers are to be woken after the lock"]
 pub(super) struct Wakers(vec::IntoIter<Entry>);
 
 impl Wakers {
-    /// Wakes them all. A panic goes on once the rest were woken; a second one aborts.
-    pub(super) fn wake(mut self) {
-        self.wake_rest();
+    /// Wakes them all. A panic goes on once the rest were woken.
+    pub(super) fn wake(self) {
+        drop(self);
     }
+}
 
-    fn wake_rest(&mut self) {
-        for entry in &mut self.0 {
-            if let Entry::Waiting(waker) = entry {
-                waker.wake();
-            }
-        }
+impl FromIterator<Waker> for Wakers {
+    fn from_iter<I: IntoIterator<Item = Waker>>(wakers: I) -> Self {
+        Self(wakers.into_iter().map(Entry::Waiting).collect::<Vec<_>>().into_iter())
     }
 }
 
 impl Drop for Wakers {
-    /// Finds wakers left only if one of them panicked.
     fn drop(&mut self) {
-        self.wake_rest();
+        let mut steps = Steps::new();
+        for entry in &mut self.0 {
+            if let Entry::Waiting(waker) = entry {
+                steps.run(|| waker.wake());
+            }
+        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll, Wake, Waker},
     time::Duration,
@@ -608,10 +608,49 @@ async fn an_open_that_waits_when_the_session_is_lost_is_told_of_the_loss() {
     assert!(waiting.as_mut().poll(&mut Context::from_waker(&Waker::from(Arc::clone(&look)))).is_pending());
     drop(peer);
     in_time(session.closed()).await;
-    // A thread could ask at once.
-    assert_eq!(*look.1.lock().unwrap(), [true]);
+    // A thread could ask at once. It is woken by the semaphore, and by the end of the session.
+    let woken = look.1.lock().unwrap().clone();
+    assert!(!woken.is_empty() && woken.iter().all(|is_closed| *is_closed), "{woken:?}");
     let error = in_time(waiting).await.unwrap_err();
     assert!(matches!(error, OpenError::Lost(CloseReason::Lost(_))), "{error:?}");
+}
+
+/// tokio's semaphore drops the wakers behind one that panics.
+#[tokio::test]
+async fn wakers_that_panic_at_the_end_of_a_session_strand_no_opener() {
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("this waker panics");
+        }
+    }
+
+    struct Told(AtomicBool);
+
+    impl Wake for Told {
+        fn wake(self: Arc<Self>) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+
+    let (session, peer) = client_against_peer(Config::builder().max_concurrent_streams(1)).await;
+    let _held = session.open_stream().await.unwrap();
+    let told = Arc::new(Told(AtomicBool::new(false)));
+    let panics = Waker::from(Arc::new(Panics));
+    let mut openers = [&panics, &Waker::from(Arc::clone(&told)), &panics].map(|waker| {
+        let mut opener = Box::pin(session.open_stream());
+        assert!(opener.as_mut().poll(&mut Context::from_waker(waker)).is_pending());
+        opener
+    });
+    drop(peer);
+    in_time(session.closed()).await;
+    // The driver reports the rest of the end in the same poll.
+    tokio::task::yield_now().await;
+    assert!(told.0.load(Ordering::Relaxed), "it waits for its turn until it times out");
+    for opener in &mut openers {
+        assert!(matches!(in_time(opener).await, Err(OpenError::Lost(CloseReason::Lost(_)))));
+    }
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod life;
 mod places;
 mod relay;
 mod sessions;
+mod tasks;
 mod waiters;
 
 type Slot = loom_tests::Slot<Shuttle>;

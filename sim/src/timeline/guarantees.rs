@@ -49,8 +49,8 @@ pub(super) const ALL: [Guarantee; 23] = [
     ),
     guarantee(
         "G7",
-        "No code of the user runs while an internal lock is held.",
-        "Code of the user ran while an internal lock was held.",
+        "No code of the user runs while a lock of the core is held.",
+        "Code of the user ran while a lock of the core was held.",
     ),
     guarantee(
         "G8",

@@ -7,8 +7,8 @@ use tracing::{debug, error, info};
 use super::Running;
 use crate::{
     error::CloseReason,
-    session::{entry::Entry, inbound::Inbound, state::SessionState},
-    sync::{Ending, Lane},
+    session::state::SessionState,
+    sync::{Ending, Steps},
 };
 
 /// What ends with the session, in the order of rule 7: it leaves its slot, its end is published, and then dropping the
@@ -17,25 +17,6 @@ pub(super) struct Teardown<Io> {
     pub(super) session: Arc<SessionState>,
     /// `None` once reported.
     pub(super) running: Option<Running<Io>>,
-}
-
-/// The waiters of a session whose crate is dropped. Its drop wakes them, even if the transport, or the waker of another
-/// one, panicked in that drop.
-struct Stranded {
-    lane: Lane<Inbound>,
-    published: bool,
-    entries: Vec<Arc<Entry>>,
-}
-
-impl Drop for Stranded {
-    fn drop(&mut self) {
-        // What waits can still be taken: a stream that came whole is whole.
-        drop(self.lane.end(self.published));
-        // A panic inside the crate loses the crate's own list of wakers.
-        for entry in &self.entries {
-            entry.wake();
-        }
-    }
 }
 
 impl<Io> Ending for Teardown<Io> {
@@ -56,11 +37,27 @@ impl<Io> Ending for Teardown<Io> {
     }
 
     fn report(&mut self, _: &CloseReason) {
-        let Some(running) = self.running.take() else { return };
-        let Running { state, wire } = &running;
-        let stranded = Stranded { lane: state.inbound.clone(), published: state.published, entries: wire.entries() };
-        drop(running);
-        drop(stranded);
+        let Some(Running { mut state, wire }) = self.running.take() else { return };
+        let (lane, published, entries) = (state.inbound.clone(), state.published, wire.entries());
+        // Each may wake somebody, whose waker is foreign code, and the transport is foreign code as a whole.
+        let mut steps = Steps::new();
+        state.commands.close();
+        while let Ok(command) = state.commands.try_recv() {
+            steps.run(|| drop(command));
+        }
+        for open in state.opens.drain(..) {
+            steps.run(|| drop(open));
+        }
+        for ping in state.pings.drain(..) {
+            steps.run(|| drop(ping));
+        }
+        steps.run(|| drop(Running { state, wire }));
+        // What waits can still be taken: a stream that came whole is whole.
+        steps.run(|| drop(lane.end(published)));
+        // A panic inside the crate loses the crate's own list of wakers.
+        for entry in entries {
+            steps.run(|| entry.wake());
+        }
     }
 
     fn abandoned(&mut self) -> CloseReason {
