@@ -73,6 +73,11 @@ pub(crate) enum Outcome {
     },
     /// None of its runs comes by the mutant.
     NotReached,
+    /// With the mutant it does not compile. That tells nothing of the checker: nobody could have run such code.
+    NotViable {
+        /// What the compiler says.
+        why: String,
+    },
 }
 
 /// A program of tests.

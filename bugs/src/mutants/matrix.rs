@@ -116,7 +116,7 @@ impl<'a> Matrix<'a> {
                     match &programs {
                         Some(Ok(programs)) => self.test_alone(checker, programs)?,
                         // What the tests need is not there any more.
-                        Some(Err(why)) => Outcome::Killed { by: why.clone(), seed: None },
+                        Some(Err(why)) => Outcome::NotViable { why: why.clone() },
                         None => continue,
                     }
                 }
@@ -162,7 +162,7 @@ impl<'a> Matrix<'a> {
         let all: BTreeSet<_> = (from..self.seeds).collect();
         match self.scratch.build_sim()? {
             Ok(sim) => self.sweep_of(sim, arguments).check(None, &all),
-            Err(Unfit::DoesNotApply(why) | Unfit::DoesNotCompile(why)) => Ok(Outcome::Killed { by: why, seed: None }),
+            Err(Unfit::DoesNotApply(why) | Unfit::DoesNotCompile(why)) => Ok(Outcome::NotViable { why }),
         }
     }
 
@@ -215,5 +215,6 @@ fn told(outcome: &Outcome) -> String {
         Outcome::Killed { by, seed: None } => format!("killed by {by}"),
         Outcome::Survived { .. } => "SURVIVED".into(),
         Outcome::NotReached => "not reached".into(),
+        Outcome::NotViable { why } => format!("does not compile: {why}"),
     }
 }

@@ -61,6 +61,9 @@ Lists, with a reason for each entry; one that fits no mutant is an error:
   bugs/mutants/excluded.toml   mutants that change nothing that anybody could notice: at most one in ten of those drawn
   bugs/mutants/survivors.toml  mutants that are known to survive
 
+A mutant that does not compile, alone either, does not count. As long as not every checker was asked, what is decided is
+more often killed than not: each share is told with one that holds whatever becomes of the others, and that one counts.
+
 The goal: of all mutants 95 % killed by all checkers together, and of those in session, provider and manager 70 % by the
 random sweep alone.
 

@@ -31,6 +31,8 @@ enum Fate {
     Survived,
     /// Not every checker was asked.
     Open,
+    /// Nobody killed it, and with it something that looks for it does not compile.
+    NotViable,
 }
 
 impl Row<'_> {
@@ -41,6 +43,8 @@ impl Row<'_> {
     fn fate(&self) -> Fate {
         if self.cells.keys().any(|checker| self.is_killed_by(*checker)) {
             Fate::Killed
+        } else if self.cells.values().any(|cell| matches!(cell.outcome, Outcome::NotViable { .. })) {
+            Fate::NotViable
         } else if Checker::ALL.iter().all(|checker| self.cells.contains_key(checker)) {
             Fate::Survived
         } else {
@@ -54,6 +58,7 @@ impl Row<'_> {
             Some((Outcome::Killed { .. }, seconds)) => format!("{seconds:.1}s"),
             Some((Outcome::Survived { .. }, _)) => "SURVIVED".into(),
             Some((Outcome::NotReached, _)) => "no way".into(),
+            Some((Outcome::NotViable { .. }, _)) => "no build".into(),
             None => "-".into(),
         }
     }
@@ -64,7 +69,12 @@ impl Row<'_> {
             "kind": self.mutant.kind,
             "area": self.mutant.area().name(),
             "about": self.mutant.about,
-            "fate": match self.fate() { Fate::Killed => "killed", Fate::Survived => "survived", Fate::Open => "open" },
+            "fate": match self.fate() {
+                Fate::Killed => "killed",
+                Fate::Survived => "survived",
+                Fate::Open => "open",
+                Fate::NotViable => "not viable",
+            },
             "checkers": self.cells.values().collect::<Vec<_>>(),
             "reason": self.reason,
         })
@@ -96,6 +106,38 @@ impl Share {
     }
 }
 
+/// A share of what is known, and one that holds whatever is found out about the rest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Known {
+    share: Share,
+    /// How many there are.
+    all: usize,
+}
+
+impl Known {
+    /// As if all others survived.
+    fn at_least(self) -> Share {
+        Share { killed: self.share.killed, of: self.all }
+    }
+
+    /// With what it is of.
+    fn told(self, of: &str) -> String {
+        let known = self.share.told();
+        if self.share.of == self.all {
+            return format!("{known}, all of them {of}");
+        }
+        format!("{known} that were {of}, so at least {}", self.at_least().told())
+    }
+
+    fn to_json(self) -> Value {
+        let Share { killed, of } = self.share;
+        json!({
+            "killed": killed, "of": of, "percent": self.share.percent(),
+            "all": self.all, "at_least_percent": self.at_least().percent(),
+        })
+    }
+}
+
 /// All mutants and what became of them.
 pub(crate) struct Score<'a> {
     rows: Vec<Row<'a>>,
@@ -120,28 +162,36 @@ impl<'a> Score<'a> {
         Self { rows: chosen.iter().map(row).collect(), goal: if is_seen { GOAL_TOGETHER } else { GOAL_UNSEEN } }
     }
 
-    /// Those of which the outcome is known.
-    fn together(&self, of: impl Fn(&Row<'_>) -> bool) -> Share {
-        let rows = self.rows.iter().filter(|row| of(row) && row.fate() != Fate::Open);
-        Share::of(rows.map(|row| row.fate() == Fate::Killed))
+    /// Those that count.
+    fn viable<'s>(&'s self, of: impl Fn(&Row<'_>) -> bool + 's) -> impl Iterator<Item = &'s Row<'a>> + 's {
+        self.rows.iter().filter(move |row| row.fate() != Fate::NotViable && of(row))
+    }
+
+    /// Those of which the outcome is known. One that is killed is known sooner than one that is not, so the share of them
+    /// is the better the fewer checkers were asked.
+    fn together(&self, of: impl Fn(&Row<'_>) -> bool) -> Known {
+        let rows: Vec<_> = self.viable(of).collect();
+        let decided = rows.iter().filter(|row| row.fate() != Fate::Open);
+        Known { share: Share::of(decided.map(|row| row.fate() == Fate::Killed)), all: rows.len() }
     }
 
     /// Of those that this checker was asked about.
-    fn by(&self, checker: Checker, of: impl Fn(&Row<'_>) -> bool) -> Share {
-        let rows = self.rows.iter().filter(|row| of(row) && row.cells.contains_key(&checker));
-        Share::of(rows.map(|row| row.is_killed_by(checker)))
+    fn by(&self, checker: Checker, of: impl Fn(&Row<'_>) -> bool) -> Known {
+        let rows: Vec<_> = self.viable(of).collect();
+        let asked = rows.iter().filter(|row| row.cells.contains_key(&checker));
+        Known { share: Share::of(asked.map(|row| row.is_killed_by(checker))), all: rows.len() }
     }
 
     fn is_complete(&self) -> bool {
         let swept = |row: &Row<'_>| !row.mutant.area().is_swept() || row.cells.contains_key(&Checker::Sweep);
-        self.rows.iter().all(|row| row.fate() != Fate::Open && swept(row))
+        self.viable(|_| true).all(|row| row.fate() != Fate::Open && swept(row))
     }
 
     fn is_reached(&self) -> bool {
         // The planted bugs were made for checks that there are: they are no measure.
         let counts = |row: &Row<'_>| row.mutant.kind != Kind::Planted;
         let swept = |row: &Row<'_>| counts(row) && row.mutant.area().is_swept();
-        let (together, by_sweep) = (self.together(counts), self.by(Checker::Sweep, swept));
+        let (together, by_sweep) = (self.together(counts).at_least(), self.by(Checker::Sweep, swept).at_least());
         self.is_complete()
             && together.of > 0
             && together.percent() >= self.goal
@@ -158,19 +208,22 @@ impl<'a> Score<'a> {
     }
 
     fn json(&self) -> String {
-        let share = |share: Share| json!({ "killed": share.killed, "of": share.of, "percent": share.percent() });
         let mut text = String::new();
         for row in &self.rows {
             let _ = writeln!(text, "{}", row.to_json());
         }
-        let checkers = Checker::ALL.into_iter().map(|checker| (checker.name(), share(self.by(checker, |_| true))));
+        let checkers = Checker::ALL.into_iter().map(|checker| (checker.name(), self.by(checker, |_| true).to_json()));
         let areas = Area::ALL.into_iter().map(|area| {
             let of = |row: &Row<'_>| row.mutant.area() == area;
-            (area.name(), json!({ "together": share(self.together(of)), "sweep": share(self.by(Checker::Sweep, of)) }))
+            (
+                area.name(),
+                json!({ "together": self.together(of).to_json(), "sweep": self.by(Checker::Sweep, of).to_json() }),
+            )
         });
         let summary = json!({ "score": {
             "mutants": self.rows.len(),
-            "together": share(self.together(|_| true)),
+            "not_viable": self.rows.len() - self.viable(|_| true).count(),
+            "together": self.together(|_| true).to_json(),
             "checkers": checkers.collect::<BTreeMap<_, _>>(),
             "areas": areas.collect::<BTreeMap<_, _>>(),
             "complete": self.is_complete(),
@@ -200,29 +253,30 @@ impl<'a> Score<'a> {
             let of = |row: &Row<'_>| row.mutant.kind == kind;
             let swept = |row: &Row<'_>| of(row) && row.mutant.area().is_swept();
             line(format!(
-                "{:<8} killed by all together, of those decided: {}; by the sweep alone, of the first three areas: {}",
+                "{:<8} killed by all together: {}; by the sweep alone, of the first three areas: {}",
                 format!("{kind:?}").to_lowercase(),
-                self.together(of).told(),
-                self.by(Checker::Sweep, swept).told(),
+                self.together(of).told("decided"),
+                self.by(Checker::Sweep, swept).told("swept"),
             ));
         }
         for area in Area::ALL {
             let of = |row: &Row<'_>| row.mutant.area() == area && row.mutant.kind != Kind::Planted;
-            let sweep = self.by(Checker::Sweep, of).told();
+            let sweep = self.by(Checker::Sweep, of).told("swept");
             line(format!(
-                "{:<8} killed by all together, of those decided: {}; by the sweep alone: {sweep}",
+                "{:<8} killed by all together: {}; by the sweep alone: {sweep}",
                 area.name(),
-                self.together(of).told()
+                self.together(of).told("decided")
             ));
         }
         for checker in Checker::ALL {
             let by = self.by(checker, |row| row.mutant.kind != Kind::Planted);
-            line(format!("{:<10} killed {} that it was asked about", checker.name(), by.told()));
+            line(format!("{:<10} killed {} that it was asked about", checker.name(), by.share.told()));
         }
         let open = self.rows.iter().filter(|row| row.fate() == Fate::Open).count();
         if open > 0 {
-            line(format!("\n{open} mutants are open: not every checker was asked"));
+            line(format!("\n{open} mutants are open: nobody killed them, and not every checker was asked"));
         }
+        self.list(&mut text, "are not viable, and do not count", |row| row.fate() == Fate::NotViable);
         self.list(&mut text, "survived all", |row| row.fate() == Fate::Survived);
         self.list(
             &mut text,
@@ -256,5 +310,37 @@ mod tests {
         assert!((Share::default().percent() - 100.0).abs() < f64::EPSILON);
         assert_eq!(Share::of([true, false, true].into_iter()), Share { killed: 2, of: 3 });
         assert_eq!(Share { killed: 2, of: 3 }.told(), "2 of 3 (66.7 %)");
+    }
+
+    #[test]
+    fn what_is_not_known_yet_may_survive() {
+        let known = Known { share: Share { killed: 3, of: 4 }, all: 6 };
+        assert_eq!(known.told("decided"), "3 of 4 (75.0 %) that were decided, so at least 3 of 6 (50.0 %)");
+        assert_eq!(Known { all: 4, ..known }.told("swept"), "3 of 4 (75.0 %), all of them swept");
+    }
+
+    #[test]
+    fn what_does_not_compile_is_neither_killed_nor_does_it_survive() {
+        let mutant =
+            Mutant { name: String::new(), kind: Kind::Enemy, about: String::new(), edits: Vec::new(), scenario: None };
+        let fate = |outcomes: &[(Checker, Outcome)]| {
+            let cell = |(checker, outcome): &(Checker, Outcome)| Cell {
+                mutant: String::new(),
+                key: String::new(),
+                checker: *checker,
+                outcome: outcome.clone(),
+                seconds: 0.0,
+            };
+            let cells: Vec<_> = outcomes.iter().map(cell).collect();
+            let cells = cells.iter().map(|cell| (cell.checker, cell)).collect();
+            Row { mutant: &mutant, cells, reason: None }.fate()
+        };
+        let not_viable = (Checker::Unit, Outcome::NotViable { why: "no such field".into() });
+        let killed = (Checker::Sweep, Outcome::Killed { by: "G5".into(), seed: Some(1) });
+        let survived = Checker::ALL.map(|checker| (checker, Outcome::Survived { seeds: None }));
+        assert_eq!(fate(&[]), Fate::Open);
+        assert_eq!(fate(&survived), Fate::Survived);
+        assert_eq!(fate(&[not_viable.clone(), survived[3].clone()]), Fate::NotViable);
+        assert_eq!(fate(&[not_viable, killed]), Fate::Killed);
     }
 }
