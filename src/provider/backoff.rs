@@ -49,6 +49,8 @@ pub struct Backoff {
     /// An unstable session has said goodbye since the last stable one.
     heard_goodbye: bool,
     attempts: u32,
+    /// How many have failed in the same row before, beside a live session elsewhere: no limit is about these.
+    beside: u32,
     without_session_since: Instant,
     rng: ChaCha8Rng,
 }
@@ -92,6 +94,7 @@ impl Backoff {
             max_elapsed: config.max_elapsed(),
             heard_goodbye: false,
             attempts: 0,
+            beside: 0,
             without_session_since: now,
             rng,
         }
@@ -118,7 +121,9 @@ impl Backoff {
     /// The pause grows as in [`after_failure`](Self::after_failure). The failures in a row and the time without a
     /// session start over.
     pub fn after_failure_beside_live(&mut self, now: Instant) -> Duration {
+        let failures = self.failures().saturating_add(1);
         self.restart_limits(now);
+        self.beside = failures;
         self.pause()
     }
 
@@ -163,13 +168,18 @@ impl Backoff {
         self.attempts
     }
 
+    /// The same of this place, whatever there is in the others.
+    pub(crate) fn failures(&self) -> u32 {
+        self.attempts.saturating_add(self.beside)
+    }
+
     fn first_retry(&mut self) -> Duration {
         let share = self.rng.random_range(0.0..=1.0);
         scale(self.first_retry_jitter, share).min(self.first_retry_jitter)
     }
 
     fn restart_limits(&mut self, now: Instant) {
-        self.attempts = 0;
+        (self.attempts, self.beside) = (0, 0);
         self.without_session_since = now;
     }
 
@@ -221,6 +231,20 @@ mod tests {
         // What was before that changes nothing.
         backoff.was_live_elsewhere(now);
         assert_eq!(backoff.after_failure(now + 15 * SECOND), Retry::GiveUp);
+    }
+
+    #[test]
+    fn failures_beside_a_live_session_are_in_the_same_row_and_near_no_limit() {
+        let (mut backoff, now) = backoff(exact().max_attempts(Some(3)));
+        assert_eq!(backoff.after_failure(now), Retry::After(SECOND));
+        for failures in 2..=5 {
+            let _ = backoff.after_failure_beside_live(now);
+            assert_eq!((backoff.attempts(), backoff.failures()), (0, failures));
+        }
+        let _ = backoff.after_failure(now);
+        assert_eq!((backoff.attempts(), backoff.failures()), (1, 6));
+        let _ = backoff.after_session(SECOND, now);
+        assert_eq!((backoff.attempts(), backoff.failures()), (0, 0));
     }
 
     #[test]

@@ -73,7 +73,7 @@ async fn keep<C: Connect>(connector: &C, installer: &Installer, place: usize) ->
     loop {
         phase = match phase {
             Phase::Connecting => {
-                let attempt_number = backoff.attempts().saturating_add(1);
+                let attempt_number = backoff.failures().saturating_add(1);
                 installer.progress().connecting(attempt_number);
                 info!(event = "connecting", attempt = attempt_number, "connecting");
                 let attempt = async {
@@ -172,16 +172,16 @@ fn after_failure(backoff: &mut Backoff, installer: &Installer, failure: Failure)
     } else {
         Retry::After(backoff.after_failure_beside_live(now))
     };
-    let attempts = backoff.attempts();
+    let (attempts, failures) = (backoff.attempts(), backoff.failures());
     let cause = match retry {
         _ if fatal => GaveUpCause::Fatal,
         Retry::GiveUp => GaveUpCause::Exhausted,
         Retry::After(pause) => {
-            installer.progress().attempt_failed(attempts, &error, Some(pause));
-            warn!(event = "attempt_failed", attempt = attempts, %error, next_delay = ?pause, "attempt failed");
+            installer.progress().attempt_failed(failures, &error, Some(pause));
+            warn!(event = "attempt_failed", attempt = failures, %error, next_delay = ?pause, "attempt failed");
             return Ok(pause);
         }
     };
-    installer.progress().attempt_failed(attempts, &error, None);
+    installer.progress().attempt_failed(failures, &error, None);
     Err(GaveUp { cause, attempts, last_error: Some(error) })
 }
