@@ -375,3 +375,24 @@ impl Drop for Candidate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_candidate_was_not_installed_is_told_to_callers_of_io() {
+        let lost = || CloseReason::Lost(Arc::new(io::Error::other("it was cut")));
+        for (error, kind, text) in [
+            (InstallError::Full, io::ErrorKind::ResourceBusy, "no place is free for the session"),
+            (InstallError::Stopped, io::ErrorKind::NotConnected, "the manager has stopped"),
+            (InstallError::NotProven(CloseReason::NotProven), io::ErrorKind::TimedOut, "did not answer in time"),
+            (InstallError::NotProven(lost()), io::ErrorKind::ConnectionReset, "it was cut"),
+        ] {
+            assert!(error.to_string().contains(text), "{error}");
+            let source = error.to_string();
+            let error = io::Error::from(error);
+            assert_eq!((error.kind(), error.to_string()), (kind, source));
+        }
+    }
+}

@@ -462,3 +462,6 @@ impl Ledger {
         self.left.push((Arc::downgrade(entry), unread));
     }
 }
+
+#[cfg(test)]
+mod tests;

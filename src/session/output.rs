@@ -451,3 +451,6 @@ impl<Io: AsyncWrite + Unpin> Output<Io> {
         Poll::Ready(n)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -308,6 +308,25 @@ mod tests {
     }
 
     #[test]
+    fn each_ping_has_a_value_of_its_own_which_the_crate_never_uses() {
+        let now = Instant::now();
+        let mut pings = begun_at(now);
+        let mut last = pings.ask(now).value;
+        for _ in 0..1_000 {
+            let value = pings.ask(now).value;
+            assert_eq!(value, last + 1);
+            last = value;
+        }
+        // They begin anew before they would mean something else.
+        pings.next = PING_VALUES - 1;
+        let values = [pings.ask(now).value, pings.ask(now).value, pings.ask(now).value];
+        assert_eq!(values, [OURS + PING_VALUES - 1, OURS, OURS + 1]);
+        for value in values {
+            assert!(!is_proof(value) && !pings.tells(value) && value >= OURS);
+        }
+    }
+
+    #[test]
     fn what_nobody_asked_for_changes_nothing() {
         let (mut pings, now) = proven_after(MS);
         for value in [0, 7, OURS, HELD, PROOF_OF_CLIENT, u32::MAX] {
