@@ -5,7 +5,7 @@ use std::io;
 use std::rc::Rc;
 use std::time::Duration;
 
-use evermux::{MuxManager, Session};
+use evermux::{MuxManager, Session, SessionId};
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio::sync::watch;
@@ -17,7 +17,7 @@ use crate::history::{What, broken, note};
 use crate::interpose::elapsed;
 use crate::plan::{Caller, Side};
 use crate::verdict::Violation;
-use crate::work::{self, Failed, WorkItem};
+use crate::work::{self, Failed, StreamIds, WorkItem};
 
 /// The longest pause when the last fault is over.
 const PAUSE_MAX_AFTER_FAULTS: Duration = Duration::from_secs(5);
@@ -103,6 +103,15 @@ impl Calling {
         self.context.is_current(self.side, self.host)
     }
 
+    /// The ids of the streams that callers of its host have opened on a session of the manager that was started so many
+    /// times.
+    fn ids_of(&self, starts: u64, session: SessionId) -> StreamIds {
+        let mut streams = self.context.streams.borrow_mut();
+        // Nobody opens any on those of an earlier manager.
+        streams.retain(|(host, of, _), _| *host != self.host || *of == starts);
+        Rc::clone(streams.entry((self.host, starts, session.as_u64())).or_default())
+    }
+
     /// Does a piece of work on one session after the other, until it is done.
     async fn until_served(&mut self, kind: &'static work::Work, seed: u64) -> Result<(), Violation> {
         let mut sessions = 0;
@@ -134,6 +143,8 @@ impl Calling {
                 grain: Duration::from_millis(2 * self.context.plan.network.tick_ms),
                 moved: Cell::new(false),
                 is_gone: Cell::new(false),
+                side: self.side,
+                ids: self.ids_of(starts, id),
                 counters: self.context.counters.clone(),
             };
             let begun = elapsed();

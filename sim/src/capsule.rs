@@ -351,6 +351,7 @@ fn draw(entry: &Entry, plan: &Plan, open: &mut Open, timeline: &mut Timeline) {
         What::Noted(_)
         | What::Stops
         | What::Holds(..)
+        | What::Runs(..)
         | What::Says(_)
         | What::Silence(..)
         | What::Pings

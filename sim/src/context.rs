@@ -56,10 +56,15 @@ pub struct RunContext {
     pub(crate) doing: RefCell<BTreeMap<CallerId, Duration>>,
     /// Callers who wait for a session.
     pub(crate) waiting: RefCell<BTreeSet<CallerId>>,
+    /// The streams that callers have opened.
+    pub(crate) streams: RefCell<Streams>,
     /// Told of each piece of work that was done: when it was begun.
     pub(crate) done: RefCell<Vec<Duration>>,
     pub(crate) shutting_down: RefCell<BTreeSet<&'static str>>,
 }
+
+/// The ids of streams, by host, by how often its manager was started, and by session.
+type Streams = BTreeMap<(&'static str, u64, u64), Rc<RefCell<BTreeSet<u32>>>>;
 
 /// A caller on a host: a receiver's callers are on both receivers.
 pub(crate) type CallerId = (&'static str, usize);
@@ -111,6 +116,7 @@ impl RunContext {
             ended: RefCell::default(),
             doing: RefCell::default(),
             waiting: RefCell::default(),
+            streams: RefCell::default(),
             done: RefCell::default(),
             shutting_down: RefCell::default(),
             plan,

@@ -53,10 +53,9 @@ async fn member(context: &Rc<RunContext>, number: u16) -> Result<(), Violation> 
     let config = settings.config(Side::Establisher, rng.next_u64());
     let bound = bounds::drain(&config);
     let (conditions, counters) = (context.conditions(OTHER).clone(), context.counters.clone());
-    let builder = MuxManager::establish_with(connector)
-        .name(name.as_str())
-        .config(config)
-        .on_session(move |session| serve_session(session, conditions.clone(), counters.clone(), OTHER));
+    let builder = MuxManager::establish_with(connector).name(name.as_str()).config(config).on_session(move |session| {
+        serve_session(session, conditions.clone(), counters.clone(), (OTHER, Side::Establisher))
+    });
     let manager = builder.start().await.map_err(|error| Violation::new("scenario", error.to_string()))?;
     note(&name, What::Starts);
     let mut end = context.end.subscribe();

@@ -20,6 +20,12 @@ use tracing_subscriber::registry::LookupSpan;
 use crate::interpose;
 use crate::verdict::Violation;
 
+/// What evermux traces when a receiver turns a candidate away for which there is no place.
+pub const HELD_OUT: [&str; 2] = ["candidate_held_out", "too many candidates wait for a place"];
+
+/// What evermux traces when a connection cannot be accepted.
+pub const ACCEPT_FAILED: [&str; 2] = ["accept_failed", "a connection was lost before it was accepted"];
+
 /// Something that happened.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Entry {
@@ -97,6 +103,8 @@ pub enum What {
     ReconnectNow,
     /// At the end of a step the slot of a manager holds these sessions, with these addresses here.
     Holds(Vec<String>, Vec<String>),
+    /// A session is in the slot for the first time at the end of a step: its addresses, of this end and of the other one.
+    Runs(String, String, String),
     /// At the end of a step the status of a manager says this, and did not before.
     Says(Report),
     /// A fault begins; the number is its place in the plan.
@@ -133,8 +141,17 @@ pub struct Report {
     pub attempts: u32,
     /// How many handshakes have made room for others.
     pub crowded_out: u64,
+    /// How many found no place.
+    #[serde(default)]
+    pub held_out: u64,
     /// How many connections were not admitted.
     pub not_admitted: u64,
+    /// Whether it names the error of an attempt, or of an accept.
+    #[serde(default)]
+    pub names_error: bool,
+    /// How it has stopped: nothing as long as it has not.
+    #[serde(default)]
+    pub stopped: String,
 }
 
 /// Since when nothing moves on a connection, as its socket has it.
@@ -223,6 +240,7 @@ pub(crate) fn heap_bytes() -> usize {
                 What::Leaves(session, end) | What::Closed(session, end) => {
                     session.capacity() + end.name.capacity() + end.text.capacity()
                 }
+                What::Runs(session, local, peer) => session.capacity() + local.capacity() + peer.capacity(),
                 What::Holds(sessions, locals) => {
                     let vector = (sessions.capacity() + locals.capacity()) * size_of::<String>();
                     let texts = sessions.iter().chain(locals).map(String::capacity).sum::<usize>();

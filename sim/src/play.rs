@@ -4,16 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
+use evermux::Stopped;
+use evermux::manager::SessionStatus;
 use tracing::info;
 use twox_hash::XxHash3_64;
 
 use crate::bounds;
 use crate::checks::coverage::LOOKED_UNDER;
 use crate::checks::{self, Check, coverage};
-use crate::context::{ESTABLISHER, OTHER, RECEIVER};
+use crate::context::{ESTABLISHER, OTHER, RECEIVER, RunContext};
 use crate::faults::{self, FaultState, Kind};
 use crate::fleet;
-use crate::history::{self, Entry, Report, Silence, What, note};
+use crate::history::{self, Entry, Report, Silence, What, broken, note};
 use crate::node::{self, Node};
 use crate::plan::{Event, Fault, Side};
 use crate::stage::Run;
@@ -231,7 +233,14 @@ impl<'r> Play<'r> {
                     sessions_so_far: status.sessions_so_far,
                     attempts: status.attempts,
                     crowded_out: status.crowded_out,
+                    held_out: status.held_out,
                     not_admitted: status.not_admitted,
+                    names_error: status.last_error.is_some(),
+                    stopped: match &status.stopped {
+                        None => String::new(),
+                        Some(Stopped::GaveUp(_)) => "gave up".into(),
+                        Some(_) => "shut down".into(),
+                    },
                 };
                 if self.said.get(host) != Some(&report) {
                     note(host, What::Says(report.clone()));
@@ -244,6 +253,10 @@ impl<'r> Play<'r> {
                 self.world.context.is_live(host);
             }
             if self.held.get(host) != Some(&holds) {
+                let known = self.held.get(host).map(Vec::as_slice).unwrap_or_default();
+                for session in sessions.iter().filter(|session| !known.contains(&session.id.to_string())) {
+                    runs_between(&self.world.context, host, session);
+                }
                 let locals = sessions.iter().filter_map(|session| Some(session.local?.to_string()));
                 note(host, What::Holds(holds.clone(), locals.collect()));
                 self.held.insert(host, holds);
@@ -386,5 +399,14 @@ impl<'r> Play<'r> {
         let (waiting, doing) = self.world.context.busy();
         let text = format!("{faults:?} {managers:?} {} {}", waiting.min(2), doing.min(2));
         XxHash3_64::oneshot(text.as_bytes())
+    }
+}
+
+/// Notes between which addresses a session runs that is new in the slot. They are those of a socket of its host (G12).
+fn runs_between(context: &RunContext, host: &str, session: &SessionStatus) {
+    let between = session.local.zip(session.peer);
+    match between.filter(|between| context.conditions(host).silence(*between).is_some()) {
+        Some((local, peer)) => note(host, What::Runs(session.id.to_string(), local.to_string(), peer.to_string())),
+        None => broken(host, "G12", format!("session {} of {host} has no connection: {between:?}", session.id)),
     }
 }

@@ -40,7 +40,7 @@ const NOTES: [(&str, &str); 8] = [
 ];
 
 /// The checks, by their names. Each must have looked.
-pub(super) const CHECKS: [&str; 14] = [
+pub(super) const CHECKS: [&str; 15] = [
     "the slot beside its model",
     "lives",
     "waiting",
@@ -55,6 +55,7 @@ pub(super) const CHECKS: [&str; 14] = [
     "admission",
     "giving up",
     "status",
+    "ends on both sides",
 ];
 
 /// What hosts and workloads count themselves.

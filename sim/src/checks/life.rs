@@ -77,6 +77,13 @@ impl Check for Lives {
             let text = format!("session {session} of {who} is {phase:?} after the shutdown has returned");
             return Err(Violation::new("G5", text));
         }
+        // Whoever aborts a session was given it.
+        if let What::Closed(_, end) = &entry.what
+            && end.name == "aborted"
+            && !manager.sessions.contains_key(session)
+        {
+            return Err(Violation::new("G6", format!("session {session} of {who} was aborted before anybody had it")));
+        }
         match manager.sessions.insert(session.clone(), phase) {
             Some(before) if before >= phase => {
                 Err(Violation::new("G6", format!("session {session} of {who} is {phase:?} after it was {before:?}")))

@@ -14,6 +14,7 @@ mod candidates;
 mod check;
 pub mod coverage;
 mod detection;
+mod ends;
 mod giving_up;
 mod graceful;
 mod honest;
@@ -46,5 +47,6 @@ pub fn all(context: &Rc<RunContext>) -> Vec<Box<dyn Check>> {
         Box::new(admission::Admission::new(&context.plan)),
         Box::new(giving_up::GivingUp::new(&context.plan)),
         Box::new(status::Statuses::new(&context.plan)),
+        Box::new(ends::Ends::new(&context.plan)),
     ]
 }

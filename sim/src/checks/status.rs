@@ -6,15 +6,16 @@ use std::time::Duration;
 
 use super::check::Check;
 use crate::context::ESTABLISHER;
-use crate::history::{Entry, Report, What};
+use crate::history::{ACCEPT_FAILED, Entry, HELD_OUT, Report, What};
 use crate::plan::Plan;
 use crate::usage::{Dials, Listens};
 use crate::verdict::Violation;
 
 /// What is known of each manager, beside what it says.
 pub(super) struct Statuses {
-    /// Whether the establisher's attempts are traced.
+    /// Whether the establisher's attempts are traced, and in which place.
     has_attempts: bool,
+    knows_places: bool,
     /// Whether receivers have no provider of their own.
     has_acceptor: bool,
     managers: BTreeMap<String, Known>,
@@ -27,7 +28,10 @@ struct Known {
     sessions_so_far: u64,
     attempts: u32,
     crowded_out: u64,
+    held_out: u64,
     not_admitted: u64,
+    /// Whether an attempt has failed, or an accept.
+    has_failed: bool,
     /// Whether it dials now.
     connecting: bool,
     /// A session has left its place, and what follows has not begun: whose process stands still does nothing about it.
@@ -40,10 +44,11 @@ struct Known {
 
 impl Statuses {
     pub(super) fn new(plan: &Plan) -> Self {
+        let has_attempts = plan.usage.dials != Dials::Provider;
         // With several places any of them may be what the status tells of.
-        let has_attempts = plan.usage.dials != Dials::Provider && plan.settings.sessions == 1;
+        let knows_places = has_attempts && plan.settings.sessions == 1;
         let has_acceptor = plan.usage.listens == Listens::Acceptor;
-        Self { has_attempts, has_acceptor, managers: BTreeMap::new(), looks: 0 }
+        Self { has_attempts, knows_places, has_acceptor, managers: BTreeMap::new(), looks: 0 }
     }
 
     /// Whether this is a receiver that accepts by itself.
@@ -61,6 +66,7 @@ impl Statuses {
         }
         for (what, says, is) in [
             ("handshakes have made room", says.crowded_out, known.crowded_out),
+            ("peers found no place", says.held_out, known.held_out),
             ("connections were not admitted", says.not_admitted, known.not_admitted),
         ] {
             if says != is {
@@ -68,7 +74,19 @@ impl Statuses {
             }
         }
         let is_live = says.sessions > 0;
-        let knows_attempts = who == ESTABLISHER && self.has_attempts;
+        let traces_failures = if who == ESTABLISHER { self.has_attempts } else { self.has_acceptor };
+        // The last one of a manager that gives up is told in another way.
+        if traces_failures && !known.stops && says.names_error != known.has_failed {
+            return Some(format!(
+                "whether it names an error is {}, and should be {}",
+                says.names_error, known.has_failed
+            ));
+        }
+        let is_stopped = ["ShuttingDown", "Stopped"].contains(&says.activity.as_str());
+        if is_stopped == says.stopped.is_empty() {
+            return Some(format!("it says {}, and that it has stopped: {:?}", says.activity, says.stopped));
+        }
+        let knows_attempts = who == ESTABLISHER && self.knows_places;
         let dials = knows_attempts && known.connecting;
         let may_be = match says.activity.as_str() {
             "Live" => is_live,
@@ -114,6 +132,7 @@ impl Check for Statuses {
             What::Leaves(..) | What::Draining(_) | What::Closed(..) => known.has_left = true,
             What::AttemptFailed => {
                 known.attempts += 1;
+                known.has_failed = true;
                 (known.connecting, known.has_left) = (false, false);
             }
             What::Live(_) => {
@@ -121,8 +140,13 @@ impl Check for Statuses {
                 (known.attempts, known.connecting) = (0, false);
             }
             What::Stops | What::GaveUp | What::ShutsDown => known.stops = true,
-            What::Noted(text) if text == "crowded_out" => known.crowded_out += 1,
-            What::Noted(text) if text == "not_admitted" => known.not_admitted += 1,
+            What::Noted(text) => match text.as_str() {
+                "crowded_out" => known.crowded_out += 1,
+                "not_admitted" => known.not_admitted += 1,
+                text if HELD_OUT.contains(&text) => known.held_out += 1,
+                text if ACCEPT_FAILED.contains(&text) => known.has_failed = true,
+                _ => {}
+            },
             What::Says(report) => known.says = Some(report.clone()),
             _ => {}
         }

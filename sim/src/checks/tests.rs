@@ -65,7 +65,7 @@ fn verdict_by_place(plan: Plan, history: &[(u64, &str, usize, What)]) -> Option<
         }
         Ok::<(), Violation>(())
     };
-    see().err().map(|broken| broken.guarantee.into_owned())
+    see().err().inspect(|broken| eprintln!("{broken}")).map(|broken| broken.guarantee.into_owned())
 }
 
 fn finds(guarantee: &str, history: &[(u64, What)]) {
@@ -515,7 +515,8 @@ fn a_rival_that_is_let_in_though_it_is_not_admitted_is_found() {
 fn a_status_that_is_not_so_is_found() {
     let says = |activity: &str, sessions, sessions_so_far, attempts| {
         let activity = activity.into();
-        What::Says(Report { activity, sessions, sessions_so_far, attempts, ..Report::default() })
+        let names_error = attempts > 0;
+        What::Says(Report { activity, sessions, sessions_so_far, attempts, names_error, ..Report::default() })
     };
     let begin = [(0, What::Starts), (0, What::Connecting)];
     let failed = [(5, What::AttemptFailed)];
@@ -537,7 +538,69 @@ fn a_status_that_is_not_so_is_found() {
         (&failed, says("BackingOff", 0, 0, 0)),
         (&live, says("Connecting", 1, 1, 0)),
         (&live, says("Live", 1, 0, 0)),
+        (&live, says("Live", 1, 1, 1)),
+        (&[][..], What::Says(Report { activity: "ShuttingDown".into(), ..Report::default() })),
+        (&[][..], What::Says(Report { activity: "Connecting".into(), held_out: 1, ..Report::default() })),
+        (&[][..], What::Says(Report { activity: "Connecting".into(), stopped: "gave up".into(), ..Report::default() })),
     ] {
         assert_eq!(verdict(meanwhile, 5, &wrong).as_deref(), Some("G12"), "{wrong:?}");
     }
+}
+
+/// Two ends of one connection, which both have in their slots.
+fn both_live(ms: u64) -> Vec<(u64, &'static str, What)> {
+    let runs = |local: &str, peer: &str| What::Runs("1".into(), local.into(), peer.into());
+    vec![
+        (ms, ESTABLISHER, live("1")),
+        (ms, RECEIVER, live("1")),
+        (ms, ESTABLISHER, runs("1.1.1.1:1", "2.2.2.2:2")),
+        (ms, RECEIVER, runs("2.2.2.2:2", "1.1.1.1:1")),
+    ]
+}
+
+#[test]
+fn two_ends_that_tell_different_stories_are_found() {
+    let story = |plan: Plan, first: &str, second: &str, later_ms: u64| {
+        let drains = [(900, RECEIVER, What::Draining("1".into())), (950, ESTABLISHER, What::Draining("1".into()))];
+        let drains = if first == "closed" { &drains[..] } else { &[] };
+        let ends = [(1_000, RECEIVER, ended("1", first)), (1_000 + later_ms, ESTABLISHER, ended("1", second))];
+        let (asked, later) = ((800, RECEIVER, What::ShutsDown), (9_000, RECEIVER, What::Noted("a step".into())));
+        let mut history = [&both_live(5)[..], &[asked], drains, &ends, &[later]].concat();
+        history.sort_by_key(|(ms, ..)| *ms);
+        verdict_of_all(plan, &history)
+    };
+    let fair = || plan(&[("reconnect_now", 60_000)]);
+    for (first, second) in
+        [("closed", "peer_closed"), ("replaced", "displaced"), ("aborted", "lost"), ("replaced", "lost")]
+    {
+        assert_eq!(story(fair(), first, second, 10), None, "{first}, {second}");
+    }
+    for (first, second) in
+        [("aborted", "displaced"), ("closed", "peer_timed_out"), ("closed", "lost"), ("aborted", "peer_closed")]
+    {
+        assert_eq!(story(fair(), first, second, 10).as_deref(), Some("G17"), "{first}, {second}");
+    }
+    assert_eq!(story(fair(), "aborted", "lost", 20_000).as_deref(), Some("G10"), "half open");
+    // Whatever goes wrong, nobody says of the other what that did not do.
+    let partition = || plan(&[("partition", 60_000)]);
+    let disturbed = |first, second| {
+        let begins = [(0, "", What::FaultBegins(0))];
+        let ends = [(1_000, RECEIVER, ended("1", first)), (1_010, ESTABLISHER, ended("1", second))];
+        verdict_of_all(partition(), &[&begins[..], &both_live(5), &ends].concat())
+    };
+    assert_eq!(disturbed("heartbeat_timeout", "lost"), None);
+    assert_eq!(disturbed("heartbeat_timeout", "peer_timed_out"), None);
+    assert_eq!(disturbed("write_stalled", "peer_timed_out").as_deref(), Some("G17"));
+    assert_eq!(disturbed("closed", "lost").as_deref(), Some("G17"), "the peer had not closed it");
+}
+
+#[test]
+fn a_client_that_is_turned_away_hears_so_and_nobody_else_does() {
+    let verdict = |history: &[(u64, &'static str, What)]| verdict_of_all(plan(&[("rival", 60_000)]), history);
+    let held_out = (100, RECEIVER, What::Noted("candidate_held_out".into()));
+    let heard = (110, "rival", ended("1", "held_out"));
+    let later = (9_000, RECEIVER, What::Noted("a step".into()));
+    assert_eq!(verdict(&[held_out.clone(), heard.clone(), later.clone()]), None);
+    assert_eq!(verdict(&[held_out, later]).as_deref(), Some("G14"));
+    assert_eq!(verdict(&[heard]).as_deref(), Some("G17"));
 }

@@ -26,6 +26,9 @@ pub const ADDRESS_CHANGE: &str = host::ADDRESS_CHANGE.name;
 /// The fault by which another client wants the place.
 pub const RIVAL: &str = strangers::RIVAL.name;
 
+/// The fault by which connections end as if the other side had closed them.
+pub const END_OF_FILE: &str = cut::FIN.name;
+
 /// Every kind of fault.
 pub static ALL: &[Kind] = &[
     cut::FIN,

@@ -80,7 +80,7 @@ impl Node {
             note(self.host, What::Starts);
             context.host(self.host).manager.replace(Some(manager.clone()));
             if context.plan.usage.takes != Takes::Sessions {
-                tokio::task::spawn_local(serve(manager.clone(), Rc::clone(&context), self.host));
+                tokio::task::spawn_local(serve(manager.clone(), Rc::clone(&context), self.host, self.side));
             }
             let rng = rng(context.seed, &format!("events of {} at {:?}", self.host, elapsed()));
             tokio::task::spawn_local(listen(manager.events(), context.counters.clone(), rng, self.host, first));

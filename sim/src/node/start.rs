@@ -102,8 +102,9 @@ impl Starting<'_> {
         match usage.takes {
             Takes::Sessions => {
                 let (conditions, counters) = (context.conditions(host).clone(), context.counters.clone());
-                builder = builder
-                    .on_session(move |session| serve_session(session, conditions.clone(), counters.clone(), host));
+                builder = builder.on_session(move |session| {
+                    serve_session(session, conditions.clone(), counters.clone(), (host, side))
+                });
             }
             Takes::None if side == Side::Establisher => builder = builder.accept_streams(false),
             Takes::Incoming | Takes::None => {}

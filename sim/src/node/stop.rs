@@ -27,6 +27,9 @@ pub(super) async fn shut_down(
     tasks: usize,
 ) -> Result<(), Violation> {
     let manager = &started.manager;
+    if manager.is_shutting_down() {
+        return Err(Violation::new("G12", format!("{host} says that it was told to stop, and was not")));
+    }
     note(host, What::ShutsDown);
     context.shutting_down.borrow_mut().insert(host);
     let at_once = context.has_nothing_to_drain(host);
@@ -62,6 +65,9 @@ pub(super) async fn shut_down(
     context.counters.worst(name, begun.elapsed(), bound);
     if !matches!(manager.session().await, Err(Stopped::ShutDown | Stopped::GaveUp(_))) {
         return Err(Violation::new("G4", format!("a caller of {host} was given a session after its shutdown")));
+    }
+    if !manager.is_shutting_down() {
+        return Err(Violation::new("G12", format!("{host} has forgotten that it was told to stop")));
     }
     if manager.events().next().await.is_some() {
         return Err(Violation::new("G5", format!("{host} has events after its shutdown")));

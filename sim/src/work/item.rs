@@ -1,9 +1,11 @@
 //! What a kind of work is, and one piece of it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::time::Duration;
 
 use evermux::{MuxManager, MuxStream, OpenError, Session};
@@ -11,6 +13,7 @@ use rand_chacha::ChaCha8Rng;
 use tokio::time::sleep;
 
 use crate::counters::Counters;
+use crate::plan::Side;
 use crate::verdict::Violation;
 
 /// A kind of work.
@@ -66,8 +69,21 @@ pub struct WorkItem {
     pub moved: Cell<bool>,
     /// Whether the caller has learnt that the session is gone.
     pub is_gone: Cell<bool>,
+    /// On which side the session is.
+    pub side: Side,
+    /// The ids of the streams that were opened on the session.
+    pub ids: StreamIds,
     /// Counts what is rare.
     pub counters: Counters,
+}
+
+/// The ids of streams that were opened on one session.
+pub type StreamIds = Rc<RefCell<BTreeSet<u32>>>;
+
+/// What is wrong with the id of a stream that was opened on this side: who dials has the odd ones.
+pub fn wrong_id(id: u32, opened_by: Side) -> Option<Violation> {
+    let is_right = id > 0 && id.is_multiple_of(2) == (opened_by == Side::Receiver);
+    (!is_right).then(|| Violation::new("G16", format!("a stream has the id {id}, and was opened by the {opened_by:?}")))
 }
 
 /// By then a session that ends, or takes no more streams, has said so.
@@ -88,14 +104,23 @@ impl WorkItem {
     /// # Errors
     ///
     /// As `Session::open_stream`. When it says that the session takes no more streams, the caller knows that it is gone.
-    pub async fn open(&self) -> io::Result<MuxStream> {
+    /// And where the stream is not one of its own.
+    pub async fn open(&self) -> Result<MuxStream, Failed> {
         match self.session.open_stream().await {
-            Ok(stream) => Ok(stream),
+            Ok(stream) => {
+                if let Some(wrong) = wrong_id(stream.id(), self.side) {
+                    return Err(wrong.into());
+                }
+                if stream.session_id() != self.session.id() || !self.ids.borrow_mut().insert(stream.id()) {
+                    return Err(Violation::new("G16", format!("{stream:?} was opened before, or elsewhere")).into());
+                }
+                Ok(stream)
+            }
             Err(error) => {
                 if matches!(error, OpenError::Draining | OpenError::Lost(_)) {
                     self.is_gone.set(true);
                 }
-                Err(error.into())
+                Err(io::Error::from(error).into())
             }
         }
     }

@@ -26,7 +26,7 @@ mod watches;
 
 use crate::plan::{Caller, Plan};
 
-pub use item::{Doing, Failed, Work, WorkItem};
+pub use item::{Doing, Failed, StreamIds, Work, WorkItem, wrong_id};
 pub use request::exchange_over;
 
 /// Work that ends within the time of a drain.

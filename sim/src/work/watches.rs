@@ -2,9 +2,10 @@
 
 use std::io;
 
+use evermux::{ReadHalf, WriteHalf};
 use futures_util::FutureExt;
 use rand::{Rng, RngExt};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tracing::info;
 
 use super::item::{Failed, Work, WorkItem};
@@ -60,10 +61,11 @@ async fn finish(item: &mut WorkItem) -> Result<(), Failed> {
     expect_end(&mut stream).await
 }
 
-/// Resets a stream, in one piece or by dropping its halves, and is told of it.
+/// Resets a stream, in one piece or by dropping its halves, or the writing one alone, and is told of it.
 async fn reset(item: &mut WorkItem) -> Result<(), Failed> {
     let seed = item.rng.next_u64();
     let mut stream = item.open().await?;
+    let id = stream.id();
     stream.write_all(&Header { request: Request::Sink, amount: 100, seed }.encode()).await?;
     let closed = if item.rng.random() {
         let closed = stream.closed();
@@ -72,17 +74,32 @@ async fn reset(item: &mut WorkItem) -> Result<(), Failed> {
     } else {
         let (reader, writer) = stream.into_split();
         info!(?reader, ?writer, "dropped");
-        if reader.id() != writer.id() || reader.session_id() != writer.session_id() {
+        if reader.id() != id || writer.id() != id || reader.session_id() != writer.session_id() {
             return Err(Violation::new("scenario", "the halves of a stream are not of one stream").into());
         }
-        // Either half knows.
-        let closed = if item.rng.random() { reader.closed().boxed() } else { writer.closed().boxed() };
         drop((reader.draining(), writer.draining()));
-        closed
+        if item.rng.random() {
+            return drop_writer(reader, writer).await;
+        }
+        // Either half knows.
+        if item.rng.random() { reader.closed().boxed() } else { writer.closed().boxed() }
     };
     match closed.await {
         Err(_) => Ok(()),
         Ok(()) => Err(Violation::new("G17", "a stream that was reset ended as if it were whole").into()),
+    }
+}
+
+/// The end of the writing half is that of the stream, though somebody reads on.
+async fn drop_writer(mut reader: ReadHalf, writer: WriteHalf) -> Result<(), Failed> {
+    drop(writer);
+    if reader.closed().await.is_ok() {
+        return Err(Violation::new("G17", "a stream whose writer was dropped ended as if it were whole").into());
+    }
+    let mut rest = Vec::new();
+    match reader.read_to_end(&mut rest).await {
+        Err(_) => Ok(()),
+        Ok(_) => Err(Violation::new("G17", "a stream whose writer was dropped was read to a clean end").into()),
     }
 }
 
