@@ -10,7 +10,7 @@ use proptest::test_runner::{Config as RunnerConfig, Reason, RngAlgorithm, TestRn
 use rand::Rng;
 
 use crate::plan::{
-    Bandwidth, Caller, Event, Fault, Foreign, Impairments, Library, Network, On, Plan, Settings, Side, Sockets,
+    Bandwidth, Caller, Event, Fault, Foreign, Impairments, Library, Network, On, Plan, Settings, Side, Sockets, Yields,
 };
 use crate::random::rng;
 use crate::usage::{Dials, Listens, Stops, Takes, Usage};
@@ -204,7 +204,7 @@ pub fn any_callers(callers: RangeInclusive<usize>) -> BoxedStrategy<Vec<Caller>>
 }
 
 /// Any event that a fault waits for: mostly none.
-fn any_on() -> BoxedStrategy<Option<On>> {
+pub(crate) fn any_on() -> BoxedStrategy<Option<On>> {
     let event = select(vec![Event::Connecting, Event::Live, Event::Draining, Event::Closed, Event::Ping]);
     let side = select(vec![Side::Establisher, Side::Receiver]);
     // Within a step or two, or within a round trip or two.
@@ -230,10 +230,29 @@ pub fn any_fault_of(kinds: Vec<&'static str>, before_ms: u64, lasts_ms: u64) -> 
         .boxed()
 }
 
+/// Before what a fault begins.
+pub(crate) const FAULT_BEGINS_BEFORE_MS: u64 = 60_000;
+/// How long it lasts at most.
+pub(crate) const FAULT_LASTS_MS: u64 = 30_000;
+
 /// So many faults, of some kinds.
 pub fn any_faults(faults: RangeInclusive<usize>) -> BoxedStrategy<Vec<Fault>> {
     let kinds = faults::ALL.iter().map(|kind| kind.name).collect();
-    some_of(kinds).prop_flat_map(move |kinds| vec(any_fault_of(kinds, 60_000, 30_000), faults.clone())).boxed()
+    some_of(kinds)
+        .prop_flat_map(move |kinds| vec(any_fault_of(kinds, FAULT_BEGINS_BEFORE_MS, FAULT_LASTS_MS), faults.clone()))
+        .boxed()
+}
+
+/// Any yields: often none, mostly rare ones.
+pub fn any_yields() -> BoxedStrategy<Yields> {
+    let some = |percent| (percent, 0..1_000_000_u64).prop_map(|(percent, order)| Yields { percent, order });
+    proptest::prop_oneof![
+        10 => Just(Yields::default()),
+        5 => some(1..=5_u32),
+        3 => some(6..=25_u32),
+        2 => some(26..=75_u32),
+    ]
+    .boxed()
 }
 
 /// Any side that is not evermux: mostly none.
@@ -291,10 +310,10 @@ pub fn any_plan(callers: RangeInclusive<usize>, faults: RangeInclusive<usize>) -
     // A few; the scenario `fleet` has many.
     let fleet = proptest::prop_oneof![19 => Just(0), 1 => 3..=12_u16];
     let work = (any_callers(callers), any_faults(faults), fleet);
-    let parts = (any_network(), any_settings(), any_usage(), any_foreign(), work);
+    let parts = (any_network(), any_settings(), any_usage(), any_foreign(), work, any_yields());
     parts
-        .prop_map(|(network, settings, usage, foreign, (callers, faults, fleet))| {
-            suited(Plan { network, settings, usage, foreign, fleet, callers, faults, calm_ms: 1_000 })
+        .prop_map(|(network, settings, usage, foreign, (callers, faults, fleet), yields)| {
+            suited(Plan { network, settings, usage, foreign, fleet, callers, faults, calm_ms: 1_000, yields })
         })
         .boxed()
 }

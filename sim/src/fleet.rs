@@ -17,6 +17,7 @@ use crate::random::rng;
 use crate::serve::serve_session;
 use crate::verdict::Violation;
 use crate::work::{Failed, exchange_over};
+use crate::yields::yielding;
 
 /// The longest pause between two requests of a member.
 const PAUSE_MS: u64 = 8_000;
@@ -54,7 +55,7 @@ async fn member(context: &Rc<RunContext>, number: u16) -> Result<(), Violation> 
     let bound = bounds::drain(&config);
     let (conditions, counters) = (context.conditions(OTHER).clone(), context.counters.clone());
     let builder = MuxManager::establish_with(connector).name(name.as_str()).config(config).on_session(move |session| {
-        serve_session(session, conditions.clone(), counters.clone(), (OTHER, Side::Establisher))
+        yielding(serve_session(session, conditions.clone(), counters.clone(), (OTHER, Side::Establisher)))
     });
     let manager = builder.start().await.map_err(|error| Violation::new("scenario", error.to_string()))?;
     note(&name, What::Starts);

@@ -13,7 +13,7 @@
 //!
 //! | layer | modules | |
 //! | --- | --- | --- |
-//! | 1 | [`verdict`], [`counters`], [`random`], [`interpose`], `watch`, [`timeline`], [`usage`] | what a run says, counts and draws; its clock; whether it comes to an end; a page for people; what programs use |
+//! | 1 | [`verdict`], [`counters`], [`random`], [`interpose`], `watch`, [`timeline`], [`usage`], `yields` | what a run says, counts and draws; its clock; whether it comes to an end; a page for people; what programs use; other orders of tasks |
 //! | 2 | [`plan`], [`history`], [`memory`], `panics` | what a run does; what happened; what it took, and how it may fail beside |
 //! | 3 | [`trace`], [`net`], [`bounds`] | the hash of what was said; sockets under conditions; how long things may take |
 //! | 4 | [`process`] | the software of a host, beside its kernel |
@@ -69,3 +69,4 @@ pub mod verdict;
 mod watch;
 pub mod work;
 pub mod world;
+mod yields;

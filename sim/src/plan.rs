@@ -36,6 +36,19 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// How long callers work, at least.
     pub calm_ms: u64,
+    /// How often tasks let others run first.
+    #[serde(default)]
+    pub yields: Yields,
+}
+
+/// How often tasks let others run first, where they could go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Yields {
+    /// So many times in a hundred.
+    pub percent: u32,
+    /// Decides when. Another number is another order of the same run.
+    pub order: u64,
 }
 
 /// The network between the hosts.

@@ -13,6 +13,7 @@ use tokio::time::{advance, sleep};
 
 use crate::interpose::elapsed;
 use crate::net::Kernel;
+use crate::yields::yielding;
 
 /// How the software of a host ends.
 pub type Ended = Result<(), Box<dyn std::error::Error>>;
@@ -79,7 +80,7 @@ impl Process {
         let local = LocalSet::new();
         let main = {
             let _runtime = runtime.enter();
-            local.spawn_local((self.software)())
+            local.spawn_local(yielding((self.software)()))
         };
         self.running = Some(Running { main, local, runtime });
         self.behind = Duration::ZERO;

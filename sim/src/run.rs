@@ -16,10 +16,12 @@ use crate::interpose::{self, NotInterposed, Simulated};
 use crate::memory::Ledger;
 use crate::outcome::Outcome;
 use crate::plan::Plan;
+use crate::random::rng;
 use crate::scenarios::Scenario;
 use crate::stage::{Progress, Run};
 use crate::verdict::Violation;
 use crate::watch::{self, LOOK, Patience, SPINS_AFTER};
+use crate::yields::{self, Yielded};
 use crate::{draw, fleet, panics, trace, work};
 
 /// Draws the plan of a scenario for a seed.
@@ -139,6 +141,7 @@ fn on_this_thread(scenario: &'static Scenario, seed: u64, plan: Plan, options: O
     let managers = usize::from(plan.fleet);
     let work = plan.callers.iter().map(work::heap_bytes).sum::<usize>();
     let work = work + fleet::heap_bytes(&plan) + plan.places_of_hostile() * FLOODED_BYTES;
+    yields::begin(plan.yields.percent, rng(seed.wrapping_add(plan.yields.order), "yields"));
     let ledger = Ledger::open();
     let caught = panic::catch_unwind(AssertUnwindSafe(|| {
         let mut run = Run::new(scenario.name, seed, plan, options.until, counters.clone(), progress);
@@ -162,6 +165,9 @@ fn on_this_thread(scenario: &'static Scenario, seed: u64, plan: Plan, options: O
     if let Err(broken) = &result {
         error!(%broken, "failed");
     }
+    let Yielded { gave_way, spent } = yields::end();
+    counters.add("a task let others run first", gave_way);
+    counters.add("a task of evermux had spent its budget", spent);
     let (counters, worst) = counters.all();
     let trace = trace::end();
     let outcome = Outcome { scenario: scenario.name, seed, trace, simulated, counters, worst, states, result };

@@ -11,6 +11,7 @@ use crate::history::{What, note};
 use crate::net::{Condition, Conditions};
 use crate::plan::Side;
 use crate::work::{Failed, protocol, wrong_id};
+use crate::yields;
 
 /// Serves the streams of every session of a manager.
 pub(crate) async fn serve(manager: MuxManager, context: Rc<RunContext>, host: &'static str, side: Side) {
@@ -24,7 +25,7 @@ pub(crate) async fn serve(manager: MuxManager, context: Rc<RunContext>, host: &'
         };
         let Some(stream) = accepted else { return };
         let (conditions, counters) = (context.conditions(host).clone(), context.counters.clone());
-        tokio::task::spawn_local(serve_one(stream, conditions, counters, (host, side)));
+        yields::spawn(serve_one(stream, conditions, counters, (host, side)));
     }
 }
 

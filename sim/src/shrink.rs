@@ -7,7 +7,7 @@
 //! It is bounded by plans, and not by time: the same failure shrinks to the same plan on every machine.
 
 use crate::outcome::Outcome;
-use crate::plan::{Network, Plan, Settings};
+use crate::plan::{Network, Plan, Settings, Yields};
 use crate::run::plan_of;
 use crate::scenarios::Scenario;
 use crate::subprocess::Job;
@@ -264,6 +264,8 @@ fn without_a_part(plan: &Plan) -> Vec<Plan> {
     add(&|plan| plan.usage = Usage::default());
     add(&|plan| plan.network = Network { impairments: plan.network.impairments, ..Network::default() });
     add(&|plan| plan.network = Network::default());
+    add(&|plan| plan.yields = Yields::default());
+    add(&|plan| plan.yields.order = 0);
     add(&|plan| plan.foreign = None);
     add(&|plan| plan.fleet = 0);
     add(&|plan| plan.fleet /= 2);
@@ -306,12 +308,15 @@ mod tests {
             callers: vec![caller.clone(), caller],
             faults: vec![fault.clone(), fault],
             calm_ms: 1_000,
+            yields: Yields { percent: 20, order: 3 },
         };
         let plans = without_a_part(&plan);
         let some = |what: &dyn Fn(&Plan) -> bool| plans.iter().filter(|plan| what(plan)).count();
         assert_eq!(some(&|plan| plan.faults.len() == 1), 2);
         assert_eq!(some(&|plan| plan.settings == Settings::default()), 2);
         assert!(some(&|plan| plan.network == Network::default()) > 0);
+        assert_eq!(some(&|plan| plan.yields == Yields::default()), 1);
+        assert_eq!(some(&|plan| plan.yields == Yields { percent: 20, order: 0 }), 1);
         assert!(some(&|plan| plan.callers.len() == 1 && plan.faults[0].at_ms == 5_000) == 2);
         assert!(some(&|plan| plan.callers.len() == 1 && plan.faults[0].at_ms < 5_000) > 2);
         plan.callers.pop();

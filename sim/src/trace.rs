@@ -29,7 +29,7 @@ use tracing_subscriber::registry::{LookupSpan, SpanRef};
 use twox_hash::XxHash3_64;
 use twox_hash::xxhash3_128::Hasher;
 
-use crate::{history, interpose};
+use crate::{history, interpose, yields};
 
 /// The longest text of one field.
 const FIELD_MAX: usize = 160;
@@ -118,7 +118,8 @@ fn install() {
         .with_writer(|| ThreadTrace)
         .with_filter(dynamic_filter_fn(|_, _| has_output()));
     let heard = history::Listener.with_filter(history::wanted());
-    let subscriber = tracing_subscriber::registry().with(wanted).with(Hashing).with(text).with(heard);
+    let spent = yields::Spender.with_filter(yields::wanted());
+    let subscriber = tracing_subscriber::registry().with(wanted).with(Hashing).with(text).with(heard).with(spent);
     tracing::subscriber::set_global_default(subscriber).expect("no other subscriber in the program");
 }
 

@@ -6,7 +6,7 @@ use testkit::layers::{Layers, Source};
 
 /// The modules of `src`, lowest layer first. The first lines of `src/lib.rs` say what they are.
 const LAYERS: Layers<'static> = &[
-    &["verdict", "counters", "random", "interpose", "watch", "timeline", "usage"],
+    &["verdict", "counters", "random", "interpose", "watch", "timeline", "usage", "yields"],
     &["plan", "history", "memory", "panics"],
     &["trace", "net", "bounds"],
     &["process"],

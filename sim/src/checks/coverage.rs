@@ -59,7 +59,7 @@ pub(super) const CHECKS: [&str; 15] = [
 ];
 
 /// What hosts and workloads count themselves.
-const COUNTED: [&str; 49] = [
+const COUNTED: [&str; 51] = [
     "a caller was freed by a shutdown",
     "a burst of streams was served",
     "a fault came at an event",
@@ -76,6 +76,8 @@ const COUNTED: [&str; 49] = [
     "a session was told to its end",
     "a slow reader missed events",
     "a stream was taken from its session",
+    "a task let others run first",
+    "a task of evermux had spent its budget",
     "pieces of work",
     "request dropped by its caller",
     "stream dropped in the middle of a reply",

@@ -7,7 +7,7 @@ use crate::context::{ESTABLISHER, RECEIVER, RunContext};
 use crate::counters::Counters;
 use crate::history::{End, Entry, Report, Silence, What};
 use crate::net::Names;
-use crate::plan::{Caller, Fault, Network, Plan, Settings, Side};
+use crate::plan::{Caller, Fault, Network, Plan, Settings, Side, Yields};
 use crate::usage::Usage;
 use crate::verdict::Violation;
 
@@ -29,6 +29,7 @@ fn plan(faults: &[(&str, u64)]) -> Plan {
         callers: vec![Caller { work: "request".into(), side: Side::Establisher, pause_ms: 1, bytes: 1 }],
         faults: faults.iter().map(fault).collect(),
         calm_ms: 0,
+        yields: Yields::default(),
     }
 }
 

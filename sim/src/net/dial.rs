@@ -16,6 +16,7 @@ use tokio::time::sleep;
 use super::conditions::{Condition, Conditions};
 use super::kernel::Kernel;
 use super::socket::{HELLO, Socket};
+use crate::yields::yielding;
 
 /// What connect(2) fails with on Linux: EACCES, EADDRNOTAVAIL, ENETDOWN, ENETUNREACH, ENOBUFS, ETIMEDOUT, ECONNREFUSED,
 /// EHOSTUNREACH, EMFILE.
@@ -90,7 +91,7 @@ impl Connect for Connector {
     type Io = Strict<Socket>;
 
     async fn connect(&self) -> Result<Connected<Strict<Socket>>, ConnectError> {
-        self.dial().await.map(connected)
+        yielding(self.dial()).await.map(connected)
     }
 }
 
@@ -104,7 +105,7 @@ impl Network for Connector {
             return Ok(Vec::new());
         }
         let mut addresses = self.dead.clone();
-        addresses.push(self.resolve().await?);
+        addresses.push(yielding(self.resolve()).await?);
         Ok(addresses)
     }
 
@@ -118,7 +119,7 @@ impl Network for Connector {
                 sleep(REFUSED_AFTER).await;
                 Err(io::Error::from(io::ErrorKind::ConnectionRefused).into())
             }
-            None => Ok(connected(self.connect_to(address).await?)),
+            None => Ok(connected(yielding(self.connect_to(address)).await?)),
         }
     }
 }

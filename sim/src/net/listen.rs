@@ -15,6 +15,7 @@ use super::conditions::{Condition, Conditions};
 use super::kernel::{self, Kernel};
 use super::socket::{HELLO, Socket};
 use crate::history::{What, note};
+use crate::yields::yielding;
 
 /// What accept(2) fails with on Linux. EPERM, ECONNABORTED, EPROTO and EHOSTUNREACH concern one connection; EMFILE, ENFILE,
 /// ENOBUFS and ENOMEM concern all, until something is freed.
@@ -123,7 +124,7 @@ impl Accept for Listener {
     type Pending = Socket;
 
     async fn accept(&self) -> Result<Socket, AcceptError> {
-        let accepted = Listener::accept(self).await;
+        let accepted = yielding(Listener::accept(self)).await;
         if self.conditions.is(Condition::Fatal) {
             return Err(AcceptError::fatal(io::Error::other("the acceptor fails for good")));
         }
@@ -131,7 +132,7 @@ impl Accept for Listener {
     }
 
     async fn finish(&self, socket: Socket) -> Result<Connected<Strict<Socket>>, AcceptError> {
-        let socket = Self::begin(socket, self.handshake).await?;
+        let socket = yielding(Self::begin(socket, self.handshake)).await?;
         let (local, peer) = (socket.local_addr(), socket.peer_addr());
         Ok(Connected::new(Strict::new(socket), Some(local), Some(peer)).with_unsent_limit(Socket::set_unsent_limit))
     }

@@ -6,6 +6,8 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use crate::yields::in_any_order;
+
 /// The reactor of one process.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Reactor(Arc<Mutex<Vec<Arc<Source>>>>);
@@ -32,7 +34,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Reactor {
     /// What has become ready is ready for the process now, and wakes it.
     pub(super) fn turn(&self) {
-        let news = std::mem::take(&mut *lock(&self.0));
+        let mut news = std::mem::take(&mut *lock(&self.0));
+        in_any_order(&mut news);
         for source in news {
             let waker = {
                 let mut readiness = lock(&source.readiness);

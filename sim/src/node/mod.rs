@@ -26,6 +26,7 @@ use crate::random::rng;
 use crate::serve::serve;
 use crate::usage::Takes;
 use crate::verdict::Violation;
+use crate::yields;
 
 use start::start;
 use stop::{alive_tasks, shut_down};
@@ -46,7 +47,7 @@ impl Node {
     /// Runs the host until the run ends: a manager after the other, callers, and tasks.
     pub async fn run(self, context: Rc<RunContext>) -> Ended {
         note(self.host, What::Up);
-        tokio::task::spawn_local(run_tasks(Rc::clone(&context), self.host));
+        yields::spawn(run_tasks(Rc::clone(&context), self.host));
         if let Some(library) = context.plan.foreign(self.side).filter(|_| self.has_manager) {
             return Foreign { host: self.host, side: self.side, library, context }.run().await;
         }
@@ -69,7 +70,7 @@ impl Node {
                 managers: watched.clone(),
                 rng: rng(context.seed, &format!("caller {index} on {}", self.host)),
             };
-            tokio::task::spawn_local(caller.work());
+            yields::spawn(caller.work());
         }
         let mut restart = context.host(self.host).restart.subscribe();
         restart.mark_unchanged();
@@ -80,10 +81,10 @@ impl Node {
             note(self.host, What::Starts);
             context.host(self.host).manager.replace(Some(manager.clone()));
             if context.plan.usage.takes != Takes::Sessions {
-                tokio::task::spawn_local(serve(manager.clone(), Rc::clone(&context), self.host, self.side));
+                yields::spawn(serve(manager.clone(), Rc::clone(&context), self.host, self.side));
             }
             let rng = rng(context.seed, &format!("events of {} at {:?}", self.host, elapsed()));
-            tokio::task::spawn_local(listen(manager.events(), context.counters.clone(), rng, self.host, first));
+            yields::spawn(listen(manager.events(), context.counters.clone(), rng, self.host, first));
             managers.send_replace(Some(manager.clone()));
             context.shutting_down.borrow_mut().remove(self.host);
             let ends = tokio::select! {
@@ -131,7 +132,7 @@ async fn run_tasks(context: Rc<RunContext>, host: &'static str) {
     loop {
         let tasks = context.host(host).tasks.take();
         for task in tasks {
-            tokio::task::spawn_local(task);
+            yields::spawn(task);
         }
         context.host(host).task_added.notified().await;
     }

@@ -12,6 +12,8 @@ use futures_util::future::try_join_all;
 use tokio::time::{Instant, sleep, timeout};
 use tracing::debug;
 
+use crate::yields::yielding;
+
 type Provided = Result<(), Box<dyn Error + Send + Sync>>;
 
 /// The longest pause before the next attempt, and the one after an error of the listener.
@@ -29,7 +31,7 @@ impl<C: Connect> Provide for Dialling<C> {
         if installer.places() != self.places {
             return Err(format!("there are {} places, and should be {}", installer.places(), self.places).into());
         }
-        try_join_all((0..self.places).map(|_| keep(&self.connector, &installer))).await?;
+        try_join_all((0..self.places).map(|_| yielding(keep(&self.connector, &installer)))).await?;
         Ok(())
     }
 }
@@ -87,7 +89,7 @@ impl<A: Accept> Provide for Listening<A> {
                             tokio::select! {
                                 biased;
                                 () = installer.stopped() => {}
-                                admitted = admit(&*acceptor, pending, &installer, newest) => {
+                                admitted = yielding(admit(&*acceptor, pending, &installer, newest)) => {
                                     if let Err(error) = admitted {
                                         debug!(%error, "a connection came to nothing");
                                     }
@@ -103,7 +105,7 @@ impl<A: Accept> Provide for Listening<A> {
         tokio::select! {
             biased;
             () = installer.stopped() => Ok(()),
-            error = accepting => Err(error.into()),
+            error = yielding(accepting) => Err(error.into()),
         }
     }
 }

@@ -16,6 +16,7 @@ use crate::plan::Side;
 use crate::serve::serve_session;
 use crate::usage::{Dials, Listens, Stops, Takes};
 use crate::verdict::Violation;
+use crate::yields::yielding;
 
 /// A manager, and what it listens to besides.
 pub(super) struct Started {
@@ -103,7 +104,7 @@ impl Starting<'_> {
             Takes::Sessions => {
                 let (conditions, counters) = (context.conditions(host).clone(), context.counters.clone());
                 builder = builder.on_session(move |session| {
-                    serve_session(session, conditions.clone(), counters.clone(), (host, side))
+                    yielding(serve_session(session, conditions.clone(), counters.clone(), (host, side)))
                 });
             }
             Takes::None if side == Side::Establisher => builder = builder.accept_streams(false),

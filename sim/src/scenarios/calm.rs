@@ -4,9 +4,11 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy};
 
 use super::scenario::{Group, Scenario, world};
-use crate::draw::{any_caller_of, any_callers, any_fault_of, any_network, any_plan, any_settings, any_usage, suited};
+use crate::draw::{
+    any_caller_of, any_callers, any_fault_of, any_network, any_plan, any_settings, any_usage, any_yields, suited,
+};
 use crate::faults::{self, Harm};
-use crate::plan::{Bandwidth, Caller, Impairments, Network, Plan, Settings, Side};
+use crate::plan::{Bandwidth, Caller, Impairments, Network, Plan, Settings, Side, Yields};
 use crate::usage::Usage;
 use crate::work;
 
@@ -45,9 +47,19 @@ pub(super) static HARMLESS: Scenario = Scenario {
             .prop_map(|(long, short, cut)| [long, short, cut].concat());
         // Sometimes nothing happens at all.
         let faults = proptest::prop_oneof![4 => faults, 1 => Just(Vec::new())];
-        (any_network(), any_settings(), any_usage(), any_callers(1..=6), faults)
-            .prop_map(|(network, settings, usage, callers, faults)| {
-                suited(Plan { network, settings, usage, foreign: None, fleet: 0, callers, faults, calm_ms: 20_000 })
+        (any_network(), any_settings(), any_usage(), any_callers(1..=6), faults, any_yields())
+            .prop_map(|(network, settings, usage, callers, faults, yields)| {
+                suited(Plan {
+                    network,
+                    settings,
+                    usage,
+                    foreign: None,
+                    fleet: 0,
+                    callers,
+                    faults,
+                    calm_ms: 20_000,
+                    yields,
+                })
             })
             .boxed()
     },
@@ -62,11 +74,21 @@ pub(super) static GRACEFUL: Scenario = Scenario {
         // Who is parked is cut off at the end of the drain.
         let works = work::BRIEF.into_iter().chain([work::PARKED]).collect();
         let shutdowns = vec(any_fault_of(vec![faults::SHUTDOWN], 25_000, 1_000), 1..=5);
-        (any_network(), any_settings(), any_usage(), vec(any_caller_of(works), 1..=5), shutdowns)
-            .prop_map(|(network, settings, usage, callers, faults)| {
+        (any_network(), any_settings(), any_usage(), vec(any_caller_of(works), 1..=5), shutdowns, any_yields())
+            .prop_map(|(network, settings, usage, callers, faults, yields)| {
                 let network =
                     Network { impairments: Impairments::default(), bandwidth: Bandwidth::default(), ..network };
-                suited(Plan { network, settings, usage, foreign: None, fleet: 0, callers, faults, calm_ms: 20_000 })
+                suited(Plan {
+                    network,
+                    settings,
+                    usage,
+                    foreign: None,
+                    fleet: 0,
+                    callers,
+                    faults,
+                    calm_ms: 20_000,
+                    yields,
+                })
             })
             .boxed()
     },
@@ -110,6 +132,7 @@ pub(super) static CONTROL: Scenario = Scenario {
             callers: callers.clone(),
             faults: Vec::new(),
             calm_ms: 15_000,
+            yields: Yields::default(),
         };
         (2..=20_u64).prop_map(plan).boxed()
     },

@@ -11,7 +11,7 @@ use tokio::io::DuplexStream;
 use tokio::time::{sleep, timeout};
 
 use super::scenario::{Group, Scenario};
-use crate::plan::{Network, Plan, Settings, Side};
+use crate::plan::{Network, Plan, Settings, Side, Yields};
 use crate::stage::Run;
 use crate::usage::Usage;
 use crate::verdict::Violation;
@@ -32,6 +32,7 @@ pub(super) static SCENARIO: Scenario = Scenario {
             callers: Vec::new(),
             faults: Vec::new(),
             calm_ms: 0,
+            yields: Yields::default(),
         })
         .boxed()
     },

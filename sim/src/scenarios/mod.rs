@@ -33,6 +33,9 @@ static DRAWN: &[&Scenario] = &[
 /// The negative control of the proof of determinism: bulk, a round trip over 1 ms, and more than 10 s.
 pub static CONTROL: &Scenario = &calm::CONTROL;
 
+/// The scenario that can run any plan.
+pub static RANDOM: &Scenario = &random::RANDOM;
+
 /// The scenario of that name.
 pub fn find(name: &str) -> Option<&'static Scenario> {
     all().find(|scenario| scenario.name == name)

@@ -5,7 +5,7 @@ use proptest::prelude::Strategy;
 use super::scenario::{Group, Scenario, world};
 use crate::draw::{any_plan, suited};
 use crate::faults;
-use crate::plan::{Caller, Fault, Network, Plan, Settings, Side};
+use crate::plan::{Caller, Fault, Network, Plan, Settings, Side, Yields};
 use crate::usage::Usage;
 
 pub(super) static RANDOM: Scenario = Scenario {
@@ -87,6 +87,7 @@ pub(super) static PARTITION: Scenario = Scenario {
             callers: callers.to_vec(),
             faults: vec![fault.clone()],
             calm_ms: 0,
+            yields: Yields::default(),
         };
         (0..=20_u64).prop_map(plan).boxed()
     },

@@ -6,7 +6,7 @@ use proptest::prelude::{Strategy, any};
 
 use super::scenario::{Group, Scenario, world};
 use crate::draw::Plans;
-use crate::plan::{Caller, Fault, Impairments, Network, Plan, Settings, Side};
+use crate::plan::{Caller, Fault, Impairments, Network, Plan, Settings, Side, Yields};
 use crate::usage::Usage;
 
 /// The scenarios of this file, one line each: its name, what happens, and the plan.
@@ -140,6 +140,7 @@ fn plan() -> Plan {
         callers: Vec::new(),
         faults: Vec::new(),
         calm_ms: 1_000,
+        yields: Yields::default(),
     }
 }
 
