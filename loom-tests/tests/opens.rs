@@ -144,7 +144,7 @@ fn an_open_beside_a_drain() {
 /// Two callers, one of whom has a stream already, which he drops: the drain ends with the last.
 #[test]
 fn a_drain_ends_with_its_last_stream() {
-    explore("a_drain_ends_with_its_last_stream", AtMost(3), 1_000, || {
+    explore("a_drain_ends_with_its_last_stream", AtMost(3), 500, || {
         let session = Session::new();
         let stream = session.streams.run(pending::<()>());
         session.open.fetch_add(1, SeqCst);

@@ -190,7 +190,8 @@ fn a_runtime_that_ends_during_a_shutdown() {
                 manager.tracker.stop();
                 manager.tracker.kill();
                 finished.set(());
-                drop((unpolled, polled));
+                // The one that was never polled goes last.
+                drop((polled, unpolled));
             }
         });
         wait(finished.wait());
