@@ -14,9 +14,9 @@ use super::{Ordering, Primitives, Std, wait_list::Wakers};
 /// # Rules
 ///
 /// 1. Nobody goes in while others wait, except those woken for it: one that has just been inside queues behind them.
-/// 2. For each unit of room, one waiter is woken, in order of arrival; when nothing is inside, all are. So one that
-///    does not act on it, because it is gone or has changed its mind, keeps nobody out: somebody is inside, whose
-///    leaving wakes the next, or nobody is, and all were woken.
+/// 2. For each unit of room, one waiter is woken, in order of arrival; when nothing is inside, or there is no bound any
+///    more, all are. So one that does not act on it, because it is gone or has changed its mind, keeps nobody out:
+///    somebody is inside, whose leaving wakes the next, or nobody is, and all were woken.
 /// 3. A waker is cloned before the lock, and woken or dropped after it (G7).
 ///
 /// ```
@@ -107,7 +107,8 @@ impl<P: Primitives> Gate<P> {
         if !std::mem::take(&mut state.is_stale) || state.waiting.is_empty() {
             return;
         }
-        let room = state.most.saturating_sub(state.inside).div_ceil(self.unit().max(1));
+        let unit = if state.most == usize::MAX { 1 } else { self.unit().max(1) };
+        let room = state.most.saturating_sub(state.inside).div_ceil(unit);
         let count = if state.inside == 0 { usize::MAX } else { room }.min(state.waiting.len());
         let woken: Wakers = state.waiting.drain(..count).map(|(_, waker)| waker).collect();
         drop(state);

@@ -20,8 +20,10 @@ use super::{
 mod arrivals;
 mod ending;
 mod ends;
+mod gate;
 mod holds;
 mod repoll;
+mod shows;
 mod slot;
 mod told;
 mod waiting;

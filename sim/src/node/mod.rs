@@ -1,6 +1,7 @@
 //! The software of a host: a manager after the other, and what serves its streams.
 
 mod provide;
+mod slept;
 mod start;
 mod stop;
 mod told;
@@ -24,7 +25,7 @@ use crate::plan::Side;
 use crate::process::Ended;
 use crate::random::rng;
 use crate::serve::serve;
-use crate::usage::Takes;
+use crate::usage::{Dials, Takes};
 use crate::verdict::Violation;
 use crate::yields;
 
@@ -76,6 +77,7 @@ impl Node {
         restart.mark_unchanged();
         loop {
             let (tasks, first) = (alive_tasks(), history::len());
+            let places = context.plan.places(self.side);
             let started = start(&context, self.host, self.side).await?;
             let manager = started.manager.clone();
             note(self.host, What::Starts);
@@ -84,7 +86,7 @@ impl Node {
                 yields::spawn(serve(manager.clone(), Rc::clone(&context), self.host, self.side));
             }
             let rng = rng(context.seed, &format!("events of {} at {:?}", self.host, elapsed()));
-            yields::spawn(listen(manager.events(), context.counters.clone(), rng, self.host, first));
+            yields::spawn(listen(manager.events(), context.counters.clone(), rng, self.host, (first, places)));
             managers.send_replace(Some(manager.clone()));
             context.shutting_down.borrow_mut().remove(self.host);
             let ends = tokio::select! {
@@ -99,6 +101,12 @@ impl Node {
                 }
             };
             shut_down(&context, self.host, self.side, &started, tasks).await?;
+            if self.side == Side::Establisher && context.plan.usage.dials != Dials::Provider {
+                let wrong = slept::wrong(self.host, first, manager.status().backoff_slept);
+                if let Some(wrong) = wrong {
+                    return Err(Violation::new("G12", format!("the status of {} is not so: {wrong}", self.host)).into());
+                }
+            }
             drop((manager, started));
             context.conditions(self.host).until(Condition::Fatal, false).await;
             if ends || *end.borrow() {

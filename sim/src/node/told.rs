@@ -121,8 +121,9 @@ struct Told {
     not_admitted: usize,
     missed: u64,
     stopped: Option<Stopped>,
-    /// The numbers of the attempts that were begun and have not failed.
+    /// The numbers of the attempts that were begun and have not failed, and of those that may come next.
     begun: Vec<u32>,
+    next: Vec<u32>,
     peers: BTreeMap<String, Option<SocketAddr>>,
     phases: BTreeMap<String, Phase>,
 }
@@ -157,9 +158,13 @@ impl Told {
             }
             Event::Connecting { attempt } => {
                 self.account.attempts += 1;
+                if self.stopped.is_some() {
+                    return Err(("G12", "an attempt was told after the manager had stopped".into()));
+                }
                 self.begun.push(*attempt);
-                if self.stopped.is_some() || *attempt == 0 {
-                    return Err(("G12", format!("attempt {attempt} was told, stopped: {:?}", self.stopped)));
+                let next = self.next.iter().position(|next| next == attempt);
+                if next.map(|next| self.next.swap_remove(next)).is_none() && self.missed == 0 {
+                    return Err(("G12", format!("attempt {attempt} was told, and it is one of {:?}", self.next)));
                 }
                 return Ok(());
             }
@@ -170,6 +175,7 @@ impl Told {
                 if !is_begun || next_delay.is_none() && self.stopped.is_some() {
                     return Err(("G12", format!("attempt {attempt} was told to have failed, and was not begun")));
                 }
+                self.next.push(attempt.saturating_add(1));
                 return Ok(());
             }
             Event::AcceptFailed { .. } => {
@@ -195,6 +201,8 @@ impl Told {
         };
         if phase == Phase::Live {
             self.account.live.push(session.to_string());
+            // When it has left its place, the next attempt there is the first one.
+            self.next.push(1);
             if self.stopped.is_some() {
                 return Err(("G12", format!("session {session} was told to be live after the manager had stopped")));
             }
@@ -266,15 +274,15 @@ fn named(peer: Option<SocketAddr>, what: &str) -> Result<(), (&'static str, Stri
     if peer.is_some() { Ok(()) } else { Err(("G12", format!("somebody {what}, and was not named"))) }
 }
 
-/// Reads the events of a manager to their end. It started at this place in the history.
+/// Reads the events of a manager to their end. It started at this place in the history, and has so many for sessions.
 pub(super) async fn listen(
     mut events: Events,
     counters: Counters,
     mut rng: ChaCha8Rng,
     host: &'static str,
-    first: usize,
+    (first, places): (usize, usize),
 ) {
-    let mut told = Told::default();
+    let mut told = Told { next: vec![1; places], ..Told::default() };
     while let Some(event) = events.next().await {
         if let Err((guarantee, what)) = told.take(&event) {
             broken(host, guarantee, what);
