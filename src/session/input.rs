@@ -255,3 +255,6 @@ impl Input {
         Poll::Ready(Ok(n))
     }
 }
+
+#[cfg(test)]
+mod tests;

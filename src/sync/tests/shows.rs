@@ -37,7 +37,7 @@ fn each_type_shows_its_name_and_what_matters() {
     let arrivals: Arc<Arrivals<()>> = Arc::new(Arrivals::new(1));
     let lane = arrivals.lane(LaneLimits { waiting: 1, taken: 1 });
     let reservation = slot.reserve();
-    let shows: [(&str, &dyn Debug); 22] = [
+    let types: [(&str, &dyn Debug); 22] = [
         ("SessionSlot", &slot),
         ("SlotReader", &slot.reader()),
         ("Wait", &slot.wait()),
@@ -61,9 +61,9 @@ fn each_type_shows_its_name_and_what_matters() {
         ("Bell", &Bell::new()),
         ("Relay", &Relay::new(Nothing)),
     ];
-    for (name, value) in shows {
-        let shown = format!("{value:?}");
-        assert!(shown.starts_with(name), "{name} shows {shown:?}");
+    for (name, value) in types {
+        let text = format!("{value:?}");
+        assert!(text.starts_with(name), "{name} shows {text:?}");
     }
     assert!(format!("{:?}", lane.taker()).starts_with("Taker"));
     assert!(format!("{:?}", Repoll::new()).starts_with("Repoll"));
