@@ -398,3 +398,64 @@ impl std::fmt::Debug for MuxManager {
         f.debug_struct("MuxManager").field("name", &self.0.name).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{error::Error, fmt::Debug, future::pending};
+
+    use tokio::io::{DuplexStream, duplex};
+
+    use super::*;
+    use crate::{
+        config::Config,
+        error::ConnectError,
+        provider::{Connected, Installer},
+    };
+
+    fn shows(value: &dyn Debug, name: &str) {
+        let text = format!("{value:?}");
+        assert!(text.starts_with(name), "{name} shows {text:?}");
+    }
+
+    /// Shows what it makes, and ends.
+    struct Shows(DuplexStream);
+
+    impl Provide for Shows {
+        async fn provide(self, installer: Installer) -> Result<(), Box<dyn Error + Send + Sync>> {
+            shows(&installer, "Installer { places: 3");
+            let candidate = installer.server(Connected::anonymous(self.0));
+            shows(&candidate, "Candidate { id");
+            installer.stopped().await;
+            Ok(())
+        }
+    }
+
+    #[tokio::test]
+    async fn each_handle_shows_its_name_and_what_matters() {
+        let dial = || pending::<Result<Connected<DuplexStream>, ConnectError>>();
+        let builder = MuxManager::establish_with(dial).name("north");
+        shows(&MuxManager::receive("127.0.0.1:0").name("north"), "Builder");
+        let manager = builder.start().await.unwrap();
+        shows(&manager, "MuxManager { name: Some(\"north\")");
+        shows(&manager.incoming(), "Incoming");
+        shows(&manager.events(), "Events");
+        shows(&manager.reader(), "Reader");
+        manager.shutdown().await;
+        let (near, far) = duplex(4_096);
+        let config = Config::default();
+        let (client, server) = tokio::join!(Session::client(near, &config), Session::server(far, &config));
+        let (client, server) = (client.unwrap(), server.unwrap());
+        shows(&client, "Session { id: ");
+        let stream = client.open_stream().await.unwrap();
+        shows(&stream, "MuxStream { session: ");
+        let (read, write) = stream.into_split();
+        shows(&read, "ReadHalf { id: 1");
+        shows(&write, "WriteHalf { id: 1");
+        drop(server);
+        // A panic of the provider is the reason for which it has stopped.
+        let manager = MuxManager::provide_with(Shows(duplex(64).0)).sessions(3).start().await.unwrap();
+        tokio::task::yield_now().await;
+        manager.shutdown().await;
+        assert!(matches!(manager.session().await, Err(Stopped::ShutDown)), "{:?}", manager.status().stopped);
+    }
+}
