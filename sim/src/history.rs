@@ -103,7 +103,7 @@ pub enum What {
     ReconnectNow,
     /// At the end of a step the slot of a manager holds these sessions, with these addresses here.
     Holds(Vec<String>, Vec<String>),
-    /// A session is in the slot for the first time at the end of a step: its addresses, of this end and of the other one.
+    /// A session is in the slot for the first time at the end of a step. Its addresses, of this end and of the other.
     Runs(String, String, String),
     /// At the end of a step the status of a manager says this, and did not before.
     Says(Report),

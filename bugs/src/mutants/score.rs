@@ -167,8 +167,8 @@ impl<'a> Score<'a> {
         self.rows.iter().filter(move |row| row.fate() != Fate::NotViable && of(row))
     }
 
-    /// Those of which the outcome is known. One that is killed is known sooner than one that is not, so the share of them
-    /// is the better the fewer checkers were asked.
+    /// Those of which the outcome is known. One that is killed is known sooner than one that is not, so the share of
+    /// them is the better the fewer checkers were asked.
     fn together(&self, of: impl Fn(&Row<'_>) -> bool) -> Known {
         let rows: Vec<_> = self.viable(of).collect();
         let decided = rows.iter().filter(|row| row.fate() != Fate::Open);

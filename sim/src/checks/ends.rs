@@ -1,6 +1,6 @@
 //! The two ends of a session tell the same story of its end. What one side says of the other is so, whatever goes wrong
-//! between them; and while nothing does, a session ends because somebody ended it, both sides learn of it soon, and a peer
-//! that is turned away hears why (G10, G14, G17).
+//! between them; and while nothing does, a session ends because somebody ended it, both sides learn of it soon, and a
+//! peer that is turned away hears why (G10, G14, G17).
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;

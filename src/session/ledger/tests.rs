@@ -325,7 +325,7 @@ fn the_stream_with_most_unread_frames_is_given_up_when_they_are_too_many_togethe
     assert_eq!(ledger.relieve(), Some(Header { length: FLOODED, ..Header::reset(4) }));
     assert_eq!((ledger.is_open(4), entry.error()), (false, Some(StreamError::Flooded)));
     assert_eq!((ledger.unread, ledger.relieve()), (71_072, None), "there is room again");
-    // One that has ended on the wire holds its frames for as long as its handle is there, and is given up without an RST.
+    // One that has ended on the wire holds its frames for as long as its handle is there, and is given up without RST.
     let left = ledger.entry(2).unwrap();
     ledger.book_in(&update(2, flags::RST, 0), true);
     assert_eq!(ledger.unread, 71_072);
