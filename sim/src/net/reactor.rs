@@ -1,10 +1,13 @@
 //! What a process knows of its sockets: as with epoll, what it was told at the last turn of its reactor.
 //!
-//! As in tokio, a socket that was found not ready is not asked again before it is said to be ready, and one that gave less
-//! than was asked for counts as not ready.
+//! As in tokio, a socket that was found not ready is not asked again before it is said to be ready, one that gave less
+//! than was asked for counts as not ready, and one that is ready costs a task some of its budget: when that is spent, no
+//! socket is ready for it before others have run.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker};
+use std::task::{Context, Poll, Wake, Waker, ready};
+
+use tokio::task::coop;
 
 use crate::yields::in_any_order;
 
@@ -73,9 +76,11 @@ impl Source {
         cx: &mut Context<'_>,
         call: impl FnOnce(&mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
+        let proceeds = ready!(coop::poll_proceed(cx));
         if !lock(&self.readiness).is_ready {
             return self.wait(cx);
         }
+        proceeds.made_progress();
         match call(&mut Context::from_waker(&Waker::from(Arc::clone(self)))) {
             Poll::Ready(output) => Poll::Ready(output),
             Poll::Pending => self.wait(cx),
