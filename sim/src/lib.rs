@@ -15,16 +15,16 @@
 //! | --- | --- | --- |
 //! | 1 | [`verdict`], [`counters`], [`random`], [`interpose`], `watch`, [`timeline`], [`usage`], `yields` | what a run says, counts and draws; its clock; whether it comes to an end; a page for people; what programs use; other orders of tasks |
 //! | 2 | [`plan`], [`history`], [`memory`], `panics` | what a run does; what happened; what it took, and how it may fail beside |
-//! | 3 | [`trace`], [`net`], [`bounds`] | the hash of what was said; sockets under conditions; how long things may take |
+//! | 3 | [`trace`], [`net`], [`bounds`], [`reached`], `parts` | the hash of what was said; sockets under conditions; how long things may take; what a run came to; what of a plan may be unusual |
 //! | 4 | [`process`] | the software of a host, beside its kernel |
 //! | 5 | [`stage`], [`outcome`], [`context`], [`work`] | turmoil; what came of a run; what hosts share; what callers do |
 //! | 6 | [`world`], `caller`, `serve`, `foreign` | links and hosts, as faults change them; who works; who serves; peers that are not evermux |
 //! | 7 | [`faults`], `fleet`, [`node`] | what goes wrong; many clients; the software of a host |
 //! | 8 | [`checks`], [`draw`] | what must hold; from what plans are drawn |
-//! | 9 | [`play`], [`totals`] | a plan that is played under the checks; what many runs add up to |
+//! | 9 | [`play`], [`totals`], [`mutate`] | a plan that is played under the checks; what many runs add up to; plans that are nearly as others |
 //! | 10 | [`scenarios`] | what can be run |
 //! | 11 | [`run`], [`subprocess`] | one run on a thread; one run in a process |
-//! | 12 | [`sweep`], [`shrink`], [`capsule`] | many runs; the smallest that fails; a failure to hand on |
+//! | 12 | [`sweep`], [`search`], [`shrink`], [`capsule`] | many runs, and many that build on each other; the smallest that fails; a failure to hand on |
 //! | 13 | `cli` | the program |
 //!
 //! # What is absent
@@ -46,16 +46,20 @@ mod foreign;
 pub mod history;
 pub mod interpose;
 pub mod memory;
+pub mod mutate;
 pub mod net;
 pub mod node;
 pub mod outcome;
 mod panics;
+mod parts;
 pub mod plan;
 pub mod play;
 pub mod process;
 pub mod random;
+pub mod reached;
 pub mod run;
 pub mod scenarios;
+pub mod search;
 mod serve;
 pub mod shrink;
 pub mod stage;

@@ -43,6 +43,12 @@ enum Command {
             sim sweep --from 5000 --seeds 1000 --scenario harmless --json out.jsonl\n  \
             sim sweep --seeds 9000 --shard 2/3 --json slice-2.jsonl   (one of three machines; see `merge`)")]
     Sweep(SweepArgs),
+    /// Search: keep the plans whose runs came to something new, and change them a little. The plans are those of `random`, and
+    /// the seed decides the whole search. A failure is shrunk and written down as one of a sweep is.
+    #[command(
+        after_help = "Examples:\n  sim search --runs 2000\n  sim search --seed 7 --minutes 30 --keep-going --json out.jsonl"
+    )]
+    Search(SearchArgs),
     /// Run one seed, or the plan of a capsule, again. What is printed is the same to the last byte every time.
     #[command(after_help = "Examples:\n  sim replay 17\n  sim replay 17 --scenario harmless --trace | less\n  \
             sim replay target/sim-failures/random-17")]
@@ -144,7 +150,7 @@ struct SweepArgs {
 
 impl SweepArgs {
     fn sweep(&self) -> Sweep {
-        let jobs = self.jobs.or(thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let jobs = jobs(self.jobs).get();
         let endless = self.minutes.is_some() || self.until_stable;
         let seeds = self.seeds.map_or(if endless { u64::MAX >> 16 } else { 100 }, NonZeroU64::get);
         let scenarios = chosen(self.scenario.as_ref());
@@ -152,8 +158,61 @@ impl SweepArgs {
     }
 
     fn limit(&self) -> Option<Duration> {
-        self.minutes.map(|minutes| Duration::from_secs(minutes.get().saturating_mul(60)))
+        limit(self.minutes)
     }
+}
+
+#[derive(Args)]
+struct SearchArgs {
+    /// What decides the whole search. Its first plans are those that a sweep has from this seed on.
+    #[arg(long, value_name = "S", default_value_t = 0)]
+    seed: u64,
+    /// How many runs. Default: 500, or no end with --minutes.
+    #[arg(long, value_name = "N")]
+    runs: Option<NonZeroU64>,
+    /// How many runs at once, which changes nothing else. Default: one for each core.
+    #[arg(long, value_name = "J")]
+    jobs: Option<NonZeroUsize>,
+    /// Stop after this many minutes.
+    #[arg(long, value_name = "M")]
+    minutes: Option<NonZeroU64>,
+    /// Write one JSON object for each run to this file, in order, and one for the search.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Go on after a failure, and report all of them.
+    #[arg(long)]
+    keep_going: bool,
+    /// Write no capsules.
+    #[arg(long)]
+    no_capsules: bool,
+    /// Where capsules are written.
+    #[arg(long, value_name = "DIR", default_value = CAPSULES)]
+    capsules: PathBuf,
+}
+
+impl SearchArgs {
+    fn runs(&self) -> u64 {
+        let default = if self.minutes.is_some() { u64::MAX >> 16 } else { 500 };
+        self.runs.map_or(default, NonZeroU64::get)
+    }
+
+    fn jobs(&self) -> NonZeroUsize {
+        jobs(self.jobs)
+    }
+
+    fn limit(&self) -> Option<Duration> {
+        limit(self.minutes)
+    }
+}
+
+/// So many runs at once, or one for each core.
+fn jobs(jobs: Option<NonZeroUsize>) -> NonZeroUsize {
+    jobs.or(thread::available_parallelism().ok()).unwrap_or(NonZeroUsize::MIN)
+}
+
+/// So many minutes.
+fn limit(minutes: Option<NonZeroU64>) -> Option<Duration> {
+    minutes.map(|minutes| Duration::from_secs(minutes.get().saturating_mul(60)))
 }
 
 #[derive(Args)]
@@ -195,6 +254,7 @@ fn main() -> ExitCode {
     }
     match cli.command {
         Command::Sweep(args) => cli::sweep::sweep(&args),
+        Command::Search(args) => cli::search::search(&args),
         Command::Replay(args) => cli::replay::replay(&args),
         Command::Shrink { seed, scenario, plans, capsules } => cli::shrink::shrink(scenario, seed, plans, &capsules),
         Command::Prove { seeds, from, scenario } => cli::prove::prove(scenario, from, seeds.get()),

@@ -28,6 +28,8 @@ pub struct Outcome {
     pub worst: BTreeMap<Cow<'static, str>, Worst>,
     /// The states that the run was in, as numbers.
     pub states: BTreeSet<u64>,
+    /// What it came to, as numbers in order: see [`reached`](crate::reached).
+    pub reached: Vec<u64>,
     /// The first guarantee that was broken.
     pub result: Result<(), Violation>,
 }
@@ -47,6 +49,7 @@ impl Outcome {
             "counters": self.counters,
             "worst": self.worst,
             "states": self.states,
+            "reached": self.reached,
         })
     }
 
@@ -67,6 +70,7 @@ impl Outcome {
                 .collect::<Option<_>>()?,
             worst: serde_json::from_value(value["worst"].clone()).ok()?,
             states: serde_json::from_value(value["states"].clone()).ok()?,
+            reached: serde_json::from_value(value["reached"].clone()).ok()?,
             result: match text_of("guarantee") {
                 None => Ok(()),
                 Some(guarantee) => Err(Violation::new(guarantee, text_of("what")?)),

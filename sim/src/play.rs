@@ -18,6 +18,7 @@ use crate::fleet;
 use crate::history::{self, Entry, Report, Silence, What, broken, note};
 use crate::node::{self, Node};
 use crate::plan::{Event, Fault, Side};
+use crate::reached::Reached;
 use crate::stage::Run;
 use crate::verdict::Violation;
 use crate::work;
@@ -43,6 +44,7 @@ pub struct Play<'r> {
     /// When the connections of live sessions were looked at last.
     silences_noted_at: Duration,
     states: BTreeSet<u64>,
+    reached: Reached,
     faults: Vec<Active>,
     /// What is still to come of the faults of the plan, in order. What happens at the same time happens in the order of the
     /// plan; each fault begins before it ends.
@@ -101,6 +103,7 @@ impl<'r> Play<'r> {
             said: BTreeMap::new(),
             silences_noted_at: Duration::ZERO,
             states: BTreeSet::new(),
+            reached: Reached::default(),
             faults: Vec::new(),
             turns: BTreeSet::new(),
             world,
@@ -112,6 +115,7 @@ impl<'r> Play<'r> {
         let result = self.run_plan();
         self.count_looks();
         self.world.run.states(std::mem::take(&mut self.states));
+        self.world.run.reached(std::mem::take(&mut self.reached).into_numbers());
         result
     }
 
@@ -308,11 +312,13 @@ impl<'r> Play<'r> {
         let new = history::since(self.checked);
         self.checked += new.len();
         let now = self.world.run.elapsed();
+        let active = if new.is_empty() { Vec::new() } else { self.active(now) };
         for entry in &new {
             if let What::Violation(broken) = &entry.what {
                 return Err(broken.clone());
             }
             self.count(entry);
+            self.reached.on(entry, &active);
             self.bring(entry, now);
             self.checks.iter_mut().try_for_each(|check| check.on(entry))?;
         }
@@ -381,15 +387,20 @@ impl<'r> Play<'r> {
         }
     }
 
+    /// The kinds of the faults that last, each once.
+    fn active(&self, now: Duration) -> Vec<&'static str> {
+        let faults = self.faults.iter().filter(|fault| fault.begin <= now && now < fault.end);
+        let kinds =
+            faults.filter_map(|fault| Some(faults::find(&self.world.context.plan.faults[fault.index].kind)?.name));
+        let mut kinds = kinds.collect::<Vec<_>>();
+        kinds.sort_unstable();
+        kinds.dedup();
+        kinds
+    }
+
     /// What the run is in the middle of, as a number: which faults are active, and what each side has and wants.
     fn fingerprint(&self) -> u64 {
-        let now = self.world.run.elapsed();
-        let mut faults = (self.faults.iter())
-            .filter(|fault| fault.begin <= now && now < fault.end)
-            .map(|fault| self.world.context.plan.faults[fault.index].kind.as_str())
-            .collect::<Vec<_>>();
-        faults.sort_unstable();
-        faults.dedup();
+        let faults = self.active(self.world.run.elapsed());
         let managers = [RECEIVER, ESTABLISHER, OTHER].map(|host| {
             self.world.context.manager(host).map(|manager| {
                 let status = manager.status();

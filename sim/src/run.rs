@@ -100,6 +100,7 @@ impl Shown {
             counters: BTreeMap::new(),
             worst: BTreeMap::new(),
             states: BTreeSet::new(),
+            reached: Vec::new(),
             result: Err(Violation::new("hang", what)),
         };
         Ended { outcome, history }
@@ -148,18 +149,20 @@ fn on_this_thread(scenario: &'static Scenario, seed: u64, plan: Plan, options: O
         let result = (scenario.run)(&mut run);
         // A run that was to end before is not broken by that.
         let result = if run.is_cut_off() { Ok(()) } else { result };
-        (result, run.elapsed(), run.take_states())
+        (result, run.elapsed(), run.take_states(), run.take_reached())
         // The simulation is dropped here, inside the trace: what dropping it panics on counts.
     }));
-    let (result, simulated, states) = match caught {
-        Ok((result, simulated, states)) => {
-            let memory = ledger.check(history::heap_bytes() + counters.heap_bytes(), work, managers);
-            (panics::none().and(result).and(memory), simulated, states)
+    let (result, simulated, states, reached) = match caught {
+        Ok((result, simulated, states, reached)) => {
+            let kept = history::heap_bytes() + counters.heap_bytes() + reached.capacity() * size_of::<u64>();
+            let memory = ledger.check(kept, work, managers);
+            (panics::none().and(result).and(memory), simulated, states, reached)
         }
         Err(payload) => (
             panics::none().and(Err(Violation::new("panic", panics::text_of(&*payload)))),
             interpose::elapsed(),
             BTreeSet::new(),
+            Vec::new(),
         ),
     };
     if let Err(broken) = &result {
@@ -170,6 +173,6 @@ fn on_this_thread(scenario: &'static Scenario, seed: u64, plan: Plan, options: O
     counters.add("a task of evermux had spent its budget", spent);
     let (counters, worst) = counters.all();
     let trace = trace::end();
-    let outcome = Outcome { scenario: scenario.name, seed, trace, simulated, counters, worst, states, result };
+    let outcome = Outcome { scenario: scenario.name, seed, trace, simulated, counters, worst, states, reached, result };
     Ended { outcome, history: history::take() }
 }

@@ -7,8 +7,8 @@
 //! It is bounded by plans, and not by time: the same failure shrinks to the same plan on every machine.
 
 use crate::outcome::Outcome;
+use crate::parts::PARTS;
 use crate::plan::{Network, Plan, Settings, Yields};
-use crate::run::plan_of;
 use crate::scenarios::Scenario;
 use crate::subprocess::Job;
 use crate::usage::Usage;
@@ -38,13 +38,19 @@ const COST_OF_A_HANG: u64 = 20;
 const EARLIER_STEPS: u64 = 40;
 const EARLIER_STEP_MS: u64 = 37;
 
-/// Shrinks the plan of a seed while it breaks the same guarantee, by up to so many plans. `tell` hears of each that was tried.
+/// Shrinks a plan while it breaks the same guarantee, by up to so many plans. `tell` hears of each that was tried.
 ///
 /// # Errors
 ///
-/// That the seed does not fail, or why its process cannot be run.
-pub fn shrink(scenario: &'static Scenario, seed: u64, plans: u64, tell: impl FnMut(&Shrunk)) -> Result<Shrunk, String> {
-    let plan = plan_of(scenario, seed);
+/// That the plan does not fail with this seed, or why its process cannot be run.
+pub fn shrink(
+    scenario: &'static Scenario,
+    seed: u64,
+    plan: &Plan,
+    plans: u64,
+    tell: impl FnMut(&Shrunk),
+) -> Result<Shrunk, String> {
+    let plan = plan.clone();
     let outcome = Job::new(scenario, seed).with_plan(&plan).run()?;
     let Err(broken) = outcome.result.clone() else {
         return Err(format!("{} with seed {seed} passes: there is nothing to shrink", scenario.name));
@@ -212,39 +218,6 @@ impl<F: FnMut(&Shrunk)> Search<F> {
         Ok(())
     }
 }
-
-/// Makes one value of a plan what it is by default.
-type Part = fn(&mut Plan, &Settings, &Network, &Usage);
-
-/// What may be unusual in a plan, value by value.
-const PARTS: [Part; 26] = [
-    |plan, settings, _, _| plan.settings.sessions = settings.sessions,
-    |plan, settings, _, _| plan.settings.handshakes = settings.handshakes,
-    |plan, settings, _, _| plan.settings.accept_backlog = settings.accept_backlog,
-    |plan, settings, _, _| plan.settings.max_concurrent_streams = settings.max_concurrent_streams,
-    |plan, settings, _, _| plan.settings.heartbeat_percent = settings.heartbeat_percent,
-    |plan, settings, _, _| plan.settings.receiver_clock_percent = settings.receiver_clock_percent,
-    |plan, settings, _, _| plan.settings.establisher_clock_percent = settings.establisher_clock_percent,
-    |plan, settings, _, _| plan.settings.accept_timeout_ms = settings.accept_timeout_ms,
-    |plan, settings, _, _| plan.settings.max_attempts = settings.max_attempts,
-    |plan, settings, _, _| plan.settings.max_elapsed_ms = settings.max_elapsed_ms,
-    |plan, settings, _, _| plan.settings.max_streams_per_session = settings.max_streams_per_session,
-    |plan, settings, _, _| plan.settings.backoff_factor_percent = settings.backoff_factor_percent,
-    |plan, settings, _, _| plan.settings.backoff_jitter_percent = settings.backoff_jitter_percent,
-    |plan, settings, _, _| plan.settings.first_retry_jitter_ms = settings.first_retry_jitter_ms,
-    |plan, settings, _, _| plan.settings.early_go_away = settings.early_go_away,
-    |plan, settings, _, _| plan.settings.window_growth_kib = settings.window_growth_kib,
-    |plan, settings, _, _| plan.settings.event_backlog = settings.event_backlog,
-    |plan, _, network, _| plan.network.return_ms = network.return_ms,
-    |plan, _, network, _| plan.network.bandwidth = network.bandwidth,
-    |plan, _, network, _| plan.network.sockets = network.sockets,
-    |plan, _, network, _| plan.network.chunk = network.chunk,
-    |plan, _, _, usage| plan.usage.dials = usage.dials,
-    |plan, _, _, usage| plan.usage.listens = usage.listens,
-    |plan, _, _, usage| plan.usage.takes = usage.takes,
-    |plan, _, _, usage| plan.usage.stops = usage.stops,
-    |plan, _, _, usage| plan.usage.admits = usage.admits,
-];
 
 /// Every plan that has one part less.
 fn without_a_part(plan: &Plan) -> Vec<Plan> {

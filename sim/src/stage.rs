@@ -39,6 +39,7 @@ pub struct Run {
     until: Option<Duration>,
     counters: Counters,
     states: BTreeSet<u64>,
+    reached: Vec<u64>,
     progress: Arc<Progress>,
 }
 
@@ -77,6 +78,7 @@ impl Run {
             until,
             counters,
             states: BTreeSet::new(),
+            reached: Vec::new(),
             progress,
         }
     }
@@ -99,6 +101,16 @@ impl Run {
     /// Books the states that the run was in.
     pub fn states(&mut self, states: BTreeSet<u64>) {
         self.states = states;
+    }
+
+    /// Takes what the run came to.
+    pub(crate) fn take_reached(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.reached)
+    }
+
+    /// Books what the run came to.
+    pub fn reached(&mut self, reached: Vec<u64>) {
+        self.reached = reached;
     }
 
     /// The seed that all of the run comes from.

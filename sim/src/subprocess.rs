@@ -90,6 +90,23 @@ impl<'a> Job<'a> {
             .ok_or_else(|| format!("its process ended with {status}, and without an outcome"))
     }
 
+    /// Runs it, and once more if it fails, so that what is told can be replayed; or twice anyway.
+    pub fn run_once_or_twice(&self, twice: bool) -> Ran {
+        let outcomes = || {
+            let first = self.run()?;
+            // One that hangs is told by real time, and takes long.
+            let hangs = first.result.as_ref().err().is_some_and(|broken| broken.guarantee == "hang");
+            let repeats = twice || (first.result.is_err() && !hangs);
+            let second = if repeats { Some(self.run()?) } else { None };
+            Ok::<_, String>((first, second))
+        };
+        match outcomes() {
+            Ok((first, Some(second))) if first != second => Ran::Diverged(first.into(), second.into()),
+            Ok((first, _)) => Ran::Done(first.into()),
+            Err(how) => Ran::Lost(how),
+        }
+    }
+
     fn hang(&self, stuck: &str) -> Outcome {
         Outcome {
             scenario: self.scenario.name,
@@ -99,9 +116,21 @@ impl<'a> Job<'a> {
             counters: std::collections::BTreeMap::default(),
             worst: std::collections::BTreeMap::default(),
             states: std::collections::BTreeSet::default(),
+            reached: Vec::new(),
             result: Err(Violation::new("hang", stuck)),
         }
     }
+}
+
+/// What came of a run that was repeated where it failed.
+#[derive(Debug)]
+pub enum Ran {
+    /// It has ended.
+    Done(Box<Outcome>),
+    /// Twice the same run was not the same.
+    Diverged(Box<Outcome>, Box<Outcome>),
+    /// It gave no outcome: what became of it.
+    Lost(String),
 }
 
 /// A plan in a file, which is removed when this is dropped.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::outcome::Outcome;
 use crate::scenarios::Scenario;
-use crate::subprocess::Job;
+use crate::subprocess::{Job, Ran};
 
 /// How often something is told, if only that nothing has happened.
 const TELL_EVERY: Duration = Duration::from_millis(200);
@@ -109,19 +109,10 @@ impl Shared {
 
     fn once_or_twice(&self, index: u64) -> Event {
         let (scenario, seed) = self.run_of(index);
-        let job = Job::new(scenario, seed);
-        let outcomes = || {
-            let first = job.run()?;
-            // One that hangs is told by real time, and takes long.
-            let hangs = first.result.as_ref().err().is_some_and(|broken| broken.guarantee == "hang");
-            let repeats = self.sweep.twice || (first.result.is_err() && !hangs);
-            let second = if repeats { Some(job.run()?) } else { None };
-            Ok::<_, String>((first, second))
-        };
-        match outcomes() {
-            Ok((first, Some(second))) if first != second => Event::Diverged(first.into(), second.into()),
-            Ok((first, _)) => Event::Done(first.into()),
-            Err(how) => Event::Lost { scenario: scenario.name, seed, how },
+        match Job::new(scenario, seed).run_once_or_twice(self.sweep.twice) {
+            Ran::Done(outcome) => Event::Done(outcome),
+            Ran::Diverged(first, second) => Event::Diverged(first, second),
+            Ran::Lost(how) => Event::Lost { scenario: scenario.name, seed, how },
         }
     }
 

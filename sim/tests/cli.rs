@@ -112,6 +112,29 @@ fn shards_share_the_seeds_and_merge_adds_them_up() {
 }
 
 #[test]
+fn a_search_begins_with_the_runs_of_a_sweep_and_tells_of_each_in_order_with_any_number_of_jobs() {
+    let directory = scratch("search");
+    let lines = |jobs: &str| {
+        let json = directory.join(format!("{jobs}.jsonl"));
+        let arguments = ["search", "--seed", "7", "--runs", "3", "--jobs", jobs, "--json", json.to_str().unwrap()];
+        let searched = sim(&arguments);
+        assert!(searched.status.success(), "{}", text(&searched.stdout));
+        fs::read_to_string(json).unwrap()
+    };
+    let alone = lines("1");
+    assert_eq!(alone, lines("3"));
+    let runs = alone.lines().map(|line| serde_json::from_str(line).unwrap()).collect::<Vec<serde_json::Value>>();
+    let seeds = runs[..3].iter().map(|run| (run["run"].as_u64().unwrap(), run["seed"].as_u64().unwrap()));
+    assert_eq!(seeds.collect::<Vec<_>>(), [(0, 7), (1, 8), (2, 9)]);
+    assert!(runs[..3].iter().all(|run| run["from"].is_null() && run["new"].as_u64().unwrap() > 0));
+    assert_eq!(runs[3]["search"]["runs"], 3);
+    let replayed = sim(&["replay", "8", "--scenario", "random", "--json"]);
+    let replayed: serde_json::Value = serde_json::from_slice(&replayed.stdout).unwrap();
+    assert_eq!(replayed["trace"], runs[1]["trace"]);
+    fs::remove_dir_all(&directory).unwrap();
+}
+
+#[test]
 fn a_counter_that_was_never_raised_fails_a_sweep_that_requires_all() {
     let swept = sim(&["sweep", "--scenario", "smoke", "--seeds", "1", "--require-all"]);
     assert_eq!(swept.status.code(), Some(1));

@@ -8,16 +8,16 @@ use testkit::layers::{Layers, Source};
 const LAYERS: Layers<'static> = &[
     &["verdict", "counters", "random", "interpose", "watch", "timeline", "usage", "yields"],
     &["plan", "history", "memory", "panics"],
-    &["trace", "net", "bounds"],
+    &["trace", "net", "bounds", "reached", "parts"],
     &["process"],
     &["stage", "outcome", "context", "work"],
     &["world", "caller", "serve", "foreign"],
     &["faults", "fleet", "node"],
     &["checks", "draw"],
-    &["play", "totals"],
+    &["play", "totals", "mutate"],
     &["scenarios"],
     &["run", "subprocess"],
-    &["sweep", "shrink", "capsule"],
+    &["sweep", "search", "shrink", "capsule"],
     &["cli"],
 ];
 

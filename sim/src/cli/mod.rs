@@ -13,6 +13,7 @@ pub(crate) mod merge;
 mod progress;
 pub(crate) mod prove;
 pub(crate) mod replay;
+pub(crate) mod search;
 pub(crate) mod shrink;
 pub(crate) mod sweep;
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use std::{env, fs, io};
 
 use sim::plan::Plan;
+use sim::run::plan_of;
 use sim::scenarios::Scenario;
 use sim::{faults, shrink};
 
@@ -14,7 +15,7 @@ use crate::{BROKEN, USAGE};
 
 pub(crate) fn shrink(scenario: &'static Scenario, seed: u64, plans: u64, capsules: &Path) -> ExitCode {
     let mut progress = Progress::new("plans tried", None);
-    let shrunk = shrink::shrink(scenario, seed, plans, |best| {
+    let shrunk = shrink::shrink(scenario, seed, &plan_of(scenario, seed), plans, |best| {
         progress
             .at(best.tried, || format!("{} faults, {} callers left", best.plan.faults.len(), best.plan.callers.len()));
     });
@@ -22,7 +23,7 @@ pub(crate) fn shrink(scenario: &'static Scenario, seed: u64, plans: u64, capsule
     match shrunk {
         Ok(shrunk) => {
             say!("{}\n  {}", shrunk.outcome, tried(&shrunk));
-            write(capsules, scenario, seed, &shrunk.plan);
+            write(&super::capsule(capsules, scenario.name, seed), scenario, seed, &shrunk.plan);
             ExitCode::from(BROKEN)
         }
         Err(why) => {
@@ -43,14 +44,13 @@ pub(super) fn tried(shrunk: &shrink::Shrunk) -> String {
 }
 
 /// Writes a capsule, and says where, and what the plan is.
-pub(super) fn write(capsules: &Path, scenario: &'static Scenario, seed: u64, plan: &Plan) {
-    let directory = super::capsule(capsules, scenario.name, seed);
+pub(super) fn write(directory: &Path, scenario: &'static Scenario, seed: u64, plan: &Plan) {
     for fault in &plan.faults {
         let (at, lasts) = (Duration::from_millis(fault.at_ms), Duration::from_millis(fault.lasts_ms));
         let about = faults::find(&fault.kind).map_or("", |kind| kind.about);
         say!("  at {at:?}, for {lasts:?}, {}: {about}", fault.kind);
     }
-    match keep(&directory, scenario, seed, plan) {
+    match keep(directory, scenario, seed, plan) {
         Ok(told) => say!(
             "  {}\n  {} shows it; replay it with\n  cargo run --release -p sim -- replay {}",
             told.trim(),

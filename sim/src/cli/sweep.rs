@@ -94,6 +94,7 @@ impl Report<'_> {
         let mut line = outcome.to_json();
         // What the states are is in the line of the sweep.
         line["states"] = outcome.states.len().into();
+        line["reached"] = outcome.reached.len().into();
         line["new_states"] = (self.totals.states.len() - states).into();
         self.write(&line);
         if outcome.result.is_ok() {
@@ -148,17 +149,19 @@ impl Report<'_> {
         for failure in self.failures.iter().take(CAPSULES_MAX) {
             let Some(scenario) = scenarios::find(failure.scenario) else { continue };
             say!("shrinking {} with seed {} …", failure.scenario, failure.seed);
-            let plan = match shrink(scenario, failure.seed, PLANS, |_| {}) {
+            let drawn = plan_of(scenario, failure.seed);
+            let plan = match shrink(scenario, failure.seed, &drawn, PLANS, |_| {}) {
                 Ok(shrunk) => {
                     say!("  {}", super::shrink::tried(&shrunk));
                     shrunk.plan
                 }
                 Err(why) => {
                     say!("  it is not shrunk: {why}");
-                    plan_of(scenario, failure.seed)
+                    drawn
                 }
             };
-            super::shrink::write(&self.args.capsules, scenario, failure.seed, &plan);
+            let directory = super::capsule(&self.args.capsules, failure.scenario, failure.seed);
+            super::shrink::write(&directory, scenario, failure.seed, &plan);
         }
         let more = self.failures.len().saturating_sub(CAPSULES_MAX);
         if more > 0 {

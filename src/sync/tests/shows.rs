@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 
 use super::*;
-use crate::sync::{Arrivals, Bell, Gate, Handed, LaneLimits, Latch, LazyLatch, Life, Queue, Relay, Ticket};
+use crate::sync::{Arrivals, Bell, Gate, Handed, LaneLimits, Latch, LazyLatch, Life, Queue, Relay, Std, Ticket};
 
 struct Nothing;
 
@@ -32,7 +32,7 @@ fn each_type_shows_its_name_and_what_matters() {
     let slot = slot(2);
     let id = install(&slot, "a");
     let claim: Claim<_, _, ()> = Claim::new(&slot);
-    let (latch, lazy, life) = (Arc::new(Latch::<()>::new()), LazyLatch::<()>::new(), Life::<(), ()>::new());
+    let (latch, lazy, life) = (Arc::new(Latch::<()>::default()), LazyLatch::<()>::default(), Life::<(), ()>::new());
     let gate = Arc::new(Gate::new());
     let arrivals: Arc<Arrivals<()>> = Arc::new(Arrivals::new(1));
     let lane = arrivals.lane(LaneLimits { waiting: 1, taken: 1 });
@@ -53,12 +53,12 @@ fn each_type_shows_its_name_and_what_matters() {
         ("LazyLatch", &lazy),
         ("Life", &life),
         ("Ends", &Ends::new()),
-        ("Handed", &Handed::new()),
+        ("Handed", &Handed::<Std>::default()),
         ("Gate", &gate),
         ("Ticket", &Ticket::new(&gate)),
         ("Arrivals", &arrivals),
         ("Lane", &lane),
-        ("Bell", &Bell::new()),
+        ("Bell", &Bell::<Std>::default()),
         ("Relay", &Relay::new(Nothing)),
     ];
     for (name, value) in types {
