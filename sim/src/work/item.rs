@@ -77,8 +77,21 @@ pub struct WorkItem {
     pub counters: Counters,
 }
 
-/// The ids of streams that were opened on one session.
+/// The last ids of streams that were opened on one session.
 pub type StreamIds = Rc<RefCell<BTreeSet<u32>>>;
+
+/// How many are kept. A stream whose opener is told of it so much later would be taken for one that was opened before.
+const IDS_KEPT: usize = 2_048;
+
+/// Whether an id was not there before, as far as they are kept.
+fn is_new(ids: &mut BTreeSet<u32>, id: u32) -> bool {
+    let is_kept = ids.len() < IDS_KEPT || ids.first().is_some_and(|first| id > *first);
+    let is_new = is_kept && ids.insert(id);
+    if ids.len() > IDS_KEPT {
+        ids.pop_first();
+    }
+    is_new
+}
 
 /// What is wrong with the id of a stream that was opened on this side: who dials has the odd ones.
 pub fn wrong_id(id: u32, opened_by: Side) -> Option<Violation> {
@@ -111,7 +124,7 @@ impl WorkItem {
                 if let Some(wrong) = wrong_id(stream.id(), self.side) {
                     return Err(wrong.into());
                 }
-                if stream.session_id() != self.session.id() || !self.ids.borrow_mut().insert(stream.id()) {
+                if stream.session_id() != self.session.id() || !is_new(&mut self.ids.borrow_mut(), stream.id()) {
                     return Err(Violation::new("G16", format!("{stream:?} was opened before, or elsewhere")).into());
                 }
                 Ok(stream)
