@@ -35,14 +35,19 @@ const APART: Duration = Duration::from_millis(50);
 pub(super) struct Handshakes {
     installer: Installer,
     permits: Arc<Semaphore>,
-    /// In the order of their accepts. Some may be over; they are removed when the list is full.
+    /// In the order of their accepts. Some may be over.
     list: Vec<Known>,
+    /// How long the list is when those that are over are removed: twice as long as it was without them.
+    swept_at: usize,
     /// Since when a connection has waited for room.
     waits: Option<Instant>,
     /// When that was first found to be too long.
     overdue: Option<Instant>,
     warnings: Seldom,
 }
+
+/// The least number of handshakes at which those that are over are removed.
+const LIST_MIN: usize = 8;
 
 /// The receiver's side of a handshake.
 struct Known {
@@ -116,6 +121,7 @@ impl Handshakes {
             installer,
             permits,
             list: Vec::new(),
+            swept_at: LIST_MIN,
             waits: None,
             overdue: None,
             warnings: Seldom::new(BETWEEN_WARNINGS),
@@ -152,8 +158,10 @@ impl Handshakes {
         peer: Option<SocketAddr>,
         spawn: impl FnOnce(Handshake) -> AbortHandle,
     ) {
-        if self.list.len() >= self.limit() {
+        // A task that is known is not freed, and limits may be high.
+        if self.list.len() >= self.swept_at {
             self.list.retain(|known| known.shared.heard().is_some());
+            self.swept_at = LIST_MIN.max(2 * self.list.len());
         }
         let stage = Mutex::new(Stage::Finishing(room));
         let shared = Arc::new(Shared { peer, begun: Instant::now(), stage });
