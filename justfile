@@ -24,6 +24,10 @@ doc:
 sim *arguments:
     cargo run --release -p sim -- {{ arguments }}
 
+# Look for what grows: half a day of simulated faults and work, for each of some seeds.
+soak seeds="2":
+    cargo run --release -p sim -- sweep --scenario soak_for_hours --seeds {{ seeds }}
+
 # Put mistakes back and check that they are caught: `just bugs NAME`.
 bugs *arguments:
     cargo run --release -p bugs -- {{ arguments }}

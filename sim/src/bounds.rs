@@ -1,20 +1,57 @@
-//! How long things may take, computed from the settings of a plan.
+//! How long things may take, computed from the settings of a plan, what goes wrong in it, and for how long.
+//!
+//! A bound that is far above what is ever seen finds nothing: a sweep prints for each kind of runs how much of its bound
+//! the longest wait took.
 
 use std::time::Duration;
 
 use evermux::Config;
 
 use crate::plan::{Plan, Side, travels};
-use crate::usage::Stops;
+use crate::usage::{Dials, Listens, Stops};
 
-/// What work takes where nothing is slow: bulk beside other bulk, with the longest pauses that workloads make, and the
-/// time that a peer discards what it is sent for a stream that it has left.
-const WORK_TIME: Duration = Duration::from_secs(30);
+/// What work takes beside its own pauses and the way of its bytes: other work that it shares everything with.
+const WORK_TIME: Duration = Duration::from_secs(6);
 
-/// What a piece of work takes at most while nothing fails, after the one that was under way. All callers share what the path
-/// carries.
-fn work_time(plan: &Plan, moves: u64) -> Duration {
-    WORK_TIME + bulk(plan, moves)
+/// The work that keeps streams of others from being accepted, and for how long.
+const UNACCEPTED: &str = "unaccepted";
+const UNACCEPTED_FOR: Duration = Duration::from_secs(4);
+
+/// What another library costs, where streams wait until others are acknowledged.
+const FOREIGN: Duration = Duration::from_secs(6);
+
+/// How many round trips a piece of work has: those of the streams that it opens one after the other.
+const ROUND_TRIPS: u32 = 24;
+
+/// What segments that are lost cost: a TCP sends them again after a second, two, four.
+const LOST: Duration = Duration::from_secs(8);
+
+/// How long work is refused for lack of room, at most.
+const REFUSED: Duration = Duration::from_secs(15);
+
+/// What an address costs on which nobody answers.
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// The faults that end sessions and attempts with a word to both ends, and at once.
+const TOLD: [&str; 9] = ["cut", "reset", "one reset", "flapping", "crash", "shutdown", "fatal error", "abort", "close"];
+
+/// The faults after which a manager or a session drains.
+const DRAINS: [&str; 3] = ["shutdown", "fatal error", "close"];
+
+/// After so long a program over another library dials again, which has not got what it wants.
+const FOREIGN_PATIENCE: Duration = Duration::from_secs(24);
+
+/// The faults that do nothing to the sessions and attempts of anybody.
+const HARMLESS: [&str; 4] = ["reconnect_now", "cancelled callers", "stops accepting streams", "dial errors"];
+
+/// How long a piece of work takes on a session that lives, with pauses of its own, when the callers together move so many
+/// bytes with a piece each.
+pub fn work(plan: &Plan, pauses: Duration, moves: u64) -> Duration {
+    let only = |applies: bool, time: Duration| if applies { time } else { Duration::ZERO };
+    let (lost, foreign) = (only(!plan.is_lossless(), LOST), only(plan.foreign.is_some(), FOREIGN));
+    let unaccepted = plan.callers.iter().filter(|caller| caller.work == UNACCEPTED).count();
+    let unaccepted = UNACCEPTED_FOR * u32::try_from(unaccepted).unwrap_or(u32::MAX);
+    WORK_TIME + pauses + unaccepted + bulk(plan, moves) + ROUND_TRIPS * plan.path() + lost + foreign
 }
 
 /// How long so much takes on its way for every caller.
@@ -30,24 +67,72 @@ const SLACK: Duration = Duration::from_secs(1);
 /// What is cut off at the end of a drain is gone at once; a manager that has to be killed takes half a second more.
 const SHUTDOWN_SLACK: Duration = Duration::from_millis(100);
 
-/// How long after the last fault, and after it was begun, a piece of work is done, when the callers together move so many
-/// bytes with a piece each.
-///
-/// In the worst case a silent loss is found by the heartbeats, of one side or of the other, whose ghost holds the place
-/// meanwhile; an attempt was under way and fails; then comes the longest pause, an attempt whose candidate waits in vain for
-/// the ghost's place, and the longest pause once more.
-pub fn service(plan: &Plan, moves: u64) -> Duration {
-    if plan.is_calm() {
-        return SLACK + work_time(plan, moves);
+/// How things stand when nothing goes wrong any more.
+#[derive(Clone, Copy, Debug)]
+pub struct Standing {
+    /// Somebody has a session, which may be half open.
+    pub is_live: bool,
+    /// Who dials has one.
+    pub dialler_is_live: bool,
+    /// For how long who dials has had no session that was stable.
+    pub trouble: Duration,
+}
+
+impl Standing {
+    /// The worst that a plan may lead to.
+    fn worst(plan: &Plan) -> Self {
+        let trouble = plan.faults_end().saturating_sub(plan.trouble_begins());
+        Self { is_live: true, dialler_is_live: false, trouble }
     }
-    let ours = plan.config(Side::Establisher, 0);
-    let theirs = plan.config(Side::Receiver, 0);
-    let detection = [&ours, &theirs]
-        .map(|config| (config.heartbeat_idle() + config.heartbeat_timeout()).max(config.write_timeout()));
-    let attempt = ours.resolve_timeout() + ours.connect_timeout() + ours.handshake_timeout();
-    let pause = ours.backoff_max().mul_f32(1.0 + ours.backoff_jitter()) + ours.first_retry_jitter();
+}
+
+/// How long it takes, from there on, until there is a session that lives.
+///
+/// A silent loss is found by the heartbeats, of one side or of the other, whose ghost holds the place meanwhile; where there
+/// is no session, an attempt that is under way comes to its end. Then comes the pause to which the trouble has led, and one
+/// more attempt, which has to find a ghost. What a run cannot have is left out.
+pub fn recovery(plan: &Plan, standing: Standing) -> Duration {
+    let [ours, theirs] = [Side::Establisher, Side::Receiver].map(|side| plan.config(side, 0));
+    let path = ROUND_TRIPS * plan.path() + HEAD_START * u32::from(plan.network.dead_addresses);
+    if plan.is_calm() {
+        return SLACK + path;
+    }
+    let has = |of: &dyn Fn(&str) -> bool| plan.faults.iter().any(|fault| of(&fault.kind));
+    let is_silent = has(&|kind| !TOLD.contains(&kind) && !HARMLESS.contains(&kind)) || !plan.is_lossless();
+    let only = |applies: bool, time: Duration| if applies { time } else { Duration::ZERO };
+    let detection =
+        |config: &Config| (config.heartbeat_idle() + config.heartbeat_timeout()).max(config.write_timeout());
+    let detection = detection(&ours).max(detection(&theirs)).max(only(plan.foreign.is_some(), FOREIGN_PATIENCE));
+    let detection = only(standing.is_live && is_silent, detection);
     let candidate = ours.handshake_timeout().max(theirs.handshake_timeout());
-    detection[0].max(detection[1]) + attempt + pause + candidate + pause + work_time(plan, moves) + SLACK
+    let resolves = only(plan.usage.dials == Dials::Names, ours.resolve_timeout());
+    let attempt = only(!standing.dialler_is_live, resolves + only(is_silent, ours.connect_timeout() + candidate));
+    // A manager that was told to stop lets its sessions drain first.
+    let has_shut_down = has(&|kind| DRAINS.contains(&kind)) || plan.settings.gives_up() || plan.ends_sessions();
+    let drain = only(has_shut_down, ours.drain_timeout().max(theirs.drain_timeout()));
+    let ghost = if plan.usage.listens == Listens::Acceptor { 2 * theirs.takeover_probe_timeout() } else { candidate };
+    let ghost = only(is_silent, ghost);
+    let lost = only(!plan.is_lossless(), LOST);
+    // Where a stream may be refused, work is begun again and again on a session that lives.
+    let refused = only(!plan.settings.has_room(), REFUSED);
+    let crowd = plan.settings.handshakes.max(1);
+    let crowd = SLACK * u32::try_from(usize::from(plan.fleet) / crowd).unwrap_or(u32::MAX);
+    detection.max(drain).max(attempt) + pause(&ours, standing.trouble) + ghost + path + lost + refused + crowd + SLACK
+}
+
+/// The longest pause to which so much trouble leads. Each is longer than the one before it, and all of them together are
+/// no longer than the trouble.
+fn pause(config: &Config, trouble: Duration) -> Duration {
+    let jitter = config.backoff_jitter();
+    let shortest = (1.0 - jitter).max(0.1);
+    let grown = config.backoff_initial() + trouble.mul_f32((config.backoff_factor() - 1.0) / shortest);
+    grown.min(config.backoff_max()).mul_f32(1.0 + jitter) + config.first_retry_jitter()
+}
+
+/// How long after the last fault, and after it was begun, a piece of work is done, with pauses of its own, when the
+/// callers together move so many bytes with a piece each.
+pub fn service(plan: &Plan, pauses: Duration, moves: u64) -> Duration {
+    recovery(plan, Standing::worst(plan)) + work(plan, pauses, moves)
 }
 
 /// How long a shutdown takes when there is no session to drain: dials, handshakes and pauses end at once.

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use crate::bounds;
-use crate::context::{CallerId, RunContext};
+use crate::context::{CallerId, Quiet, RunContext};
 use crate::history::{What, broken, note};
 use crate::interpose::elapsed;
 use crate::plan::{Caller, Side};
@@ -52,9 +52,13 @@ impl Calling {
             // When all is over, nobody is kept waiting for a caller who does little.
             let longest = faults_end.saturating_sub(elapsed()) + PAUSE_MAX_AFTER_FAULTS;
             sleep(pause.min(longest)).await;
+            let _ = context.rests.subscribe().wait_for(|rests| !rests).await;
             let begun = elapsed();
+            let begins = context.quiet.get().map(|_| (begun, context.standing()));
             let item_seed = self.rng.next_u64();
-            let deadline = begun.max(faults_end) + bounds::service(&context.plan, work::moves(&context.plan));
+            let (pauses, moves) = (Duration::from_millis(kind.pauses_ms), work::moves(&context.plan));
+            let bound = bounds::service(&context.plan, pauses, moves);
+            let deadline = begun.max(faults_end) + bound;
             let doing = async {
                 context.doing.borrow_mut().insert((self.host, self.index), begun);
                 let _doing = Listed(&context.doing, (self.host, self.index), |doing, place| {
@@ -74,7 +78,10 @@ impl Calling {
                 result = in_time => result,
             };
             match result {
-                Ok(Ok(())) => {
+                Ok(Ok(given)) => {
+                    if let Err(late) = self.in_time(kind, begins, given) {
+                        note(self.host, What::Violation(late));
+                    }
                     note(self.host, What::Served(self.index));
                     context.counters.add("pieces of work", 1);
                     context.done.borrow_mut().push(begun);
@@ -86,7 +93,6 @@ impl Calling {
                 // Nobody dials this host any more, or the session with the other one has outlived the change.
                 Err(_) if !self.is_current() || context.served.borrow().contains_key(&self.index) => {}
                 Err(_) => {
-                    let bound = bounds::service(&context.plan, work::moves(&context.plan));
                     let text = format!(
                         "caller {} ({}, on {}) was not served within {bound:?} after the last fault",
                         self.index, self.spec.work, self.host
@@ -96,6 +102,34 @@ impl Calling {
                 }
             }
         }
+    }
+
+    /// A piece of work is done, for which the last session was given at this time. If it was begun when nothing went wrong
+    /// any more, it began as things stood then.
+    fn in_time(&self, kind: &work::Work, begins: Option<Quiet>, given: Duration) -> Result<(), Violation> {
+        let (context, plan) = (&self.context, &self.context.plan);
+        let Some((since, standing)) = begins.or(context.quiet.get()).filter(|_| self.is_current()) else {
+            return Ok(());
+        };
+        let recovery = bounds::recovery(plan, standing);
+        let work = bounds::work(plan, Duration::from_millis(kind.pauses_ms), work::moves(plan));
+        let (waited, worked) = (given.saturating_sub(since), elapsed().saturating_sub(given.max(since)));
+        let phases = if work::ASKS_AGAIN.contains(&kind.name) {
+            vec![("moved on", waited + worked, recovery + work)]
+        } else {
+            vec![("waited for a session that lives", waited, recovery), ("worked on its session", worked, work)]
+        };
+        for (what, took, bound) in phases {
+            context.counters.worst(format!("a caller {what}"), took, bound);
+            if took > bound {
+                let text = format!(
+                    "caller {} ({}, on {}) {what} for {took:?} when nothing went wrong any more, and {bound:?} would do",
+                    self.index, kind.name, self.host
+                );
+                return Err(Violation::new("liveness", text));
+            }
+        }
+        Ok(())
     }
 
     /// Whether its host is the one of its side that sessions are made with.
@@ -113,7 +147,7 @@ impl Calling {
     }
 
     /// Does a piece of work on one session after the other, until it is done.
-    async fn until_served(&mut self, kind: &'static work::Work, seed: u64) -> Result<(), Violation> {
+    async fn until_served(&mut self, kind: &'static work::Work, seed: u64) -> Result<Duration, Violation> {
         let mut sessions = 0;
         let mut gone = None;
         loop {
@@ -149,7 +183,7 @@ impl Calling {
             };
             let begun = elapsed();
             match (kind.run)(&mut item).await {
-                Ok(()) => return Ok(()),
+                Ok(()) => return Ok(begun),
                 Err(Failed::Violation(what)) => return Err(what),
                 Err(Failed::Interrupted(error)) => {
                     note(self.host, What::Interrupted(self.index, format!("session {id}: {error}")));

@@ -253,7 +253,7 @@ pub fn timeline(ended: &Ended, plan: &Plan, revision: Option<String>, replay: St
             text: broken.what.clone(),
         });
         if broken.guarantee == "liveness" {
-            let bound = bounds::service(plan, work::moves(plan));
+            let bound = bounds::service(plan, work::pauses(plan), work::moves(plan));
             let text = format!("the last fault was over; everybody should have been served within {bound:?}");
             let at_ms = ms(plan.faults_end());
             timeline.marks.push(Mark { host: ESTABLISHER.to_owned(), at_ms, kind: Kind::Note, text });

@@ -14,7 +14,7 @@ use evermux::{MuxManager, Stopped};
 use lossy::Impairments;
 use tokio::sync::{Notify, watch};
 
-use crate::bounds;
+use crate::bounds::{self, Standing};
 use crate::counters::Counters;
 use crate::interpose::elapsed;
 use crate::net::{Conditions, Connector, Kernel, Names};
@@ -61,10 +61,21 @@ pub struct RunContext {
     /// Told of each piece of work that was done: when it was begun.
     pub(crate) done: RefCell<Vec<Duration>>,
     pub(crate) shutting_down: RefCell<BTreeSet<&'static str>>,
+    /// Since when nothing goes wrong any more; none while something may.
+    pub(crate) quiet: Cell<Option<Quiet>>,
+    /// When who dials had a session last that was stable.
+    pub(crate) stable_at: Cell<Duration>,
+    /// Whether callers begin nothing for now.
+    pub(crate) rests: watch::Sender<bool>,
+    /// Whether the run goes on for so long that nobody keeps what happens in it.
+    pub(crate) is_long: Cell<bool>,
 }
 
 /// The ids of streams, by host, by how often its manager was started, and by session.
 type Streams = BTreeMap<(&'static str, u64, u64), Rc<RefCell<BTreeSet<u32>>>>;
+
+/// Nothing goes wrong any more: since when, and how things stood then.
+pub(crate) type Quiet = (Duration, Standing);
 
 /// A caller on a host: a receiver's callers are on both receivers.
 pub(crate) type CallerId = (&'static str, usize);
@@ -119,6 +130,10 @@ impl RunContext {
             streams: RefCell::default(),
             done: RefCell::default(),
             shutting_down: RefCell::default(),
+            rests: watch::Sender::new(false),
+            is_long: Cell::new(false),
+            quiet: Cell::default(),
+            stable_at: Cell::default(),
             plan,
             counters,
         })
@@ -184,6 +199,18 @@ impl RunContext {
     /// Whether a host has shut down for good.
     pub fn has_ended(&self, host: &str) -> bool {
         self.ended.borrow().contains(host)
+    }
+
+    /// How things stand.
+    pub(crate) fn standing(&self) -> Standing {
+        let grain = 2 * Duration::from_millis(self.plan.network.tick_ms);
+        let is_live = |host: &str| self.host(host).live_at.get().is_some_and(|at| at + grain >= elapsed());
+        let begins = self.stable_at.get().max(self.plan.trouble_begins());
+        Standing {
+            is_live: [RECEIVER, ESTABLISHER, OTHER].into_iter().any(is_live) || self.plan.foreign.is_some(),
+            dialler_is_live: is_live(ESTABLISHER),
+            trouble: elapsed().saturating_sub(begins),
+        }
     }
 
     /// Whether somebody has something to lose.

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,9 +30,17 @@ impl Counters {
     }
 
     /// Keeps how long something took, if it came nearer to its bound than before.
-    pub fn worst(&self, name: &'static str, took: Duration, bound: Duration) {
+    pub fn worst(&self, name: impl Into<Cow<'static, str>>, took: Duration, bound: Duration) {
         let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-        let new = Worst { ms: ms(took), bound_ms: ms(bound) };
+        self.most(name, Worst { value: ms(took), bound: ms(bound), unit: Unit::Milliseconds });
+    }
+
+    /// The same of bytes.
+    pub fn worst_bytes(&self, name: impl Into<Cow<'static, str>>, bytes: u64, bound: u64) {
+        self.most(name, Worst { value: bytes, bound, unit: Unit::Bytes });
+    }
+
+    fn most(&self, name: impl Into<Cow<'static, str>>, new: Worst) {
         let mut counted = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         counted.worst.entry(name.into()).and_modify(|worst| *worst = worst.or(new)).or_insert(new);
     }
@@ -59,22 +68,54 @@ impl lossy::Count for Counters {
     }
 }
 
-/// How long something took at most, beside its bound.
+/// How much something came to at most, beside its bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Worst {
-    /// How long it took, in milliseconds.
-    pub ms: u64,
-    /// How long it may take.
-    pub bound_ms: u64,
+    /// How much it came to.
+    pub value: u64,
+    /// How much it may be.
+    pub bound: u64,
+    /// Of what.
+    pub unit: Unit,
+}
+
+/// In what something with a bound is counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// Time.
+    Milliseconds,
+    /// Memory.
+    Bytes,
 }
 
 impl Worst {
+    /// How much of its bound it took, in percent.
+    pub fn percent(self) -> u64 {
+        self.value.saturating_mul(100) / self.bound.max(1)
+    }
+
     /// The one that came nearer to its bound.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         // Both sides of the comparison of two fractions, without dividing.
         let (this, that) =
-            (u128::from(self.ms) * u128::from(other.bound_ms), u128::from(other.ms) * u128::from(self.bound_ms));
+            (u128::from(self.value) * u128::from(other.bound), u128::from(other.value) * u128::from(self.bound));
         if this >= that { self } else { other }
+    }
+}
+
+impl fmt::Display for Worst {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (value, bound) = (self.value, self.bound);
+        match self.unit {
+            Unit::Milliseconds => write!(f, "{:?}", Duration::from_millis(value))?,
+            Unit::Bytes => write!(f, "{value} bytes")?,
+        }
+        write!(f, ", {} % of its bound of ", self.percent())?;
+        match self.unit {
+            Unit::Milliseconds => write!(f, "{:?}", Duration::from_millis(bound)),
+            Unit::Bytes => write!(f, "{bound} bytes"),
+        }
     }
 }

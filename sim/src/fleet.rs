@@ -77,7 +77,7 @@ async fn member(context: &Rc<RunContext>, number: u16) -> Result<(), Violation> 
 /// Makes one request after the other. After the last fault each is served in time.
 async fn works(context: &RunContext, manager: &MuxManager, number: u16, rng: &mut impl Rng) -> Result<(), Violation> {
     let faults_end = context.plan.faults_end();
-    let bound = bounds::service(&context.plan, u64::from(context.plan.fleet) * BYTES_MAX as u64);
+    let bound = bounds::service(&context.plan, PATIENCE, u64::from(context.plan.fleet) * BYTES_MAX as u64);
     loop {
         sleep(Duration::from_millis(rng.random_range(0..PAUSE_MS))).await;
         let begun = elapsed();

@@ -28,7 +28,7 @@ const NOT_DETERMINISTIC: u8 = 3;
     name = "sim",
     version,
     after_help = "Exit status: 0 passed; 1 a guarantee was broken, or a counter was never raised; 2 usage; 3 not deterministic.\n\n\
-        A run moves its clock in steps of 5 ms (50 ms in `idle`). It uses no real time, no real network and no real\n\
+        A run moves its clock in steps of 5 ms (20 ms in `soak`, 50 ms in `idle`). It uses no real time, no real network and no real\n\
         randomness, so that it can be repeated on any machine with the same source and the same Cargo.lock."
 )]
 struct Cli {

@@ -13,6 +13,11 @@ const PEAK_MAX: usize = 16 << 20;
 #[global_allocator]
 static HEAP: PeakAlloc = PeakAlloc;
 
+/// How many bytes of the heap are in use.
+pub fn in_use() -> usize {
+    HEAP.current_usage()
+}
+
 /// The heap of this process at one moment. A run is alone in its process.
 #[derive(Clone, Copy, Debug)]
 pub struct Ledger {

@@ -18,6 +18,8 @@ pub struct Outcome {
     pub scenario: &'static str,
     /// The seed.
     pub seed: u64,
+    /// Which runs it is one of: those of a scenario whose plans are of one [kind](crate::plan::Plan::kind).
+    pub kind: String,
     /// The hash and the length of the trace.
     pub trace: trace::Summary,
     /// How much time passed in the simulation.
@@ -40,6 +42,7 @@ impl Outcome {
         json!({
             "scenario": self.scenario,
             "seed": self.seed,
+            "kind": self.kind,
             "outcome": if self.result.is_ok() { "passed" } else { "failed" },
             "guarantee": self.result.as_ref().err().map(|broken| &broken.guarantee),
             "what": self.result.as_ref().err().map(|broken| &broken.what),
@@ -60,6 +63,7 @@ impl Outcome {
         Some(Self {
             scenario: (value["scenario"] == scenario).then_some(scenario)?,
             seed: value["seed"].as_u64()?,
+            kind: text_of("kind")?,
             trace: trace::Summary {
                 hash: u128::from_str_radix(value["trace"].as_str()?, 16).ok()?,
                 lines: value["events"].as_u64()?,

@@ -356,7 +356,29 @@ impl Fault {
     }
 }
 
+/// The work that moves much.
+const VOLUME: [&str; 3] = ["volume", "frames", "both"];
+
 impl Plan {
+    /// What makes its runs unlike others: how long they take, and how long callers wait in them.
+    pub fn kind(&self) -> &'static str {
+        if self.fleet > 0 {
+            "a fleet"
+        } else if !self.is_lossless() {
+            "segments are lost"
+        } else if self.network.bandwidth.least().is_some() {
+            "a slow link"
+        } else if self.foreign.is_some() {
+            "another library"
+        } else if self.callers.iter().any(|caller| VOLUME.contains(&caller.work.as_str())) {
+            "volume"
+        } else if self.faults.is_empty() {
+            "no faults"
+        } else {
+            "plain"
+        }
+    }
+
     /// How many sessions a side holds at once.
     pub fn places(&self, side: Side) -> usize {
         match side {
@@ -379,6 +401,17 @@ impl Plan {
     pub fn faults_end(&self) -> Duration {
         let calm = Duration::from_millis(self.calm_ms);
         self.faults.iter().map(Fault::end).fold(calm, Duration::max)
+    }
+
+    /// Whether sessions may be lost at any time, faults or not.
+    pub(crate) fn may_always_lose(&self) -> bool {
+        self.ends_sessions() || !self.is_lossless()
+    }
+
+    /// When sessions may be lost for the first time.
+    pub(crate) fn trouble_begins(&self) -> Duration {
+        let first = self.faults.iter().map(|fault| Duration::from_millis(fault.at_ms)).min();
+        first.filter(|_| !self.may_always_lose()).unwrap_or_default()
     }
 
     /// Whether nothing is lost, so that only faults hold anybody up.

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::time::Duration;
 
-use evermux::Stopped;
-use evermux::manager::SessionStatus;
+use evermux::manager::{Activity, SessionStatus, Status};
+use evermux::{SessionId, Stopped};
 use tracing::info;
 use twox_hash::XxHash3_64;
 
@@ -16,8 +16,9 @@ use crate::context::{ESTABLISHER, OTHER, RECEIVER, RunContext};
 use crate::faults::{self, FaultState, Kind};
 use crate::fleet;
 use crate::history::{self, Entry, Report, Silence, What, broken, note};
+use crate::interpose::elapsed;
 use crate::node::{self, Node};
-use crate::plan::{Event, Fault, Side};
+use crate::plan::{Event, Fault, Plan, Side};
 use crate::reached::Reached;
 use crate::stage::Run;
 use crate::verdict::Violation;
@@ -37,10 +38,11 @@ pub struct Play<'r> {
     looked_under: BTreeMap<(&'static str, &'static str), u64>,
     /// How much of the history the checks have seen.
     checked: usize,
+    stable: Stable,
     /// What every manager held at the end of the last step.
-    held: BTreeMap<&'static str, Vec<String>>,
+    held: BTreeMap<&'static str, Vec<SessionId>>,
     /// What the status of every manager said then.
-    said: BTreeMap<&'static str, Report>,
+    said: BTreeMap<&'static str, Said>,
     /// When the connections of live sessions were looked at last.
     silences_noted_at: Duration,
     states: BTreeSet<u64>,
@@ -49,6 +51,74 @@ pub struct Play<'r> {
     /// What is still to come of the faults of the plan, in order. What happens at the same time happens in the order of the
     /// plan; each fault begins before it ends.
     turns: BTreeSet<(Duration, usize, Turn)>,
+}
+
+/// What is noted of a status: what its manager does, and its numbers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Said {
+    activity: Activity,
+    sessions: usize,
+    sessions_so_far: u64,
+    attempts: u32,
+    crowded_out: u64,
+    held_out: u64,
+    not_admitted: u64,
+    names_error: bool,
+    stopped: &'static str,
+}
+
+impl Said {
+    fn of(status: &Status) -> Self {
+        Self {
+            activity: status.activity,
+            sessions: status.sessions.len(),
+            sessions_so_far: status.sessions_so_far,
+            attempts: status.attempts,
+            crowded_out: status.crowded_out,
+            held_out: status.held_out,
+            not_admitted: status.not_admitted,
+            names_error: status.last_error.is_some(),
+            stopped: match &status.stopped {
+                None => "",
+                Some(Stopped::GaveUp(_)) => "gave up",
+                Some(_) => "shut down",
+            },
+        }
+    }
+
+    fn report(self) -> Report {
+        Report {
+            activity: format!("{:?}", self.activity),
+            sessions: self.sessions,
+            sessions_so_far: self.sessions_so_far,
+            attempts: self.attempts,
+            crowded_out: self.crowded_out,
+            held_out: self.held_out,
+            not_admitted: self.not_admitted,
+            names_error: self.names_error,
+            stopped: self.stopped.to_owned(),
+        }
+    }
+}
+
+/// Since when who dials has had the same sessions, and for how long one lives that is stable.
+struct Stable {
+    since: Duration,
+    after: Duration,
+}
+
+impl Stable {
+    fn note(&mut self, context: &RunContext, is_same: bool, sessions: usize) {
+        let now = elapsed();
+        if !is_same {
+            self.since = now;
+        }
+        // Of several, each has failures of its own.
+        let is_stable = now.saturating_sub(self.since) > self.after;
+        if is_stable && sessions > 0 && sessions == context.plan.settings.sessions {
+            context.stable_at.set(now);
+        }
+    }
 }
 
 /// What comes of a fault.
@@ -99,6 +169,7 @@ impl<'r> Play<'r> {
             looked_under: BTreeMap::new(),
             checks: checks::all(context),
             checked: 0,
+            stable: Stable { since: Duration::ZERO, after: context.plan.config(Side::Establisher, 0).stable_after() },
             held: BTreeMap::new(),
             said: BTreeMap::new(),
             silences_noted_at: Duration::ZERO,
@@ -119,13 +190,45 @@ impl<'r> Play<'r> {
         result
     }
 
+    /// For a run that goes on for so long that what the checks remember of it would be much: without them.
+    pub(crate) fn for_long(run: &'r mut Run) -> Self {
+        let play = Self { checks: Vec::new(), looks: Vec::new(), ..Self::new(run) };
+        play.world.context.is_long.set(true);
+        play
+    }
+
+    /// What hosts and world share.
+    pub(crate) fn context(&self) -> &Rc<RunContext> {
+        &self.world.context
+    }
+
+    /// How many tasks run in the processes of all managers.
+    pub(crate) fn alive_tasks(&self) -> usize {
+        self.nodes.keys().map(|host| self.world.run.alive_tasks(host)).sum()
+    }
+
     fn run_plan(&mut self) -> Result<(), Violation> {
         let plan = self.world.context.plan.clone();
+        if plan.faults.is_empty() {
+            self.is_quiet();
+        }
+        self.faults(Duration::ZERO)?;
+        self.serves_all(&plan)?;
+        self.finish()
+    }
+
+    /// Plays the faults of the plan, at their times after this, until the last of them is over.
+    pub(crate) fn faults(&mut self, from: Duration) -> Result<(), Violation> {
+        let plan = self.world.context.plan.clone();
+        self.faults.clear();
+        if !plan.faults.is_empty() {
+            self.world.context.quiet.set(None);
+        }
         let mut kinds = Vec::new();
         for (index, fault) in plan.faults.iter().enumerate() {
             let kind = faults::find(&fault.kind);
             kinds.push(kind.ok_or_else(|| Violation::new("scenario", format!("there is no fault {:?}", fault.kind)))?);
-            self.turns.insert((fault.begin(), index, Turn::Begins));
+            self.turns.insert((from + fault.begin(), index, Turn::Begins));
         }
         let mut begun = BTreeMap::new();
         while let Some(&(at, index, turn)) = self.turns.first() {
@@ -151,10 +254,22 @@ impl<'r> Play<'r> {
                 }
             }
         }
+        self.is_quiet();
+        Ok(())
+    }
+
+    /// Nothing goes wrong any more.
+    fn is_quiet(&self) {
+        let context = &self.world.context;
+        context.quiet.set(Some((elapsed(), context.standing())));
+    }
+
+    /// Everybody is served once more.
+    fn serves_all(&mut self, plan: &Plan) -> Result<(), Violation> {
         let faults_end = plan.faults_end();
         self.until(faults_end)?;
-        let bound = bounds::service(&plan, work::moves(&plan));
-        // A piece of work that was begun before has its own deadline; the callers say so when it is over.
+        let bound = bounds::service(plan, work::pauses(plan), work::moves(plan));
+        // A piece of work that was begun before has its own bound; the callers say so when it is over.
         let last = faults_end + bound * 2;
         while self.world.context.all_served().is_none() || !self.is_live_on_both_sides() {
             if self.world.run.elapsed() > last {
@@ -168,13 +283,12 @@ impl<'r> Play<'r> {
             }
             self.step()?;
         }
-        let worst = self.world.context.all_served().unwrap_or_default();
-        let name = if plan.faults.is_empty() {
-            "without faults every caller was served within"
-        } else {
-            "after the last fault every caller was served within"
-        };
-        self.world.context.counters.worst(name, worst, bound);
+        Ok(())
+    }
+
+    /// Lets every host come to its end.
+    pub(crate) fn finish(&mut self) -> Result<(), Violation> {
+        let plan = self.world.context.plan.clone();
         self.world.context.end();
         let shutdown = bounds::shutdown(&plan, Side::Receiver).max(bounds::shutdown(&plan, Side::Establisher));
         let drain = bounds::drain(&plan.config(Side::Establisher, 0));
@@ -188,7 +302,7 @@ impl<'r> Play<'r> {
         self.step()
     }
 
-    fn is_live_on_both_sides(&self) -> bool {
+    pub(crate) fn is_live_on_both_sides(&self) -> bool {
         let holds = |host| self.held.get(host).is_some_and(|held| !held.is_empty());
         let plan = &self.world.context.plan;
         // A session may outlive a change of the address.
@@ -206,14 +320,14 @@ impl<'r> Play<'r> {
         state
     }
 
-    fn until(&mut self, at: Duration) -> Result<(), Violation> {
+    pub(crate) fn until(&mut self, at: Duration) -> Result<(), Violation> {
         while self.world.run.elapsed() < at {
             self.step()?;
         }
         Ok(())
     }
 
-    fn step(&mut self) -> Result<(), Violation> {
+    pub(crate) fn step(&mut self) -> Result<(), Violation> {
         let stepped = self.world.run.step();
         self.note_held();
         self.note_silences();
@@ -222,7 +336,7 @@ impl<'r> Play<'r> {
         stepped.map(|_| ())
     }
 
-    /// Notes what each manager holds, when that has changed.
+    /// Notes what each manager holds, when that has changed. Most steps change nothing, so what is noted is made only then.
     fn note_held(&mut self) {
         for host in self.nodes.keys() {
             let manager = self.world.context.manager(host);
@@ -231,39 +345,28 @@ impl<'r> Play<'r> {
                 self.said.remove(host);
             }
             if let Some(status) = &status {
-                let report = Report {
-                    activity: format!("{:?}", status.activity),
-                    sessions: status.sessions.len(),
-                    sessions_so_far: status.sessions_so_far,
-                    attempts: status.attempts,
-                    crowded_out: status.crowded_out,
-                    held_out: status.held_out,
-                    not_admitted: status.not_admitted,
-                    names_error: status.last_error.is_some(),
-                    stopped: match &status.stopped {
-                        None => String::new(),
-                        Some(Stopped::GaveUp(_)) => "gave up".into(),
-                        Some(_) => "shut down".into(),
-                    },
-                };
-                if self.said.get(host) != Some(&report) {
-                    note(host, What::Says(report.clone()));
-                    self.said.insert(host, report);
+                let said = Said::of(status);
+                if self.said.insert(host, said) != Some(said) {
+                    note(host, What::Says(said.report()));
                 }
             }
             let sessions = status.map(|status| status.sessions).unwrap_or_default();
-            let holds = sessions.iter().map(|session| session.id.to_string()).collect::<Vec<_>>();
-            if !holds.is_empty() {
+            if !sessions.is_empty() {
                 self.world.context.is_live(host);
             }
-            if self.held.get(host) != Some(&holds) {
-                let known = self.held.get(host).map(Vec::as_slice).unwrap_or_default();
-                for session in sessions.iter().filter(|session| !known.contains(&session.id.to_string())) {
+            let ids = sessions.iter().map(|session| session.id);
+            let known = self.held.get(host).map(Vec::as_slice).unwrap_or_default();
+            let is_same = self.held.contains_key(host) && known.iter().copied().eq(ids.clone());
+            if *host == ESTABLISHER {
+                self.stable.note(&self.world.context, is_same, sessions.len());
+            }
+            if !is_same {
+                for session in sessions.iter().filter(|session| !known.contains(&session.id)) {
                     runs_between(&self.world.context, host, session);
                 }
                 let locals = sessions.iter().filter_map(|session| Some(session.local?.to_string()));
-                note(host, What::Holds(holds.clone(), locals.collect()));
-                self.held.insert(host, holds);
+                note(host, What::Holds(ids.clone().map(|id| id.to_string()).collect(), locals.collect()));
+                self.held.insert(host, ids.collect());
             }
         }
     }
@@ -324,7 +427,7 @@ impl<'r> Play<'r> {
         }
         self.checks.iter_mut().try_for_each(|check| check.after_step(now))?;
         self.note_looks(now);
-        if !new.is_empty() {
+        if !new.is_empty() && !self.checks.is_empty() {
             let state = self.fingerprint();
             self.states.insert(state);
         }

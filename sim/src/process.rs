@@ -121,6 +121,11 @@ impl Process {
         self.stood_still
     }
 
+    /// How many tasks it has, beside those that are local to its thread.
+    pub(crate) fn alive_tasks(&self) -> usize {
+        self.running.as_ref().map_or(0, |running| running.runtime.metrics().num_alive_tasks())
+    }
+
     /// Whether its software has ended.
     pub(crate) fn has_ended(&self) -> bool {
         self.running.as_ref().is_none_or(|running| running.main.is_finished())

@@ -45,7 +45,7 @@ pub fn run(scenario: &'static Scenario, seed: u64, plan: Plan, options: Options)
         panic!("{error}");
     }
     panics::watch();
-    let shown = Arc::new(Shown::default());
+    let shown = Arc::new(Shown { kind: scenario.kind(&plan), ..Shown::default() });
     let (tell, ended) = mpsc::channel();
     let of_the_run = Arc::clone(&shown);
     thread::Builder::new()
@@ -82,6 +82,8 @@ struct Shown {
     progress: Arc<Progress>,
     lines: Arc<AtomicU64>,
     history: history::Shared,
+    /// Which runs it is one of.
+    kind: String,
 }
 
 impl Shown {
@@ -95,6 +97,7 @@ impl Shown {
         let outcome = Outcome {
             scenario: scenario.name,
             seed,
+            kind: self.kind.clone(),
             trace: trace::Summary { hash: 0, lines: self.lines.load(Ordering::Relaxed) },
             simulated,
             counters: BTreeMap::new(),
@@ -173,6 +176,7 @@ fn on_this_thread(scenario: &'static Scenario, seed: u64, plan: Plan, options: O
     counters.add("a task of evermux had spent its budget", spent);
     let (counters, worst) = counters.all();
     let trace = trace::end();
-    let outcome = Outcome { scenario: scenario.name, seed, trace, simulated, counters, worst, states, reached, result };
+    let (scenario, kind) = (scenario.name, shown.kind.clone());
+    let outcome = Outcome { scenario, seed, kind, trace, simulated, counters, worst, states, reached, result };
     Ended { outcome, history: history::take() }
 }

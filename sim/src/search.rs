@@ -161,7 +161,7 @@ impl Search {
             };
             let Next { seed, plan, from, changes } = next;
             let new = match &ran {
-                Ran::Done(outcome) => corpus.add(number, seed, &plan, outcome),
+                Ran::Done(outcome, _) => corpus.add(number, seed, &plan, outcome),
                 Ran::Diverged(..) | Ran::Lost(_) => 0,
             };
             let (kept, reached) = (corpus.kept.len(), corpus.seen.len());
@@ -258,6 +258,7 @@ mod tests {
         Outcome {
             scenario: RANDOM.name,
             seed: 0,
+            kind: String::new(),
             trace: Summary { hash: 0, lines: 1_000 },
             simulated: Duration::ZERO,
             counters: BTreeMap::new(),
@@ -275,7 +276,7 @@ mod tests {
         let mut numbers = numbers.into_iter().collect::<Vec<_>>();
         // What two have in common is another thing.
         numbers.extend(numbers.clone().windows(2).map(|pair| pair[0] ^ pair[1]));
-        Ran::Done(outcome(&numbers, Ok(())).into())
+        Ran::Done(outcome(&numbers, Ok(())).into(), Duration::ZERO)
     }
 
     fn told(jobs: usize, seed: u64, late: bool) -> Vec<(u64, Plan, Option<u64>, usize, usize)> {

@@ -10,7 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use lossy::{Impairments, Stack};
 use rand_chacha::ChaCha8Rng;
-use tracing::{info, info_span};
+use tracing::{Span, info, info_span};
 
 use crate::counters::Counters;
 use crate::net::{Kernel, Names};
@@ -30,6 +30,8 @@ const LIMIT: Duration = Duration::from_secs(24 * 3600);
 pub struct Run {
     /// What runs on each host, in the order in which they were added.
     processes: Vec<(&'static str, Process)>,
+    /// The span of each: to make one anew in each step would cost as much as the step.
+    spans: Vec<Span>,
     /// The processes that the run waits for.
     clients: BTreeSet<&'static str>,
     sim: turmoil::Sim<'static>,
@@ -70,6 +72,7 @@ impl Run {
         }
         Self {
             processes: Vec::new(),
+            spans: Vec::new(),
             clients: BTreeSet::new(),
             sim: builder.build(),
             names: Names::default(),
@@ -166,6 +169,7 @@ impl Run {
         self.names.insert(name, self.sim.lookup(name));
         let process = Process::start(kernel.clone(), software).expect("a runtime");
         self.processes.push((name, process));
+        self.spans.push(info_span!("process", host = name));
     }
 
     /// [`host`](Self::host), in a network that loses nothing.
@@ -210,8 +214,9 @@ impl Run {
         let stepped = self.sim.step().map_err(|error| -> Box<dyn std::error::Error> { error });
         interpose::set_elapsed(self.sim.elapsed());
         let tick = Duration::from_millis(self.plan.network.tick_ms);
-        let stepped = self.processes.iter_mut().fold(stepped.map(drop), |stepped, (name, process)| {
-            let _host = info_span!("process", host = name).entered();
+        let processes = self.processes.iter_mut().zip(&self.spans);
+        let stepped = processes.fold(stepped.map(drop), |stepped, ((_, process), span)| {
+            let _host = span.enter();
             stepped.and(process.step(tick))
         });
         self.progress.steps.fetch_add(1, Ordering::Relaxed);
@@ -232,6 +237,11 @@ impl Run {
 
     fn process(&mut self, host: &str) -> Option<&mut Process> {
         self.processes.iter_mut().find(|(name, _)| *name == host).map(|(_, process)| process)
+    }
+
+    /// How many tasks run in the process of a host, beside those of the program itself.
+    pub fn alive_tasks(&self, host: &str) -> usize {
+        self.processes.iter().find(|(name, _)| *name == host).map_or(0, |(_, process)| process.alive_tasks())
     }
 
     /// Moves time until `at`, counted from the beginning, or until all clients have ended.

@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fs, hint, process};
 
 use crate::outcome::Outcome;
@@ -91,18 +91,21 @@ impl<'a> Job<'a> {
     }
 
     /// Runs it, and once more if it fails, so that what is told can be replayed; or twice anyway.
+    #[expect(clippy::disallowed_methods, reason = "how long a run takes is real time")]
     pub fn run_once_or_twice(&self, twice: bool) -> Ran {
         let outcomes = || {
+            let begun = Instant::now();
             let first = self.run()?;
+            let took = begun.elapsed();
             // One that hangs is told by real time, and takes long.
             let hangs = first.result.as_ref().err().is_some_and(|broken| broken.guarantee == "hang");
             let repeats = twice || (first.result.is_err() && !hangs);
             let second = if repeats { Some(self.run()?) } else { None };
-            Ok::<_, String>((first, second))
+            Ok::<_, String>((first, second, took))
         };
         match outcomes() {
-            Ok((first, Some(second))) if first != second => Ran::Diverged(first.into(), second.into()),
-            Ok((first, _)) => Ran::Done(first.into()),
+            Ok((first, Some(second), _)) if first != second => Ran::Diverged(first.into(), second.into()),
+            Ok((first, _, took)) => Ran::Done(first.into(), took),
             Err(how) => Ran::Lost(how),
         }
     }
@@ -111,6 +114,7 @@ impl<'a> Job<'a> {
         Outcome {
             scenario: self.scenario.name,
             seed: self.seed,
+            kind: self.plan.map_or_else(|| self.scenario.name.to_owned(), |plan| self.scenario.kind(plan)),
             trace: trace::Summary { hash: 0, lines: 0 },
             simulated: Duration::ZERO,
             counters: std::collections::BTreeMap::default(),
@@ -125,8 +129,8 @@ impl<'a> Job<'a> {
 /// What came of a run that was repeated where it failed.
 #[derive(Debug)]
 pub enum Ran {
-    /// It has ended.
-    Done(Box<Outcome>),
+    /// It has ended. How long it took, the first time.
+    Done(Box<Outcome>, Duration),
     /// Twice the same run was not the same.
     Diverged(Box<Outcome>, Box<Outcome>),
     /// It gave no outcome: what became of it.

@@ -31,8 +31,8 @@ pub struct Sweep {
 /// What happened next in a sweep.
 #[derive(Debug)]
 pub enum Event {
-    /// A run has ended.
-    Done(Box<Outcome>),
+    /// A run has ended, and took so long in real time.
+    Done(Box<Outcome>, Duration),
     /// Two runs with the same seed were not the same.
     Diverged(Box<Outcome>, Box<Outcome>),
     /// A run gave no outcome.
@@ -110,7 +110,7 @@ impl Shared {
     fn once_or_twice(&self, index: u64) -> Event {
         let (scenario, seed) = self.run_of(index);
         match Job::new(scenario, seed).run_once_or_twice(self.sweep.twice) {
-            Ran::Done(outcome) => Event::Done(outcome),
+            Ran::Done(outcome, took) => Event::Done(outcome, took),
             Ran::Diverged(first, second) => Event::Diverged(first, second),
             Ran::Lost(how) => Event::Lost { scenario: scenario.name, seed, how },
         }

@@ -22,12 +22,37 @@ pub struct Totals {
     pub simulated_ms: u64,
     /// How often each rare thing happened.
     pub counters: BTreeMap<String, u64>,
-    /// The longest that each thing with a bound took.
-    pub worst: BTreeMap<String, Worst>,
+    /// The same runs, each kind by itself.
+    pub kinds: BTreeMap<String, OfKind>,
     /// The states that the runs were in.
     pub states: BTreeSet<u64>,
     /// How many states were known after how many runs.
     pub curve: Vec<(u64, u64)>,
+}
+
+/// What the runs of one kind add up to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OfKind {
+    /// Runs that came to an outcome.
+    pub runs: u64,
+    /// How much real time they took, one after the other, in milliseconds.
+    pub took_ms: u64,
+    /// The longest that each thing with a bound took, as a share of it.
+    pub worst: BTreeMap<String, Worst>,
+}
+
+impl OfKind {
+    fn worst<N: ToString>(&mut self, worst: &BTreeMap<N, Worst>) {
+        for (name, worst) in worst {
+            self.worst.entry(name.to_string()).and_modify(|known| *known = known.or(*worst)).or_insert(*worst);
+        }
+    }
+
+    /// How many runs one process after the other does in a minute.
+    #[expect(clippy::cast_precision_loss, reason = "a rate is told roughly")]
+    fn rate(&self) -> f64 {
+        self.runs as f64 * 60_000.0 / self.took_ms.max(1) as f64
+    }
 }
 
 /// The share of the last runs that must have found nothing new: fewer than one new state in so many runs.
@@ -36,17 +61,18 @@ const RUNS_FOR_A_NEW_STATE: u64 = 50;
 const RUNS_MIN: u64 = 400;
 
 impl Totals {
-    /// Adds a run.
-    pub fn add(&mut self, outcome: &Outcome) {
+    /// Adds a run, which took so long in real time.
+    pub fn add(&mut self, outcome: &Outcome, took: Duration) {
         self.runs += 1;
         self.failed += u64::from(outcome.result.is_err());
         self.simulated_ms += u64::try_from(outcome.simulated.as_millis()).unwrap_or(u64::MAX);
         for (name, count) in &outcome.counters {
             *self.counters.entry(name.to_string()).or_default() += count;
         }
-        for (name, worst) in &outcome.worst {
-            self.worst.entry(name.to_string()).and_modify(|known| *known = known.or(*worst)).or_insert(*worst);
-        }
+        let kind = self.kinds.entry(outcome.kind.clone()).or_default();
+        kind.runs += 1;
+        kind.took_ms += u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        kind.worst(&outcome.worst);
         self.states.extend(&outcome.states);
         // A point for each doubling, and some between.
         if self.runs.is_multiple_of((self.runs.next_power_of_two() / 8).max(1)) {
@@ -63,8 +89,11 @@ impl Totals {
         for (name, count) in &other.counters {
             *self.counters.entry(name.clone()).or_default() += count;
         }
-        for (name, worst) in &other.worst {
-            self.worst.entry(name.clone()).and_modify(|known| *known = known.or(*worst)).or_insert(*worst);
+        for (name, other) in &other.kinds {
+            let kind = self.kinds.entry(name.clone()).or_default();
+            kind.runs += other.runs;
+            kind.took_ms += other.took_ms;
+            kind.worst(&other.worst);
         }
         self.states.extend(&other.states);
         if self.curve.is_empty() {
@@ -129,9 +158,11 @@ impl Totals {
             let under = if under.is_empty() { String::new() } else { format!("; under {}", under.join(", ")) };
             lines.push(format!("  {name}: {count}{under}"));
         }
-        for (name, worst) in &self.worst {
-            let (took, bound) = (Duration::from_millis(worst.ms), Duration::from_millis(worst.bound_ms));
-            lines.push(format!("  {name} {took:?} at most; the bound is {bound:?}"));
+        for (name, kind) in &self.kinds {
+            lines.push(format!("  {name}: {} runs, {:.0} a minute by one process", kind.runs, kind.rate()));
+            for (name, worst) in &kind.worst {
+                lines.push(format!("    {name}: {worst}"));
+            }
         }
         let curve = self.curve.iter().map(|(runs, states)| format!("{states} after {runs}")).collect::<Vec<_>>();
         lines.push(format!("  states seen: {}; {}", self.states.len(), curve.join(", ")));

@@ -35,7 +35,7 @@ pub fn all(context: &Rc<RunContext>) -> Vec<Box<dyn Check>> {
     vec![
         Box::new(slot::Slots::new(&context.plan)),
         Box::new(life::Lives::default()),
-        Box::new(waiting::Waiting::new(context)),
+        Box::new(waiting::Waiting::default()),
         Box::new(pauses::Pauses::new(&context.plan)),
         Box::new(graceful::Graceful::new(&context.plan)),
         Box::new(spurious_close::SpuriousClose::new(&context.plan)),

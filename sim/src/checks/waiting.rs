@@ -1,18 +1,15 @@
 //! Nobody waits while a session is live, and nobody waits for a manager that has shut down (G1, G2, G4).
 
 use std::collections::BTreeMap;
-use std::rc::Rc;
 use std::time::Duration;
 
 use super::check::Check;
-use crate::context::RunContext;
 use crate::history::{Entry, What};
 use crate::verdict::Violation;
 
-/// Callers who wait, and since when there is something that ends their wait.
+/// Callers who wait, and since when there is something that ends their wait. Who is woken runs in the same step.
+#[derive(Default)]
 pub(super) struct Waiting {
-    /// What was woken at the end of one step runs in the next; a third one is too late.
-    patience: Duration,
     managers: BTreeMap<String, Manager>,
     looks: u64,
 }
@@ -23,12 +20,9 @@ struct Manager {
     /// Since when a session is in the slot.
     live_since: Option<Duration>,
     shut_down_at: Option<Duration>,
-}
-
-impl Waiting {
-    pub(super) fn new(context: &Rc<RunContext>) -> Self {
-        Self { patience: Duration::from_millis(context.plan.network.tick_ms * 2), managers: BTreeMap::new(), looks: 0 }
-    }
+    /// Until when its process stood still.
+    stood_still: Duration,
+    stands_still: bool,
 }
 
 impl Check for Waiting {
@@ -57,23 +51,23 @@ impl Check for Waiting {
             What::Starts => manager.shut_down_at = None,
             What::HasShutDown => manager.shut_down_at = Some(entry.at),
             What::Down => *manager = Manager::default(),
+            What::StandsStill => manager.stands_still = true,
+            What::GoesOn { .. } => (manager.stands_still, manager.stood_still) = (false, entry.at),
             _ => {}
         }
         Ok(())
     }
 
     fn after_step(&mut self, now: Duration) -> Result<(), Violation> {
-        for (who, manager) in &self.managers {
+        for (who, manager) in self.managers.iter().filter(|(_, manager)| !manager.stands_still) {
             for (caller, asked) in &manager.callers {
-                if let Some(live) = manager.live_since
-                    && now.saturating_sub(live.max(*asked)) > self.patience
-                {
+                // A process that stands still runs none of its callers.
+                let since = manager.stood_still.max(*asked);
+                if manager.live_since.is_some_and(|live| now > live.max(since)) {
                     let text = format!("caller {caller} of {who} waits while a session is in the slot");
                     return Err(Violation::new("G1", text));
                 }
-                if let Some(shut_down) = manager.shut_down_at
-                    && now.saturating_sub(shut_down.max(*asked)) > self.patience
-                {
+                if manager.shut_down_at.is_some_and(|shut_down| now > shut_down.max(since)) {
                     let text = format!("caller {caller} of {who} still waits after the shutdown has returned");
                     return Err(Violation::new("G4", text));
                 }

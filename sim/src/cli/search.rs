@@ -68,8 +68,8 @@ impl Report<'_> {
             *new += u64::from(tried.new > 0);
         }
         let bad = match &tried.ran {
-            Ran::Done(outcome) => {
-                self.totals.add(outcome);
+            Ran::Done(outcome, took) => {
+                self.totals.add(outcome, *took);
                 self.write(&line(&tried, outcome));
                 outcome.result.is_err().then(|| outcome.to_string())
             }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use sim::capsule;
@@ -58,7 +59,7 @@ struct Report<'a> {
 impl Report<'_> {
     fn hear(&mut self, event: Event) -> Then {
         let bad = match event {
-            Event::Done(outcome) => self.done(*outcome),
+            Event::Done(outcome, took) => self.done(*outcome, took),
             Event::Diverged(first, second) => {
                 self.totals.runs += 1;
                 self.totals.diverged += 1;
@@ -87,10 +88,10 @@ impl Report<'_> {
         if bad && !self.args.keep_going || over { Then::Stop } else { Then::Continue }
     }
 
-    fn done(&mut self, outcome: Outcome) -> bool {
+    fn done(&mut self, outcome: Outcome, took: Duration) -> bool {
         *self.scenarios.entry(outcome.scenario).or_default() += 1;
         let states = self.totals.states.len();
-        self.totals.add(&outcome);
+        self.totals.add(&outcome, took);
         let mut line = outcome.to_json();
         // What the states are is in the line of the sweep.
         line["states"] = outcome.states.len().into();

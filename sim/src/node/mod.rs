@@ -86,7 +86,9 @@ impl Node {
                 yields::spawn(serve(manager.clone(), Rc::clone(&context), self.host, self.side));
             }
             let rng = rng(context.seed, &format!("events of {} at {:?}", self.host, elapsed()));
-            yields::spawn(listen(manager.events(), context.counters.clone(), rng, self.host, (first, places)));
+            if !context.is_long.get() {
+                yields::spawn(listen(manager.events(), context.counters.clone(), rng, self.host, (first, places)));
+            }
             managers.send_replace(Some(manager.clone()));
             context.shutting_down.borrow_mut().remove(self.host);
             let ends = tokio::select! {

@@ -4,12 +4,15 @@ use proptest::collection::vec;
 use proptest::prelude::{Just, Strategy};
 
 use super::scenario::{Group, Scenario, world};
+use crate::context::ESTABLISHER;
 use crate::draw::{
     any_caller_of, any_callers, any_fault_of, any_network, any_plan, any_settings, any_usage, any_yields, suited,
 };
 use crate::faults::{self, Harm};
+use crate::history::{self, Entry, What};
 use crate::plan::{Bandwidth, Caller, Impairments, Network, Plan, Settings, Side, Yields};
 use crate::usage::Usage;
+use crate::verdict::Violation;
 use crate::work;
 
 pub(super) static CALM: Scenario = Scenario {
@@ -102,15 +105,32 @@ pub(super) static IDLE: Scenario = Scenario {
     plans: || {
         any_plan(1..=3, 0..=0)
             .prop_map(|mut plan| {
-                plan.network = Network { tick_ms: 50, ..plan.network };
+                // Nothing that may end a session: else a run proves nothing.
+                plan.network = Network { tick_ms: 50, impairments: Impairments::default(), ..plan.network };
+                plan.settings.max_streams_per_session = 0;
+                plan.foreign = None;
                 plan.callers.iter_mut().for_each(|caller| caller.pause_ms = 3_600_000);
                 plan.calm_ms = 2 * 3_600_000;
-                plan
+                suited(plan)
             })
             .boxed()
     },
-    run: world,
+    run: |run| {
+        world(run)?;
+        stays_the_same(run.plan())
+    },
 };
+
+/// Nobody has had more sessions than it has places for.
+fn stays_the_same(plan: &Plan) -> Result<(), Violation> {
+    let live = |entry: &Entry| entry.who == ESTABLISHER && matches!(entry.what, What::Live(_));
+    let sessions = history::since(0).iter().filter(|entry| live(entry)).count();
+    if sessions == plan.settings.sessions {
+        return Ok(());
+    }
+    let text = format!("nothing happened, and there were {sessions} sessions in {} places", plan.settings.sessions);
+    Err(Violation::new("G10", text))
+}
 
 pub(super) static CONTROL: Scenario = Scenario {
     name: "control",

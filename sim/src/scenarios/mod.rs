@@ -6,6 +6,7 @@ mod random;
 mod red;
 mod scenario;
 mod scripted;
+mod soak;
 
 pub use scenario::{Group, Scenario};
 
@@ -24,6 +25,8 @@ static DRAWN: &[&Scenario] = &[
     &calm::CALM,
     &random::SMOKE,
     &calm::IDLE,
+    &soak::SOAK,
+    &soak::SOAK_FOR_HOURS,
     &calm::CONTROL,
     &red::RED,
     &red::SPINS,

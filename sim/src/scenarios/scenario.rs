@@ -1,6 +1,7 @@
 //! What a scenario is.
 
 use crate::draw::Plans;
+use crate::plan::Plan;
 use crate::play::Play;
 use crate::stage::Run;
 use crate::verdict::Violation;
@@ -17,6 +18,14 @@ pub struct Scenario {
     pub plans: fn() -> Plans,
     /// Runs the plan to its end.
     pub run: fn(&mut Run) -> Result<(), Violation>,
+}
+
+impl Scenario {
+    /// Which runs one with such a plan is counted with: those of the same kind, and all that are scripted together.
+    pub fn kind(&self, plan: &Plan) -> String {
+        let family = if self.group == Group::Scripted { "scripted" } else { self.name };
+        format!("{family}, {}", plan.kind())
+    }
 }
 
 /// With which others a scenario is run.

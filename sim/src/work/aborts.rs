@@ -11,6 +11,7 @@ pub(super) const WORK: Work = Work {
     name: ABORTS,
     about: "Aborts its session, asks again at once, and works on the next one",
     moves: |bytes| bytes,
+    pauses_ms: 0,
     foreign: true,
     drawn: false,
     run: |item| {

@@ -15,6 +15,7 @@ pub(super) const WORK: Work = Work {
     name: "both",
     about: "Both sides write more than sockets hold, within the windows of two streams, before either reads",
     moves: |_| (STREAMS * BYTES) as u64,
+    pauses_ms: 0,
     foreign: true,
     drawn: true,
     run: |item| Box::pin(both(item)),

@@ -10,6 +10,7 @@ pub(super) const WORK: Work = Work {
     name: "burst",
     about: "Opens up to 600 streams at once, for a short request on each: where there is room, none is reset",
     moves: |_| 2 * LITTLE,
+    pauses_ms: 0,
     foreign: true,
     drawn: true,
     run: |item| Box::pin(burst(item)),

@@ -12,6 +12,7 @@ pub(super) const WORK: Work = Work {
     name: "cancelled",
     about: "Drops requests at any moment, opening and waiting included, and then does one to its end",
     moves: |bytes| bytes * (TIMES_MAX as u64 + 1),
+    pauses_ms: 750,
     foreign: true,
     drawn: true,
     run: |item| Box::pin(cancelled(item)),

@@ -11,6 +11,7 @@ pub(super) const WORK: Work = Work {
     name: "cut short",
     about: "Reads a reply that the other side drops in the middle: it must not look complete",
     moves: |bytes| bytes,
+    pauses_ms: 0,
     foreign: false,
     drawn: true,
     run: |item| Box::pin(cut_short(item)),

@@ -15,6 +15,7 @@ pub(super) const WORK: Work = Work {
     name: "deaf",
     about: "Writes to a stream that the other side has left after its FIN: the writer must be told",
     moves: |_| 512 << 10,
+    pauses_ms: 10_500,
     foreign: false,
     drawn: true,
     run: |item| Box::pin(deaf(item)),

@@ -10,6 +10,7 @@ pub(super) const WORK: Work = Work {
     name: "download",
     about: "Says FIN after a header, and reads bytes afterwards",
     moves: |bytes| bytes,
+    pauses_ms: 0,
     foreign: true,
     drawn: true,
     run: |item| Box::pin(download(item)),

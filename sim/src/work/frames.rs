@@ -10,6 +10,7 @@ pub(super) const WORK: Work = Work {
     name: "frames",
     about: "Sends up to 70,000 short frames on one stream, to a reader that is always behind",
     moves: |_| (MANY * (FRAME + 12)) as u64,
+    pauses_ms: 5_500,
     foreign: true,
     drawn: true,
     run: |item| Box::pin(frames(item)),

@@ -10,6 +10,7 @@ pub(super) const WORK: Work = Work {
     name: "greeted",
     about: "Waits for the other side's greeting before it writes anything",
     moves: |_| LITTLE,
+    pauses_ms: 0,
     foreign: true,
     drawn: true,
     run: |item| Box::pin(greeted(item)),

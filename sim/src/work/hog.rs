@@ -15,6 +15,7 @@ pub(super) const WORK: Work = Work {
     name: "hog",
     about: "Fills a stream that the other side does not read for a while, and sends a request beside it",
     moves: |_| BYTES as u64,
+    pauses_ms: 3_000,
     foreign: true,
     drawn: true,
     run: |item| Box::pin(hog(item)),

@@ -24,6 +24,8 @@ pub struct Work {
     pub about: &'static str,
     /// How many bytes one piece of it moves at most, one way, of a caller with so many.
     pub moves: fn(u64) -> u64,
+    /// How long the pauses of both sides are in one piece of it, in milliseconds at most.
+    pub pauses_ms: u64,
     /// Whether a peer can do its part that is not evermux.
     pub foreign: bool,
     /// Whether random plans have it.

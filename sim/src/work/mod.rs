@@ -24,6 +24,8 @@ mod upload;
 mod volume;
 mod watches;
 
+use std::time::Duration;
+
 use crate::plan::{Caller, Plan};
 
 pub use item::{Doing, Failed, StreamIds, Work, WorkItem, wrong_id};
@@ -38,6 +40,9 @@ pub const PARKED: &str = parked::WORK.name;
 
 /// The work that any peer can do.
 pub const REQUEST: &str = request::WORK.name;
+
+/// The work that asks for the next session by itself.
+pub const ASKS_AGAIN: [&str; 2] = [moves_on::WORK.name, aborts::WORK.name];
 
 /// The work that holds up what is opened beside it.
 pub const UNACCEPTED: &str = unaccepted::WORK.name;
@@ -69,6 +74,12 @@ pub static ALL: &[Work] = &[
 /// How many bytes the callers of a plan move one way at most, each with one piece of its work.
 pub fn moves(plan: &Plan) -> u64 {
     plan.callers.iter().filter_map(|caller| Some((find(&caller.work)?.moves)(caller.bytes.into()))).sum()
+}
+
+/// How long one piece of the work of the callers of a plan takes at most when nothing is in its way.
+pub fn pauses(plan: &Plan) -> Duration {
+    let works = plan.callers.iter().filter_map(|caller| find(&caller.work));
+    Duration::from_millis(works.map(|work| work.pauses_ms).max().unwrap_or_default())
 }
 
 /// What the work of a caller takes at most: the windows of its streams, and what is sent in one write, on both sides.

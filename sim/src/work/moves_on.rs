@@ -16,6 +16,7 @@ pub(super) const WORK: Work = Work {
     name: "moves on",
     about: "Opens its stream through the manager, which moves on to the next session when one is lost",
     moves: |bytes| bytes,
+    pauses_ms: 1_500,
     foreign: true,
     drawn: true,
     run: |item| {

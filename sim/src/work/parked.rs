@@ -19,6 +19,7 @@ pub(super) const WORK: Work = Work {
     name: "parked",
     about: "Reads from a stream on which nothing comes: whichever side ends the session, the reader must be told",
     moves: |_| LITTLE,
+    pauses_ms: 12_000,
     foreign: true,
     drawn: true,
     run: |item| Box::pin(parked(item)),

@@ -11,6 +11,7 @@ pub(super) const WORK: Work = Work {
     name: "request",
     about: "Sends bytes, says FIN, and gets them back",
     moves: |bytes| bytes,
+    pauses_ms: 0,
     foreign: true,
     drawn: true,
     run: |item| {

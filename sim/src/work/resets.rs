@@ -11,6 +11,7 @@ pub(super) const WORK: Work = Work {
     name: "resets",
     about: "Drops streams after any byte of what it has promised: the other side must not take it for the end",
     moves: |bytes| bytes * (TIMES_MAX as u64 + 1),
+    pauses_ms: 0,
     foreign: true,
     drawn: true,
     run: |item| Box::pin(resets(item)),

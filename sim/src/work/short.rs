@@ -10,6 +10,7 @@ pub(super) const WORK: Work = Work {
     name: "short",
     about: "Up to 40 short requests at once, each on a stream of its own",
     moves: |_| LITTLE,
+    pauses_ms: 0,
     foreign: true,
     drawn: true,
     run: |item| Box::pin(short(item)),

@@ -13,6 +13,7 @@ pub(super) const WORK: Work = Work {
     name: "trickle",
     about: "Sends a few bytes at a time, with pauses of up to two seconds, and gets them back",
     moves: |_| LITTLE,
+    pauses_ms: 8_000,
     foreign: true,
     drawn: true,
     run: |item| Box::pin(trickle(item)),

@@ -17,6 +17,7 @@ pub(super) const WORK: Work = Work {
     name: "unaccepted",
     about: "Opens more streams than may wait, while the other side accepts none; a stream that it has goes on",
     moves: |_| LITTLE,
+    pauses_ms: 6_000,
     foreign: false,
     drawn: true,
     run: |item| Box::pin(unaccepted(item)),

@@ -10,6 +10,7 @@ pub(super) const WORK: Work = Work {
     name: "upload",
     about: "Sends bytes, says FIN, and reads a confirmation afterwards",
     moves: |bytes| bytes,
+    pauses_ms: 0,
     foreign: true,
     drawn: true,
     run: |item| Box::pin(upload(item)),

@@ -10,6 +10,7 @@ pub(super) const WORK: Work = Work {
     name: "volume",
     about: "Sends up to 6 MiB in one write and reads a confirmation, or has as much sent to it",
     moves: |_| MUCH as u64,
+    pauses_ms: 1_000,
     foreign: true,
     drawn: true,
     run: |item| Box::pin(volume(item)),

@@ -17,6 +17,7 @@ pub(super) const WORK: Work = Work {
     name: "watches",
     about: "Waits for the end of its stream beside the reads and writes, resets another one, and measures the path",
     moves: |bytes| bytes,
+    pauses_ms: 0,
     foreign: true,
     drawn: true,
     run: |item| Box::pin(watches(item)),
