@@ -38,11 +38,26 @@ const TOLD: [&str; 9] = ["cut", "reset", "one reset", "flapping", "crash", "shut
 /// The faults after which a manager or a session drains.
 const DRAINS: [&str; 3] = ["shutdown", "fatal error", "close"];
 
+/// A program over another library dials before its peer listens: its first segment is lost, and sent again after 1 s and 2 s.
+const FOREIGN_DIALS: Duration = Duration::from_secs(3);
+
 /// After so long a program over another library dials again, which has not got what it wants.
 const FOREIGN_PATIENCE: Duration = Duration::from_secs(24);
 
 /// The faults that do nothing to the sessions and attempts of anybody.
 const HARMLESS: [&str; 4] = ["reconnect_now", "cancelled callers", "stops accepting streams", "dial errors"];
+
+/// What travels when a spike of the latency ends is late, and what was measured until then is wrong for a while.
+const SPIKE: &str = "latency spike";
+const AFTER_A_SPIKE: Duration = Duration::from_secs(10);
+
+/// Work whose stream was accepted late gives up by itself, and begins again.
+const UNACCEPTING: &str = "stops accepting streams";
+const GIVES_UP_WITHIN: Duration = Duration::from_secs(20);
+
+fn has(plan: &Plan, kind: &str) -> bool {
+    plan.faults.iter().any(|fault| fault.kind == kind)
+}
 
 /// How long a piece of work takes on a session that lives, with pauses of its own, when the callers together move so many
 /// bytes with a piece each.
@@ -51,7 +66,10 @@ pub fn work(plan: &Plan, pauses: Duration, moves: u64) -> Duration {
     let (lost, foreign) = (only(!plan.is_lossless(), LOST), only(plan.foreign.is_some(), FOREIGN));
     let unaccepted = plan.callers.iter().filter(|caller| caller.work == UNACCEPTED).count();
     let unaccepted = UNACCEPTED_FOR * u32::try_from(unaccepted).unwrap_or(u32::MAX);
-    WORK_TIME + pauses + unaccepted + bulk(plan, moves) + ROUND_TRIPS * plan.path() + lost + foreign
+    // Windows open in turns, so a path is not always full.
+    let bulk = bulk(plan, moves) * 3 / 2;
+    let spike = only(has(plan, SPIKE), AFTER_A_SPIKE);
+    WORK_TIME + pauses + unaccepted + spike + bulk + ROUND_TRIPS * plan.path() + lost + foreign
 }
 
 /// How long so much takes on its way for every caller.
@@ -94,12 +112,16 @@ impl Standing {
 pub fn recovery(plan: &Plan, standing: Standing) -> Duration {
     let [ours, theirs] = [Side::Establisher, Side::Receiver].map(|side| plan.config(side, 0));
     let path = ROUND_TRIPS * plan.path() + HEAD_START * u32::from(plan.network.dead_addresses);
-    if plan.is_calm() {
-        return SLACK + path;
-    }
-    let has = |of: &dyn Fn(&str) -> bool| plan.faults.iter().any(|fault| of(&fault.kind));
-    let is_silent = has(&|kind| !TOLD.contains(&kind) && !HARMLESS.contains(&kind)) || !plan.is_lossless();
     let only = |applies: bool, time: Duration| if applies { time } else { Duration::ZERO };
+    // Where a stream may be refused, work is begun again and again on a session that lives.
+    let refused = only(!plan.settings.has_room(), REFUSED) + only(has(plan, UNACCEPTING), GIVES_UP_WITHIN);
+    if plan.is_calm() {
+        return SLACK + path + refused + only(plan.foreign.is_some(), FOREIGN_DIALS);
+    }
+    // A program over another library closes a session for one stream that took too long.
+    let is_told = |kind: &str| TOLD.contains(&kind) || HARMLESS.contains(&kind);
+    let is_silent =
+        plan.faults.iter().any(|fault| !is_told(&fault.kind)) || !plan.is_lossless() || plan.foreign.is_some();
     let detection =
         |config: &Config| (config.heartbeat_idle() + config.heartbeat_timeout()).max(config.write_timeout());
     let detection = detection(&ours).max(detection(&theirs)).max(only(plan.foreign.is_some(), FOREIGN_PATIENCE));
@@ -108,13 +130,11 @@ pub fn recovery(plan: &Plan, standing: Standing) -> Duration {
     let resolves = only(plan.usage.dials == Dials::Names, ours.resolve_timeout());
     let attempt = only(!standing.dialler_is_live, resolves + only(is_silent, ours.connect_timeout() + candidate));
     // A manager that was told to stop lets its sessions drain first.
-    let has_shut_down = has(&|kind| DRAINS.contains(&kind)) || plan.settings.gives_up() || plan.ends_sessions();
+    let has_shut_down = DRAINS.iter().any(|kind| has(plan, kind)) || plan.settings.gives_up() || plan.ends_sessions();
     let drain = only(has_shut_down, ours.drain_timeout().max(theirs.drain_timeout()));
     let ghost = if plan.usage.listens == Listens::Acceptor { 2 * theirs.takeover_probe_timeout() } else { candidate };
     let ghost = only(is_silent, ghost);
     let lost = only(!plan.is_lossless(), LOST);
-    // Where a stream may be refused, work is begun again and again on a session that lives.
-    let refused = only(!plan.settings.has_room(), REFUSED);
     let crowd = plan.settings.handshakes.max(1);
     let crowd = SLACK * u32::try_from(usize::from(plan.fleet) / crowd).unwrap_or(u32::MAX);
     detection.max(drain).max(attempt) + pause(&ours, standing.trouble) + ghost + path + lost + refused + crowd + SLACK
