@@ -131,7 +131,7 @@ pub fn recovery(plan: &Plan, standing: Standing) -> Duration {
     let attempt = only(!standing.dialler_is_live, resolves + only(is_silent, ours.connect_timeout() + candidate));
     // A manager that was told to stop lets its sessions drain first.
     let has_shut_down = DRAINS.iter().any(|kind| has(plan, kind)) || plan.settings.gives_up() || plan.ends_sessions();
-    let drain = only(has_shut_down, ours.drain_timeout().max(theirs.drain_timeout()));
+    let drain = only(has_shut_down, shutdown(plan, Side::Establisher).max(shutdown(plan, Side::Receiver)));
     let ghost = if plan.usage.listens == Listens::Acceptor { 2 * theirs.takeover_probe_timeout() } else { candidate };
     let ghost = only(is_silent, ghost);
     let lost = only(!plan.is_lossless(), LOST);
