@@ -137,7 +137,10 @@ pub fn recovery(plan: &Plan, standing: Standing) -> Duration {
     let lost = only(!plan.is_lossless(), LOST);
     let crowd = plan.settings.handshakes.max(1);
     let crowd = SLACK * u32::try_from(usize::from(plan.fleet) / crowd).unwrap_or(u32::MAX);
-    detection.max(drain).max(attempt) + pause(&ours, standing.trouble) + ghost + path + lost + refused + crowd + SLACK
+    let pause = pause(&ours, standing.trouble);
+    let sum = detection.max(drain).max(attempt) + pause + ghost + path + lost + refused + crowd + SLACK;
+    // What comes one after the other here may begin a little later than it could.
+    sum * 5 / 4
 }
 
 /// The longest pause to which so much trouble leads. Each is longer than the one before it, and all of them together are
