@@ -1,4 +1,4 @@
-//! What a peer can make a session hold (G19). It has a program of its own, since it counts what the whole process
+//! What a peer can make this side hold (G19). It has a program of its own, since it counts what the whole process
 //! allocates.
 #![allow(missing_docs, reason = "test names say it")]
 
@@ -6,9 +6,9 @@ mod support;
 
 use std::time::Duration;
 
-use evermux::{Config, MuxStream, Session, StreamError};
+use evermux::{Config, Connect, MuxManager, MuxStream, Session, StreamError};
 use peak_alloc::PeakAlloc;
-use support::{in_time, read_all, server_against_peer};
+use support::{in_time, network, read_all, server_against_peer};
 use testkit::frames::{Flags, Header, Peer};
 use tokio::{
     io::{AsyncReadExt, DuplexStream},
@@ -99,9 +99,27 @@ async fn tiny_frames_in_streams_that_have_ended(before: usize) {
     assert_eq!(read_all(&mut stream).await.unwrap(), b"fine");
 }
 
+/// A receiver that may have many handshakes at once keeps nothing of those that are over.
+async fn handshakes_that_are_over(before: usize) {
+    let (connector, acceptor) = network();
+    let config = Config::builder().max_handshakes_in_flight(1 << 16).build().unwrap();
+    let receiver = MuxManager::receive_with(acceptor).config(config).start().await.unwrap();
+    for _ in 0..4_000 {
+        drop(connector.connect().await.unwrap());
+        tokio::task::yield_now().await;
+    }
+    in_time(async {
+        while MEMORY.current_usage() > before + MIB {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    in_time(receiver.shutdown()).await;
+}
+
 /// One after the other: they count the memory of the whole process.
 #[tokio::test]
-async fn what_a_peer_can_make_a_session_hold() {
+async fn what_a_peer_can_make_this_side_hold() {
     let before = MEMORY.current_usage();
     tiny_frames_in_many_streams(before).await;
     // A session that is gone holds nothing.
@@ -112,4 +130,5 @@ async fn what_a_peer_can_make_a_session_hold() {
     })
     .await;
     tiny_frames_in_streams_that_have_ended(before).await;
+    handshakes_that_are_over(before).await;
 }
