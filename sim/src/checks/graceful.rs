@@ -4,12 +4,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use evermux::Config;
+use evermux::{Config, OpenError};
 
 use super::check::Check;
 use crate::faults;
 use crate::history::{Entry, What};
-use crate::plan::{Plan, Side};
+use crate::plan::{Plan, Settings, Side};
 use crate::usage::Stops;
 use crate::verdict::Violation;
 use crate::work;
@@ -20,6 +20,8 @@ const BEFORE: Duration = Duration::from_millis(300);
 /// The callers, since when each is at its work, and when managers were told to shut down.
 pub(super) struct Graceful {
     applies: bool,
+    /// Whether nobody waits for others before he can open a stream.
+    has_places: bool,
     before: Duration,
     brief: Vec<bool>,
     begun: BTreeMap<(String, usize), Duration>,
@@ -45,7 +47,18 @@ impl Graceful {
             && plan.faults.iter().all(|fault| fault.kind == faults::SHUTDOWN);
         let brief = plan.callers.iter().map(|caller| work::BRIEF.contains(&caller.work.as_str())).collect();
         let before = BEFORE + 2 * plan.round_trip();
-        Self { applies, before, brief, begun: BTreeMap::new(), shut_down: None, live: BTreeMap::new(), looks: 0 }
+        let has_places = plan.settings.max_concurrent_streams >= Settings::default().max_concurrent_streams
+            && !plan.callers.iter().any(|caller| caller.work == work::BURST);
+        Self {
+            applies,
+            has_places,
+            before,
+            brief,
+            begun: BTreeMap::new(),
+            shut_down: None,
+            live: BTreeMap::new(),
+            looks: 0,
+        }
     }
 }
 
@@ -92,6 +105,7 @@ impl Check for Graceful {
                 let begun = self.begun.get(&(entry.who.clone(), *caller));
                 if let (Some(begun), Some(shut_down)) = (begun, self.shut_down)
                     && *begun + self.before < shut_down
+                    && (self.has_places || !error.ends_with(&OpenError::Draining.to_string()))
                 {
                     let text = format!(
                         "a shutdown interrupted what caller {caller} of {} had begun before: {error}",

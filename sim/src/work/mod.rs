@@ -47,6 +47,9 @@ pub const ASKS_AGAIN: [&str; 2] = [moves_on::WORK.name, aborts::WORK.name];
 /// The work that holds up what is opened beside it.
 pub const UNACCEPTED: &str = unaccepted::WORK.name;
 
+/// The work that opens many streams at once, for which others wait.
+pub const BURST: &str = burst::WORK.name;
+
 /// Every kind of work.
 pub static ALL: &[Work] = &[
     request::WORK,
