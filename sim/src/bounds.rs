@@ -137,7 +137,8 @@ pub fn recovery(plan: &Plan, standing: Standing) -> Duration {
     let lost = only(!plan.is_lossless(), LOST);
     let crowd = plan.settings.handshakes.max(1);
     let crowd = SLACK * u32::try_from(usize::from(plan.fleet) / crowd).unwrap_or(u32::MAX);
-    let pause = pause(&ours, standing.trouble);
+    // Whoever ends sessions again and again keeps them from being stable, and others from being done before the next end.
+    let pause = if plan.ends_sessions() { 2 * pause(&ours, Duration::MAX) } else { pause(&ours, standing.trouble) };
     let sum = detection.max(drain).max(attempt) + pause + ghost + path + lost + refused + crowd + SLACK;
     // What comes one after the other here may begin a little later than it could.
     sum * 5 / 4
@@ -148,7 +149,9 @@ pub fn recovery(plan: &Plan, standing: Standing) -> Duration {
 fn pause(config: &Config, trouble: Duration) -> Duration {
     let jitter = config.backoff_jitter();
     let shortest = (1.0 - jitter).max(0.1);
-    let grown = config.backoff_initial() + trouble.mul_f32((config.backoff_factor() - 1.0) / shortest);
+    let factor = f64::from((config.backoff_factor() - 1.0) / shortest);
+    let growth = Duration::try_from_secs_f64(trouble.as_secs_f64() * factor).unwrap_or(Duration::MAX);
+    let grown = config.backoff_initial().saturating_add(growth);
     grown.min(config.backoff_max()).mul_f32(1.0 + jitter) + config.first_retry_jitter()
 }
 
