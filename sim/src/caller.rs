@@ -140,6 +140,10 @@ impl Calling {
     /// The ids of the streams that callers of its host have opened on a session of the manager that was started so many
     /// times.
     fn ids_of(&self, starts: u64, session: SessionId) -> StreamIds {
+        // What a long run keeps of them would be counted as what it left.
+        if self.context.is_long.get() {
+            return StreamIds::default();
+        }
         let mut streams = self.context.streams.borrow_mut();
         // Nobody opens any on those of an earlier manager.
         streams.retain(|(host, of, _), _| *host != self.host || *of == starts);

@@ -65,7 +65,7 @@ pub struct RunContext {
     pub(crate) quiet: Cell<Option<Quiet>>,
     /// When who dials had a session last that was stable.
     pub(crate) stable_at: Cell<Duration>,
-    /// Whether callers begin nothing for now.
+    /// Whether callers rest: what they have begun goes on, and nothing new is begun until this is false again.
     pub(crate) rests: watch::Sender<bool>,
     /// Whether the run goes on for so long that nobody keeps what happens in it.
     pub(crate) is_long: Cell<bool>,

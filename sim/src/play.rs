@@ -421,7 +421,10 @@ impl<'r> Play<'r> {
                 return Err(broken.clone());
             }
             self.count(entry);
-            self.reached.on(entry, &active);
+            // What a long run came to would be counted as what it left.
+            if !self.world.context.is_long.get() {
+                self.reached.on(entry, &active);
+            }
             self.bring(entry, now);
             self.checks.iter_mut().try_for_each(|check| check.on(entry))?;
         }
